@@ -1,0 +1,133 @@
+"""How well a transformer attends: its attended quadrilateral against the digit's ink box.
+
+Pixel coordinates have their centres at whole numbers 0..W-1, pairs are (x, y). A box
+[left, top, right, bottom] is the rectangle through those pixel centres, so the identity's
+quadrilateral is exactly the box of the whole image.
+"""
+
+import numpy as np
+
+from ministn.errors import check_arrays
+
+# Corners of the output square, going round it.
+CORNERS = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+
+# Slack, in pixels, of "inside": far above float32 rounding of theta (about 1e-5 pixels at 60x60),
+# far below anything visible.
+TOLERANCE = 1e-3
+
+# An image is judged by 8x8 of its sampling points: enough to see that nearly all of them miss the
+# image, and 64 points are cheap beside one training step. A tenth, because attention that has
+# left shows no point at all, and attention centred on a corner of the image still shows a quarter.
+# Samples that lie so wide that only the middle 2x2 points hit the image count as left, too: that
+# is a centred scale above 7/3.
+POINTS = 8
+LEFT_BELOW = 0.1
+
+
+def quadrilateral(theta: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Where the output's corners lie in the input: the attended quadrilateral.
+
+    theta: (N, 2, 3), float32 or float64; size: the input's (H, W). Returns (N, 4, 2) float64, pixel
+    coordinates of the output corners (-1,-1), (1,-1), (1,1), (-1,1) (STN equation 1).
+    Raises TypeError or ValueError for a theta of another dtype or shape.
+    """
+    check_arrays(theta=(theta, "N 2 3"))
+    half = (np.array(size[::-1], np.float64) - 1) / 2
+    return _transform(theta, CORNERS) * half + half
+
+
+def overlap(quad: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Intersection over union of convex quadrilaterals and axis-aligned boxes, exactly.
+
+    quad: (N, 4, 2), corners in turn, either way round; boxes: (N, 4), left, top, right, bottom.
+    Returns (N,) float64 in [0, 1]; 0 for a non-finite quadrilateral and where the union is empty.
+    """
+    quad, boxes = _checked(quad, boxes)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        quad = quad - boxes[:, None, :2]
+        width, height = (boxes[:, 2:] - boxes[:, :2]).T
+        shared = _shared_area(quad, width[:, None], height[:, None])
+        iou = shared / (np.abs(_signed_area(quad)) + width * height - shared)
+    return np.clip(np.where(np.isfinite(iou), iou, 0.0), 0.0, 1.0)
+
+
+def inside(quad: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Whether each box lies wholly inside its convex quadrilateral.
+
+    quad: (N, 4, 2); boxes: (N, 4). Returns (N,) bool; False for a quadrilateral that is non-finite
+    or has no area. A corner may lie outside by TOLERANCE pixels.
+    """
+    quad, boxes = _checked(quad, boxes)
+    with np.errstate(over="ignore", invalid="ignore"):
+        orientation = np.sign(_signed_area(quad))
+        corner = boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
+        edge = np.roll(quad, -1, axis=1) - quad
+        to_corner = corner[:, None, :, :] - quad[:, :, None, :]
+        side = orientation[:, None, None] * _cross(edge[:, :, None, :], to_corner)
+        reach = -TOLERANCE * np.hypot(edge[..., 0], edge[..., 1])
+        within = (side >= reach[..., None]).all(axis=(1, 2))
+    return within & (np.abs(orientation) == 1)
+
+
+def left_image(theta: np.ndarray, threshold: float = LEFT_BELOW) -> np.ndarray:
+    """Whether an image's attention has left it: hardly any sampling point lies in the image.
+
+    theta: (N, 2, 3). Returns (N,) bool: True where fewer than `threshold` of POINTS x POINTS points
+    of the output, corners included, fall within [-1, 1]^2 of the input, or where theta is not
+    finite. This catches attention beside the image and attention so wide that its samples lie
+    scattered around it.
+    """
+    check_arrays(theta=(theta, "N 2 3"))
+    axis = np.linspace(-1.0, 1.0, POINTS)
+    points = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    with np.errstate(over="ignore", invalid="ignore"):
+        hits = (np.abs(_transform(theta, points)) <= 1).all(axis=-1)
+    return hits.mean(axis=1) < threshold
+
+
+def _transform(theta: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Output points (P, 2) mapped into the input: (N, P, 2), float64."""
+    theta = theta.astype(np.float64)[:, None]
+    x, y = points.T[..., None]
+    return theta[..., 0] * x + theta[..., 1] * y + theta[..., 2]
+
+
+def _checked(quad: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    quad, boxes = np.asarray(quad, np.float64), np.asarray(boxes, np.float64)
+    check_arrays(quad=(quad, "N 4 2"), boxes=(boxes, "N 4"))
+    return quad, boxes
+
+
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+
+
+def _signed_area(quad: np.ndarray) -> np.ndarray:
+    """(N,) area by the diagonals' cross product; its sign tells the way round."""
+    return _cross(quad[:, 2] - quad[:, 0], quad[:, 3] - quad[:, 1]) / 2
+
+
+def _shared_area(quad: np.ndarray, width: np.ndarray, height: np.ndarray) -> np.ndarray:
+    """(N,) area that each quadrilateral shares with the rectangle [0, width] x [0, height].
+
+    Green's theorem: the double integral of dG/dy over the quadrilateral is the line integral of
+    G dx around it. With G = clamp(y, 0, height) for 0 <= x <= width and 0 elsewhere, dG/dy is 1
+    in the rectangle and 0 outside. Along one edge, G dx is the edge's part over [0, width] times
+    the mean of clamp(y) there.
+    """
+    (x0, y0), (x1, y1) = np.moveaxis(quad, -1, 0), np.moveaxis(np.roll(quad, -1, axis=1), -1, 0)
+    start, end = np.clip(x0, 0, width), np.clip(x1, 0, width)
+    run = np.where(x1 == x0, 1.0, x1 - x0)  # a vertical edge has no dx and adds nothing
+    y_start, y_end = (y0 + np.clip((x - x0) / run, 0, 1) * (y1 - y0) for x in (start, end))
+    return np.abs(((end - start) * _mean_clamped(y_start, y_end, height)).sum(axis=1))
+
+
+def _mean_clamped(a: np.ndarray, b: np.ndarray, top: np.ndarray) -> np.ndarray:
+    """Mean of clamp(y, 0, top) while y goes evenly from a to b."""
+    low, high = np.minimum(a, b), np.maximum(a, b)
+    low_in, high_in = np.clip(low, 0, top), np.clip(high, 0, top)
+    between = (high_in - low_in) * (low_in + high_in) / 2
+    above = top * np.maximum(high - np.maximum(low, top), 0)
+    length = high - low
+    return np.where(length > 0, (between + above) / np.where(length > 0, length, 1.0), low_in)

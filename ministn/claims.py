@@ -1,0 +1,282 @@
+"""The paper's Table 3 and claims, and what our runs say about each claim.
+
+Runs belong in one table when they saw the same data for the same number of epochs, and in one row
+when all their settings but the seed agree. Nothing else is ever averaged, and networks are compared
+only where every setting but the network agrees.
+"""
+
+import base64
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ministn.errors import UserError
+from ministn.statistics import PairedTest, paired_test
+
+Record = dict[str, Any]
+Row = list[Record]  # one run per seed
+Table = list[Row]
+
+
+class Published(NamedTuple):
+    """A row of the TSTN paper's Table 3; errors in percent, None where it gives no number."""
+
+    name: str
+    epochs: int
+    train: float | None  # the best of all epochs
+    valid: float | None
+    test: float | None
+
+
+TABLE3 = {
+    "arch1-cnn": Published("Arch 1 CNN", 145, 0.0, 4.39, 4.44),
+    "arch1-untied": Published("Arch 1 untied STN", 179, 0.0, 4.38, 4.33),
+    "arch1-tstn": Published("Arch 1 TSTN", 196, 0.002, 3.02, 3.14),
+    "arch2-cnn": Published("Arch 2 CNN", 95, 0.0, 1.82, 2.18),
+    # Did not converge; the paper gives no numbers. The epochs are our choice: those of the TSTN.
+    "arch2-untied": Published("Arch 2 untied STN", 231, None, None, None),
+    "arch2-tstn": Published("Arch 2 TSTN", 231, 0.0, 1.3, 1.74),
+}
+PAPER_TEST_IMAGES = 10_000
+PAPER_DATA = {"data": "mnist", "canvas": 60, "distractors": 6, "patch": 8}
+PAPER_RATES = {"lr": 0.001, "loc_lr": 1.0, "batch_size": 256}
+
+# Each seed is a vote, and a claim holds, or does not, only where all seeds vote alike.
+SIGNIFICANT = 0.05  # level of the exact paired test
+MARGIN = 0.5  # "about equal", in percentage points: about the paper's own 95 % interval
+CONVERGED_BELOW = 50.0  # final training error in percent; chance is 90
+HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
+
+
+class Verdict(NamedTuple):
+    claim: str
+    verdict: str  # HOLDS, FAILS or UNDECIDED
+    seeds: int  # that voted
+    details: list[str]  # one line per seed
+
+
+# -- which runs belong together --------------------------------------------------------------------
+
+
+def tables(records: list[Record]) -> list[Table]:
+    """Records in tables, the paper's protocol first, and in rows, in the order of Table 3.
+
+    Raises UserError when two records of one run disagree.
+    """
+    result = []
+    for table in _grouped(records, _table_key):
+        rows = [_by_seed(row) for row in _grouped(table, _row_key)]
+        result.append(sorted(rows, key=_row_order))
+    return sorted(result, key=lambda table: scope(table) != "")
+
+
+def label(record: Record) -> list[str]:
+    """The network's name, then each setting of its row that is not the paper's."""
+    settings = record["settings"]
+    parts = [TABLE3[_network(record)].name if _network(record) in TABLE3 else _network(record)]
+    for name, text in (("lr", "lr {:g}"), ("loc_lr", "loc-lr x{:g}"), ("batch_size", "batch {}")):
+        if settings[name] != PAPER_RATES[name] and not (name == "loc_lr" and is_cnn(record)):
+            parts.append(text.format(settings[name]))
+    return parts
+
+
+def is_cnn(record: Record) -> bool:
+    """Whether the run's network has no transformer."""
+    return _network(record).endswith("-cnn")
+
+
+def scope(table: Table) -> str:
+    """How a table differs from the paper's data, images or epochs; empty if it does not."""
+    records = [record for row in table for record in row]
+    settings = records[0]["settings"]
+    if any(settings[name] != value for name, value in PAPER_DATA.items()):
+        return "reduced, other data"
+    shorter = any(
+        _network(r) in TABLE3 and r["settings"]["epochs"] < r["paper_epochs"] for r in records
+    )
+    if shorter or settings["train_size"] < records[0]["full_train_size"]:
+        return "reduced"
+    return "" if paper_length(records[0]) else "other epochs"
+
+
+def paper_length(record: Record) -> bool:
+    """Whether the run is to last as long as in Table 3."""
+    return _network(record) in TABLE3 and record["settings"]["epochs"] == record["paper_epochs"]
+
+
+def _network(record: Record) -> str:
+    return str(record["settings"]["network"])
+
+
+def _grouped(records: list[Record], key: Callable[[Record], Any]) -> Iterator[list[Record]]:
+    for _, group in groupby(sorted(records, key=key), key=key):
+        yield list(group)
+
+
+def _without(record: Record, *names: str) -> tuple[tuple[str, str], ...]:
+    """The settings but the named ones, in a form that can be compared and sorted."""
+    settings = record["settings"]
+    return tuple((name, repr(settings[name])) for name in sorted(settings.keys() - set(names)))
+
+
+def _table_key(record: Record) -> tuple[Any, ...]:
+    settings = record["settings"]
+    names = ("data", "canvas", "distractors", "patch", "data_seed", "train_size")
+    epochs = 0 if paper_length(record) else settings["epochs"]
+    return (*(repr(settings[name]) for name in names), record["data_sha256"], epochs)
+
+
+def _row_key(record: Record) -> tuple[Any, ...]:
+    """A CNN has no localisation network, so its loc_lr says nothing."""
+    return _without(record, "seed", *(["loc_lr"] if is_cnn(record) else []))
+
+
+def _row_order(row: Row) -> tuple[Any, ...]:
+    order = [*TABLE3, _network(row[0])].index(_network(row[0]))
+    return order, _network(row[0]), len(label(row[0])), label(row[0])
+
+
+def _by_seed(row: list[Record]) -> Row:
+    """One record per seed. Copies of one run are one; different results of one run are an error."""
+    runs: dict[int, Record] = {}
+    for record in row:
+        seed = record["settings"]["seed"]
+        if runs.setdefault(seed, record)["best"] != record["best"]:
+            raise UserError(
+                f"two records of {', '.join(label(record))} with seed {seed} have different "
+                "results: report only one of them"
+            )
+    return [runs[seed] for seed in sorted(runs)]
+
+
+# -- claims ----------------------------------------------------------------------------------------
+
+
+def verdicts(table: Table) -> list[Verdict]:
+    """Every claim of the paper, once for each setting under which the table has runs for it."""
+    result = []
+    for architecture in (1, 2):
+        name = f"arch{architecture}-"
+        rows = [row for row in table if _network(row[0]).startswith(name)]
+        if not rows:
+            result.append(Verdict(f"Arch {architecture}: all claims", UNDECIDED, 0, ["not run"]))
+        for head in _settings_heads(rows):
+            same = [row for row in rows if _comparable(row[0], head)]
+            runs = {_network(row[0]).removeprefix(name): row for row in same}
+            setting = ", ".join([f"Arch {architecture}", *label(head)[1:]])
+            result += [
+                verdict._replace(claim=f"{setting}: {verdict.claim}")
+                for verdict in _architecture(architecture, runs)
+            ]
+    return result
+
+
+def _settings_heads(rows: list[Row]) -> list[Record]:
+    """One run for each setting to be judged: those of the transformers, else those of the CNN."""
+    heads = [row[0] for row in rows if not is_cnn(row[0])] or [row[0] for row in rows]
+    return [
+        head
+        for number, head in enumerate(heads)
+        if not any(_comparable(head, earlier) for earlier in heads[:number])
+    ]
+
+
+def _comparable(record: Record, head: Record) -> bool:
+    """Whether all settings agree but network, seed, and the epochs, which the table fixes."""
+    free = ["network", "seed", "epochs", *(["loc_lr"] if is_cnn(record) else [])]
+    return _without(record, *free) == _without(head, *free)
+
+
+def _architecture(architecture: int, runs: dict[str, Row]) -> Iterator[Verdict]:
+    yield _compared("tied < untied", ("tstn", "untied"), runs, _smaller)
+    yield _compared("tied < CNN", ("tstn", "cnn"), runs, _smaller)
+    if architecture == 1:
+        yield _compared("untied about the CNN", ("untied", "cnn"), runs, _about_equal)
+    else:
+        yield _no_convergence(runs.get("untied", []))
+
+
+def _smaller(test: PairedTest) -> str:
+    if test.p_value >= SIGNIFICANT:
+        return UNDECIDED
+    return HOLDS if test.difference < 0 else FAILS
+
+
+def _about_equal(test: PairedTest) -> str:
+    if -MARGIN <= test.low and test.high <= MARGIN:
+        return HOLDS
+    return FAILS if test.low > MARGIN or test.high < -MARGIN else UNDECIDED
+
+
+def _compared(
+    claim: str,
+    kinds: tuple[str, str],
+    runs: dict[str, Row],
+    vote: Callable[[PairedTest], str],
+) -> Verdict:
+    """Compare two networks seed by seed. A diverged run blocks a verdict, an absent one does not."""
+    first, second = ({r["settings"]["seed"]: r for r in runs.get(kind, [])} for kind in kinds)
+    names = [{"tstn": "TSTN", "untied": "untied", "cnn": "CNN"}[kind] for kind in kinds]
+    votes, details, blocked = [], [], False
+    for seed in sorted(first.keys() | second.keys()):
+        pair = dict(zip(names, (first.get(seed), second.get(seed)), strict=True))
+        states = {name: _state(record) for name, record in pair.items()}
+        trouble = [f"{name} {state}" for name, state in states.items() if state != "finished"]
+        if trouble:
+            details.append(f"seed {seed}: {', '.join(trouble)}")
+            blocked = blocked or "diverged" in states.values()
+            continue
+        test = paired_test(*(correct(record) for record in pair.values() if record))
+        votes.append(vote(test))
+        fallen = [name for name, record in pair.items() if record and record["collapses"]]
+        details.append(
+            f"seed {seed}: {names[0]} - {names[1]} = {test.difference:+.2f} "
+            f"[{test.low:+.2f}, {test.high:+.2f}] points, p = {test.p_value:.2g}"
+            + "".join(f"; {name} collapsed" for name in fallen)
+        )
+    absent = [name for name, kind in zip(names, kinds, strict=True) if kind not in runs]
+    verdict = votes[0] if len(set(votes)) == 1 and not blocked else UNDECIDED
+    return Verdict(claim, verdict, len(votes), [f"{name} not run" for name in absent] or details)
+
+
+def _no_convergence(runs: Row) -> Verdict:
+    votes, details = [], []
+    for record in runs:
+        state, seed = _state(record), record["settings"]["seed"]
+        detail = f"seed {seed}: {state}"
+        if state == "finished":
+            error = record["epochs"][-1]["train_error"]
+            votes.append(HOLDS if error > CONVERGED_BELOW else FAILS)
+            detail = f"seed {seed}: last training error {error:.2f} %"
+            detail += "; collapsed" if record["collapses"] else ""
+        else:
+            votes.append(HOLDS if state == "diverged" else UNDECIDED)
+        details.append(detail)
+    verdict = FAILS if FAILS in votes else HOLDS if set(votes) == {HOLDS} else UNDECIDED
+    decided = len(votes) - votes.count(UNDECIDED)
+    return Verdict("untied does not converge", verdict, decided, details or ["untied not run"])
+
+
+def _state(record: Record | None) -> str:
+    if record is None:
+        return "not run"
+    if record["status"] == "diverged":
+        return "diverged"
+    return "finished" if record["status"] == "finished" and record["best"] else "unfinished"
+
+
+def correct(record: Record) -> np.ndarray:
+    """(n,) bool: which test images the run's best weights classify rightly.
+
+    Raises UserError when the record does not hold as many as it says.
+    """
+    best = record["best"]
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(best["test_correct"]), np.uint8))
+    if not best["test_size"] <= len(bits) < best["test_size"] + 8:
+        raise UserError(
+            f"the record of {', '.join(label(record))}, seed {record['settings']['seed']}, is "
+            f"damaged: {len(bits)} bits for {best['test_size']} test images; make the run again"
+        )
+    return bits[: best["test_size"]].astype(bool)

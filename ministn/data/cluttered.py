@@ -1,0 +1,105 @@
+"""Cluttered digits, made the way DeepMind's generator makes them.
+
+On a black canvas: `distractors` times, a window of patch x patch pixels, cut at a uniform place
+out of a random digit of the same split, is added at a uniform place and clipped to white. Then
+the digit itself, neither scaled nor rotated, is added at a uniform place and clipped. The digits
+are walked through in a random order, each used once per pass.
+"""
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from ministn.data.dataset import Digits, Split
+from ministn.errors import UserError
+from ministn.randomness import generator
+
+# Images are drawn in chunks, each with a generator of its own: 10,000 images are then the first
+# 10,000 of 50,000, and no chunk has to wait for another.
+CHUNK = 1000
+
+
+def generate(
+    name: str, digits: Digits, count: int, *, seed: int, canvas: int, distractors: int, patch: int
+) -> Split:
+    """The first `count` cluttered images, canvas x canvas pixels, of the split called `name`.
+
+    Every draw depends on (seed, name) and on the pass over the digits or the chunk of images.
+    Raises UserError for settings that no image can have.
+    """
+    check(name, digits, count, seed=seed, canvas=canvas, distractors=distractors, patch=patch)
+    chosen = digits[order(name, len(digits), count, seed)]
+    height, width = digits.images.shape[1:]
+    images = np.zeros((count, canvas, canvas), np.uint8)
+    corners = np.empty((count, 2), np.int16)
+    windows = sliding_window_view(digits.images, (patch, patch), axis=(1, 2))
+    for start in range(0, count, CHUNK):
+        # The whole chunk is drawn even where `count` cuts it short, so that the images before
+        # the cut stay the same.
+        draw = generator(seed, f"data/{name}/clutter", start // CHUNK)
+        sources = draw.integers(len(digits), size=(distractors, CHUNK))
+        cut_rows = draw.integers(windows.shape[1], size=(distractors, CHUNK))
+        cut_columns = draw.integers(windows.shape[2], size=(distractors, CHUNK))
+        places = draw.integers(canvas - patch + 1, size=(distractors, 2, CHUNK))
+        digit_rows = draw.integers(canvas - height + 1, size=CHUNK)
+        digit_columns = draw.integers(canvas - width + 1, size=CHUNK)
+
+        chunk = slice(start, start + CHUNK)
+        for source, row, column, place in zip(sources, cut_rows, cut_columns, places, strict=True):
+            add(images[chunk], windows[source, row, column], *place)
+        add(images[chunk], chosen.images[chunk], digit_rows, digit_columns)
+        corners[chunk] = np.stack([digit_columns, digit_rows], axis=1)[: count - start]
+    return Split(images, chosen.labels, ink_boxes(chosen.images) + np.tile(corners, 2))
+
+
+def check(
+    name: str, digits: Digits, count: int, *, seed: int, canvas: int, distractors: int, patch: int
+) -> None:
+    """Raise UserError for settings that no image can have."""
+    height, width = digits.images.shape[1:]
+    for setting, value, least in [
+        (f"{name}_size", count, 1),
+        ("data seed", seed, 0),
+        ("distractors", distractors, 0),
+        ("patch", patch, 1),
+    ]:
+        if value < least:
+            raise UserError(f"{setting} must be at least {least}, got {value}")
+    if canvas < max(height, width):
+        raise UserError(
+            f"canvas must be at least {max(height, width)}, the digits have {height}x{width} "
+            f"pixels, got {canvas}"
+        )
+    if patch > min(height, width):
+        raise UserError(
+            f"patch must be at most {min(height, width)}, it is cut out of digits of "
+            f"{height}x{width} pixels, got {patch}"
+        )
+
+
+def order(name: str, digits: int, count: int, seed: int) -> np.ndarray:
+    """(count,) which digit each image shows: one random permutation after the other."""
+    passes = range(-(-count // digits))
+    walks = [generator(seed, f"data/{name}/order", p).permutation(digits) for p in passes]
+    return np.concatenate(walks)[:count]
+
+
+def add(canvas: np.ndarray, patches: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
+    """Add patch n to canvas n with its first pixel at (rows[n], columns[n]), clipped to 255.
+
+    canvas: (n, H, W) uint8, changed in place; the others hold n or more, the rest is unused.
+    """
+    images = np.arange(len(canvas))
+    windows = sliding_window_view(canvas, patches.shape[1:], axis=(1, 2), writeable=True)
+    at = images, rows[images], columns[images]
+    windows[at] = np.minimum(windows[at].astype(np.uint16) + patches[images], 255)
+
+
+def ink_boxes(images: np.ndarray) -> np.ndarray:
+    """(n, 4) int16: left, top, right, bottom of what is not black in each of (n, h, w) images."""
+    ink = images > 0
+    boxes = np.empty((len(images), 4), np.int16)
+    for i, across in enumerate((1, 2)):  # the columns with ink, then the rows
+        some = np.any(ink, axis=across)
+        boxes[:, i] = some.argmax(axis=1)
+        boxes[:, i + 2] = some.shape[1] - 1 - np.flip(some, axis=1).argmax(axis=1)
+    return boxes

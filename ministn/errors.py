@@ -1,0 +1,58 @@
+"""Errors a person can act on, and the one check every operation makes of its arrays."""
+
+from typing import Any
+
+import numpy as np
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+class UserError(Exception):
+    """Something the person at the keyboard can put right.
+
+    The message is one line: what is wrong, where, and what to do. Command lines print it and
+    exit with a non-zero status; they never show a traceback for it.
+    """
+
+
+def check_arrays(**arrays: tuple[Any, str]) -> dict[str, int]:
+    """Check the shapes and dtypes of an operation's arrays before any arithmetic.
+
+    A shape is written in letters, each standing for one size throughout the call; a number
+    stands for itself:
+
+        check_arrays(x=(x, "N H W C"), weight=(weight, "kh kw C K"), theta=(theta, "N 2 3"))
+
+    Returns the size of every letter. All arrays must have one dtype, float32 or float64.
+
+    Raises TypeError for something that is not a floating-point array or for mixed dtypes, and
+    ValueError for a shape, naming the argument, the expected and the received shape.
+    """
+    sizes: dict[str, int] = {}
+    first = ""
+    for name, (array, letters) in arrays.items():
+        if not hasattr(array, "dtype") or not hasattr(array, "shape"):
+            raise TypeError(f"{name} must be an array, got {type(array).__name__}")
+        if array.dtype not in FLOATS:
+            raise TypeError(f"{name} must be float32 or float64, got {array.dtype}")
+        first = first or name
+        if array.dtype != arrays[first][0].dtype:
+            raise TypeError(
+                f"{name} must have the dtype of {first}, {arrays[first][0].dtype}, "
+                f"got {array.dtype}"
+            )
+        axes = letters.split()
+        expected = [int(axis) if axis.isdigit() else sizes.get(axis) for axis in axes]
+        if len(axes) != array.ndim or any(
+            want is not None and want != got
+            for want, got in zip(expected, array.shape, strict=True)
+        ):
+            wanted = ", ".join(
+                axis if want is None or axis.isdigit() else f"{axis}={want}"
+                for axis, want in zip(axes, expected, strict=True)
+            )
+            raise ValueError(f"{name} must have shape ({wanted}), got {tuple(array.shape)}")
+        sizes.update(
+            (axis, got) for axis, got in zip(axes, array.shape, strict=True) if not axis.isdigit()
+        )
+    return sizes

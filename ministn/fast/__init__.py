@@ -1,0 +1,8 @@
+"""Float32 twins of the operations that dominate training, for one CPU core.
+
+Same names, arguments and results as in ``ops``, each with a cache of its own; ``engines`` chooses.
+"""
+
+from ministn.fast.conv_block import conv_block, conv_block_backward
+
+__all__ = ["conv_block", "conv_block_backward"]

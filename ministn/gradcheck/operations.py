@@ -1,0 +1,148 @@
+"""Every operation as problems for the checker: odd, non-square shapes, all away from kinks."""
+
+from collections.abc import Callable
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+
+from ministn import ops
+from ministn.gradcheck.check import Problem, operation_problem
+from ministn.randomness import Step, generator
+
+Arrays = dict[str, np.ndarray]
+Draw = Callable[[np.random.Generator], Arrays]
+Build = Callable[[], Problem]
+
+
+def operation(name: str, draw: Draw, **options: Any) -> Build:
+    """ops.<name> at drawn arrays; looked up at each call, so that a fault can take its place."""
+    return lambda: operation_problem(
+        lambda **arrays: getattr(ops, name)(**arrays, **options),
+        lambda dy, cache: getattr(ops, name + "_backward")(dy, cache),
+        draw(generator(0, "gradcheck arrays")),
+    )
+
+
+def normal(**shapes: tuple[int, ...]) -> Draw:
+    """Standard normal arrays of the given shapes."""
+    return lambda rng: {name: rng.normal(size=shape) for name, shape in shapes.items()}
+
+
+def off_zero(*shape: int) -> Draw:
+    """x with magnitudes from 0.1 to 1, so that no ReLU is near its kink."""
+    return lambda rng: {"x": rng.uniform(0.1, 1, shape) * rng.choice([-1, 1], shape)}
+
+
+def distinct(*shape: int) -> Draw:
+    """x with values at least 0.1 apart, so that no pooling window has two near winners."""
+    return lambda rng: {"x": rng.permutation(int(np.prod(shape))).reshape(shape) / 10}
+
+
+def block(x: tuple[int, ...], weight: tuple[int, ...], **options: Any) -> Build:
+    """conv_block where the sums are clear of each other in every pool and of the ReLU's kink."""
+
+    def clear(arrays: Arrays, margin: float = 0.02) -> bool:
+        sums, _ = ops.conv2d(arrays["x"], arrays["weight"], padding=options["padding"])
+        if options["pool"]:
+            h, w = sums.shape[1] // 2 * 2, sums.shape[2] // 2 * 2
+            tiles = [sums[:, i:h:2, j:w:2] for i in (0, 1) for j in (0, 1)]
+            *_, second, sums = np.sort(tiles, axis=0)
+            if (sums - second).min() < margin:
+                return False
+        return bool(np.abs(sums + arrays["bias"]).min() > margin)
+
+    draw = normal(x=x, weight=weight, bias=weight[-1:])
+    return operation(
+        "conv_block", lambda rng: next(filter(clear, map(draw, repeat(rng)))), **options
+    )
+
+
+def points(image: tuple[int, ...], size: tuple[int, int]) -> Draw:
+    """An image and a grid on and up to three pixels around it, never near a whole pixel."""
+
+    def draw(rng: np.random.Generator) -> Arrays:
+        n, height, width, _ = image
+        sides = np.array([width, height])
+        pixels = rng.integers(-3, sides + 2, (n, *size, 2)) + rng.uniform(0.2, 0.8, (n, *size, 2))
+        half = np.maximum(sides - 1, 1) / 2
+        return {"image": rng.normal(size=image), "grid": pixels / half - 1}
+
+    return draw
+
+
+def warp(image: tuple[int, ...], size: tuple[int, int], border: str) -> Build:
+    """theta -> grid -> sample as one operation, with every sample off the whole pixels."""
+    n, height, width, _ = image
+    half = np.array([width - 1, height - 1]) / 2
+
+    def off_grid(theta: np.ndarray) -> bool:
+        pixels = ops.affine_grid(theta[None], size)[0] * half + half
+        return bool(np.all(abs(pixels % 1 - 0.5) < 0.3))
+
+    def draw(rng: np.random.Generator) -> Arrays:
+        thetas = filter(off_grid, (rng.uniform(-0.9, 0.9, (2, 3)) for _ in repeat(None)))
+        return {
+            "theta": np.stack([next(thetas) for _ in range(n)]),
+            "image": rng.normal(size=image),
+        }
+
+    def forward(theta: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, Any]:
+        grid, grid_cache = ops.affine_grid(theta, size)
+        y, sampler_cache = ops.bilinear_sampler(image, grid, border=border)
+        return y, (grid_cache, sampler_cache)
+
+    def backward(dy: np.ndarray, cache: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        grid_cache, sampler_cache = cache
+        dimage, dgrid = ops.bilinear_sampler_backward(dy, sampler_cache)
+        return ops.affine_grid_backward(dgrid, grid_cache), dimage
+
+    return lambda: operation_problem(forward, backward, draw(generator(0, "gradcheck arrays")))
+
+
+def loss() -> Problem:
+    """Softmax cross-entropy; its backward pass takes the loss's own gradient last."""
+    labels = np.array([2, 0, 6, 2, 1])
+    return operation_problem(
+        lambda logits: ops.softmax_cross_entropy(logits, labels),
+        lambda dy, cache: ops.softmax_cross_entropy_backward(cache, float(dy)),
+        normal(logits=(5, 7))(generator(0, "gradcheck arrays")),
+    )
+
+
+def conv2d(x: tuple[int, ...], weight: tuple[int, ...], padding: str, bias: bool = True) -> Build:
+    shapes = {"x": x, "weight": weight} | ({"bias": weight[-1:]} if bias else {})
+    return operation("conv2d", normal(**shapes), padding=padding)
+
+
+OPERATIONS: dict[str, Build] = {
+    "conv2d 3x3 same": conv2d((2, 5, 7, 3), (3, 3, 3, 4), "same"),
+    "conv2d 5x5 same": conv2d((2, 6, 7, 2), (5, 5, 2, 3), "same"),
+    "conv2d 1x3 same": conv2d((3, 4, 5, 2), (1, 3, 2, 4), "same"),
+    "conv2d 3x3 same, one column": conv2d((2, 5, 1, 3), (3, 3, 3, 2), "same"),
+    "conv2d 3x3 valid": conv2d((2, 5, 7, 3), (3, 3, 3, 4), "valid"),
+    "conv2d 5x3 valid": conv2d((2, 7, 6, 3), (5, 3, 3, 4), "valid"),
+    "conv2d 3x1 valid, no bias": conv2d((1, 5, 4, 2), (3, 1, 2, 3), "valid", bias=False),
+    "max_pool2d": operation("max_pool2d", distinct(2, 5, 7, 3)),
+    "max_pool2d 3x3": operation("max_pool2d", distinct(2, 7, 4, 3), size=3),
+    "relu": operation("relu", off_zero(2, 5, 7, 3)),
+    "conv_block 3x3 same": block((2, 5, 7, 3), (3, 3, 3, 4), padding="same", pool=False),
+    "conv_block 3x3 same, pool": block((2, 5, 7, 3), (3, 3, 3, 4), padding="same", pool=True),
+    "conv_block 5x5 valid, pool": block((2, 9, 8, 2), (5, 5, 2, 3), padding="valid", pool=True),
+    "conv_block 1x3 valid": block((2, 4, 5, 3), (1, 3, 3, 2), padding="valid", pool=False),
+    "dense": operation("dense", normal(x=(3, 5), weight=(5, 4), bias=(4,))),
+    "dropout": operation("dropout", normal(x=(5, 7)), rate=0.3, step=Step(1, 2), stream=3),
+    "softmax_cross_entropy": loss,
+    "affine_grid": operation("affine_grid", normal(theta=(2, 2, 3)), size=(3, 5)),
+    "affine_grid, one row": operation("affine_grid", normal(theta=(3, 2, 3)), size=(1, 4)),
+    "bilinear_sampler nearest": operation("bilinear_sampler", points((2, 5, 7, 3), (4, 6))),
+    "bilinear_sampler zeros": operation(
+        "bilinear_sampler", points((2, 5, 7, 3), (4, 6)), border="zeros"
+    ),
+    "bilinear_sampler zeros, fill": operation(
+        "bilinear_sampler", points((2, 6, 5, 1), (3, 4)), border="zeros", fill=1.5
+    ),
+    "bilinear_sampler, one row": operation("bilinear_sampler", points((3, 1, 6, 2), (4, 5))),
+    "theta, grid, sample nearest": warp((3, 6, 9, 2), (2, 3), "nearest"),
+    "theta, grid, sample zeros": warp((3, 7, 5, 2), (3, 2), "zeros"),
+}

@@ -1,0 +1,214 @@
+"""Layers: parameters plus the operations that use them.
+
+Every layer has
+
+    y, cache = layer.forward(x, step)
+    dx = layer.backward(dy, cache, need_dx=True)
+
+``step=None`` is evaluation: no dropout, and the cache is None. ``backward`` adds to each
+``parameter.grad`` and returns dx, or None where ``need_dx`` is false. The cache belongs to the
+call, never to the layer, so running one layer twice and going back through both calls just works:
+sharing weights means using the same layer object.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from ministn.engines import implementation
+from ministn.errors import check_arrays
+from ministn.initializers import ZEROS, HeUniform, Initializer
+from ministn.parameter import Parameter, unique
+from ministn.randomness import Step, stream
+
+HE_UNIFORM = HeUniform()
+
+
+class Layer(Protocol):
+    """What Sequential needs of a layer. ``path`` names it in masks and messages."""
+
+    path: str
+
+    def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]: ...
+
+    def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None: ...
+
+    def parameters(self) -> list[Parameter]: ...
+
+
+class Conv2d:
+    """Convolution block: convolution, then 2x2 max pooling if ``pool``, bias and ReLU.
+
+    x (N, H, W, C) -> y (N, h, w, K). ``path`` names the parameters path/weight (kernel, kernel,
+    C, K) and path/bias (K,). padding: "same" or "valid".
+    """
+
+    def __init__(
+        self,
+        path: str,
+        in_channels: int,
+        channels: int,
+        kernel: int = 3,
+        *,
+        padding: str = "same",
+        pool: bool = False,
+        initial: Initializer = HE_UNIFORM,
+    ) -> None:
+        self.path = path
+        self.weight = Parameter(path + "/weight", (kernel, kernel, in_channels, channels), initial)
+        self.bias = Parameter(path + "/bias", (channels,), ZEROS)
+        self.padding = padding
+        self.pool = pool
+
+    def with_pool(self, pool: bool) -> "Conv2d":
+        """The same layer, sharing its parameters, with pooling on or off."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__, pool=pool)
+        return twin
+
+    def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
+        forward, backward = implementation("conv_block", x)
+        y, cache = forward(
+            x, self.weight.data, self.bias.data, padding=self.padding, pool=self.pool
+        )
+        return y, None if step is None else (backward, cache)
+
+    def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
+        backward, cache = cache
+        dx, dweight, dbias = backward(dy, cache, need_dx)
+        self.weight.grad += dweight
+        self.bias.grad += dbias
+        return dx
+
+    def parameters(self) -> list[Parameter]:
+        return [self.weight, self.bias]
+
+
+class Dense:
+    """Fully connected layer: x (N, D) -> x @ weight + bias (N, K), without a nonlinearity."""
+
+    def __init__(
+        self,
+        path: str,
+        in_features: int,
+        features: int,
+        *,
+        initial: Initializer = HE_UNIFORM,
+        initial_bias: Initializer = ZEROS,
+    ) -> None:
+        self.path = path
+        self.weight = Parameter(path + "/weight", (in_features, features), initial)
+        self.bias = Parameter(path + "/bias", (features,), initial_bias)
+
+    def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
+        forward, backward = implementation("dense", x)
+        y, cache = forward(x, self.weight.data, self.bias.data)
+        return y, None if step is None else (backward, cache)
+
+    def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
+        backward, cache = cache
+        dx, dweight, dbias = backward(dy, cache, need_dx)
+        self.weight.grad += dweight
+        self.bias.grad += dbias
+        return dx
+
+    def parameters(self) -> list[Parameter]:
+        return [self.weight, self.bias]
+
+
+class WithoutParameters:
+    """A layer that is one operation and learns nothing."""
+
+    operation: str
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
+        forward, backward = implementation(self.operation, x)
+        y, cache = forward(x)
+        return y, None if step is None else (backward, cache)
+
+    def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
+        backward, cache = cache
+        return backward(dy, cache) if need_dx else None
+
+    def parameters(self) -> list[Parameter]:
+        return []
+
+
+class ReLU(WithoutParameters):
+    """max(x, 0)."""
+
+    operation = "relu"
+
+
+class MaxPool2d(WithoutParameters):
+    """2x2 max pooling with stride 2: (N, H, W, C) -> (N, H // 2, W // 2, C)."""
+
+    operation = "max_pool2d"
+
+
+class Dropout(WithoutParameters):
+    """Inverted dropout of (N, D) activations; the identity in evaluation.
+
+    The mask is a function of the Step and the layer's path alone.
+    """
+
+    def __init__(self, path: str, rate: float = 0.5) -> None:
+        super().__init__(path)
+        self.rate = rate
+
+    def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
+        if step is None:
+            return x, None
+        forward, backward = implementation("dropout", x)
+        y, cache = forward(x, self.rate, step, stream(self.path))
+        return y, (backward, cache)
+
+
+class Flatten:
+    """(N, H, W, C) -> (N, H * W * C), rows in the order of the axes."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
+        check_arrays(x=(x, "N H W C"))
+        return x.reshape(len(x), -1), None if step is None else x.shape
+
+    def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
+        return dy.reshape(cache) if need_dx else None
+
+    def parameters(self) -> list[Parameter]:
+        return []
+
+
+class Sequential:
+    """Layers one after another; its cache is the list of theirs."""
+
+    def __init__(self, *layers: Layer) -> None:
+        self.layers = layers
+
+    def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
+        caches = []
+        for layer in self.layers:
+            x, cache = layer.forward(x, step)
+            caches.append(cache)
+        return x, None if step is None else caches
+
+    def backward(
+        self, dy: np.ndarray, cache: Sequence[Any], need_dx: bool = True
+    ) -> np.ndarray | None:
+        # Without need_dx, nothing before the first layer that learns has to go backward.
+        learning = (i for i, layer in enumerate(self.layers) if layer.parameters())
+        first = 0 if need_dx else next(learning, len(self.layers))
+        dx: np.ndarray | None = dy
+        for i in reversed(range(first, len(self.layers))):
+            assert dx is not None, f"layer {i + 1} returned no dx though layer {i} needs it"
+            dx = self.layers[i].backward(dx, cache[i], need_dx or i > first)
+        return dx if need_dx else None
+
+    def parameters(self) -> list[Parameter]:
+        return unique(p for layer in self.layers for p in layer.parameters())

@@ -1,0 +1,53 @@
+"""``small-stn``: the network of the Lasagne Recipes notebook spatial_transformer_network.ipynb.
+
+The TSTN paper took its optimiser, schedule and data set from this notebook. Its network is far
+smaller: about 178,000 parameters at 60x60. Its convolutions are 'valid', its localisation network
+looks at a half-size image, its transformer shrinks the image by three, and it has no dropout.
+"""
+
+from ministn.errors import UserError
+from ministn.initializers import IDENTITY_TRANSFORM, ZEROS, HeUniform
+from ministn.layers import Conv2d, Dense, Flatten, MaxPool2d, ReLU, Sequential
+from ministn.models.network import Network
+from ministn.transformer import SpatialTransformer
+
+DOWNSAMPLE = 3
+SMALLEST = 32    # the localisation network's side is (((32 // 2) - 4) // 2) - 4 = 2 there
+
+# Lasagne's HeUniform() has gain 1; only the localisation network's dense layer asks for 'relu'.
+UNIT_GAIN = HeUniform(gain=1.0)
+
+
+def small_stn(size: tuple[int, int], classes: int) -> Network:
+    """Localisation: pool, 5x5x20, pool, 5x5x20, 50, 6. Classifier: 3x3x32, 3x3x32, 256."""
+    if min(size) < SMALLEST:
+        raise UserError(f"small-stn needs images of at least {SMALLEST}x{SMALLEST}, got {size}")
+    height, width = size[0] // DOWNSAMPLE, size[1] // DOWNSAMPLE
+    localisation = Sequential(
+        MaxPool2d("localisation/pool"),
+        Conv2d("localisation/conv1", 1, 20, 5, padding="valid", pool=True, initial=UNIT_GAIN),
+        Conv2d("localisation/conv2", 20, 20, 5, padding="valid", initial=UNIT_GAIN),
+        Flatten("localisation/flatten"),
+        Dense("localisation/dense", 20 * _looked_at(size[0]) * _looked_at(size[1]), 50),
+        ReLU("localisation/relu"),
+        Dense("localisation/theta", 50, 6, initial=ZEROS, initial_bias=IDENTITY_TRANSFORM),
+    )
+    classifier = Sequential(
+        Conv2d("classifier/conv1", 1, 32, padding="valid", pool=True, initial=UNIT_GAIN),
+        Conv2d("classifier/conv2", 32, 32, padding="valid", pool=True, initial=UNIT_GAIN),
+        Flatten("classifier/flatten"),
+        Dense("classifier/dense", 32 * _read(height) * _read(width), 256, initial=UNIT_GAIN),
+        ReLU("classifier/relu"),
+        Dense("classifier/softmax", 256, classes, initial=UNIT_GAIN),
+    )
+    return Network(classifier, SpatialTransformer(localisation, (height, width)))
+
+
+def _looked_at(side: int) -> int:
+    """Side of the localisation network's last feature map: pool, 5x5, pool, 5x5."""
+    return (side // 2 - 4) // 2 - 4
+
+
+def _read(side: int) -> int:
+    """Side of the classifier's last feature map: 3x3, pool, 3x3, pool."""
+    return ((side - 2) // 2 - 2) // 2

@@ -1,0 +1,46 @@
+"""Every operation as a pair of pure functions, forward and backward side by side.
+
+    y, cache = op(x, ...)
+    dx, ... = op_backward(dy, cache)
+
+``dy`` is the gradient of the loss with respect to ``y`` and has its shape, and so for every name
+that begins with ``d``. Letters: N batch, H W height and width of the input, h w of the output,
+C channels, K kernels (output channels) or classes, D features. Images are (N, H, W, C). The
+arrays of one call share one dtype, float32 or float64, and results have it too. A cache is
+written by one forward call and read by its backward call; nothing else looks inside. It may hold
+the arrays of the call themselves: do not write into them between the two.
+"""
+
+from ministn.ops.affine_grid import affine_grid, affine_grid_backward
+from ministn.ops.bilinear import bilinear_sampler, bilinear_sampler_backward
+from ministn.ops.conv2d import conv2d, conv2d_backward
+from ministn.ops.conv_block import conv_block, conv_block_backward
+from ministn.ops.dense import dense, dense_backward
+from ministn.ops.dropout import dropout, dropout_backward
+from ministn.ops.max_pool2d import max_pool2d, max_pool2d_backward
+from ministn.ops.relu import relu, relu_backward
+from ministn.ops.softmax_cross_entropy import (
+    softmax_cross_entropy,
+    softmax_cross_entropy_backward,
+)
+
+__all__ = [
+    "affine_grid",
+    "affine_grid_backward",
+    "bilinear_sampler",
+    "bilinear_sampler_backward",
+    "conv2d",
+    "conv2d_backward",
+    "conv_block",
+    "conv_block_backward",
+    "dense",
+    "dense_backward",
+    "dropout",
+    "dropout_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "relu",
+    "relu_backward",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_backward",
+]

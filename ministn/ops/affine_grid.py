@@ -1,0 +1,79 @@
+"""The grid generator: where in the input each output pixel is sampled.
+
+STN equation (1), for every output pixel i = (x^t, y^t):
+
+    x^s = theta_11 x^t + theta_12 y^t + theta_13
+    y^s = theta_21 x^t + theta_22 y^t + theta_23
+
+    dtheta_11 = sum_i dx^s_i x^t_i,   dtheta_12 = sum_i dx^s_i y^t_i,   dtheta_13 = sum_i dx^s_i
+    and so for the second row with dy^s
+
+Convention: t is target (output), s is source (input), so theta maps *output to input*: a theta
+of scale 1/2 shows the middle of the input enlarged. x is horizontal and comes first. -1 and +1
+are the centres of the first and the last pixel; an axis of length 1 has coordinate 0.
+"""
+
+from operator import index
+from typing import NamedTuple
+
+import numpy as np
+
+from ministn.errors import check_arrays
+
+
+class Cache(NamedTuple):
+    xt: np.ndarray  # (w,): all that the gradient needs, since the grid is linear in theta
+    yt: np.ndarray  # (h, 1)
+
+
+def affine_grid(theta: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, Cache]:
+    """theta (N, 2, 3), size (h, w) of the output -> grid (N, h, w, 2), pairs (x, y) in [-1, 1].
+
+    Raises TypeError for a wrong dtype, ValueError for a wrong shape or size.
+    """
+    check_arrays(theta=(theta, "N 2 3"))
+    h, w = _whole(size)
+    xt = pixel_centres(w, theta.dtype)
+    yt = pixel_centres(h, theta.dtype)[:, None]
+    # Elementwise and not a matrix product, so that the identity returns xt and yt to the last bit.
+    row = theta[..., None, None]  # (N, 2, 3, 1, 1) against (h, w)
+    grid = row[:, :, 0] * xt + row[:, :, 1] * yt + row[:, :, 2]  # STN (1): (N, 2, h, w)
+    return np.ascontiguousarray(grid.transpose(0, 2, 3, 1)), Cache(xt, yt)
+
+
+def affine_grid_backward(dgrid: np.ndarray, cache: Cache) -> np.ndarray:
+    """dgrid (N, h, w, 2) -> dtheta (N, 2, 3)."""
+    xt, yt = cache
+    check_arrays(xt=(xt, "w"), yt=(yt, "h 1"), dgrid=(dgrid, "N h w 2"))
+    dtheta = np.empty((len(dgrid), 2, 3), dgrid.dtype)
+    dtheta[:, :, 0] = (dgrid * xt[:, None]).sum(axis=(1, 2))
+    dtheta[:, :, 1] = (dgrid * yt[:, :, None]).sum(axis=(1, 2))
+    dtheta[:, :, 2] = dgrid.sum(axis=(1, 2))
+    return dtheta
+
+
+def pixel_centres(length: int, dtype: np.dtype) -> np.ndarray:
+    """(length,) normalised coordinates of the pixel centres of one axis, from -1 to 1.
+
+    The sampler turns g back into pixels as g * half + half, half = (length - 1) / 2. Rounding
+    may return 6.9999995 for pixel 7, whose slope would be taken from the cell to its left: at the
+    identity, where every network starts, that is one pixel in a hundred. So a centre that would
+    come back too small is the next larger number instead. Rounding never reverses an order: as
+    that number is not below the true centre, its pixel coordinate is not below the pixel.
+    """
+    if length == 1:
+        return np.zeros(1, dtype)
+    pixel = np.arange(length, dtype=dtype)
+    half = (length - 1) / 2
+    centre = (pixel - half) / half
+    return np.where(centre * half + half < pixel, np.nextafter(centre, 1, dtype=dtype), centre)
+
+
+def _whole(size: tuple[int, int]) -> tuple[int, int]:
+    try:
+        h, w = (index(length) for length in size)
+    except (TypeError, ValueError):
+        raise ValueError(f"size must be two whole numbers (h, w), got {size!r}") from None
+    if h < 1 or w < 1:
+        raise ValueError(f"size must be at least (1, 1), got {size!r}")
+    return h, w

@@ -1,0 +1,91 @@
+"""Two-dimensional convolution (in the networks' sense: the kernel is not flipped).
+
+    y_nijk = bias_k + sum_p sum_q sum_c x_n,(i+p),(j+q),c weight_pqck      x padded with zeros
+
+Written as one matrix product: each output pixel's window of x becomes a row of ``columns``.
+
+    columns (N h w, kh kw C) @ weight (kh kw C, K) -> y (N h w, K)
+
+    dweight = columns^T dy
+    dbias_k = sum_nij dy_nijk
+    dx_nuvc = sum_p sum_q sum_k dy_n,(u-p),(v-q),k weight_pqck
+
+x_uv meets weight_pq on its way to y_(u-p),(v-q), hence the last line. Counting p and q backwards
+turns u - p into u + p', so dx is again a convolution: of dy, padded so that every product is met,
+with the kernel flipped in both directions and its two channel axes exchanged.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ministn.errors import check_arrays
+
+
+class Cache(NamedTuple):
+    x: np.ndarray  # the columns, kh kw times larger than x, are made again from it
+    weight: np.ndarray
+    margin: tuple[int, int]  # rows and columns of zeros put on each side of x
+    has_bias: bool
+
+
+def conv2d(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None, *, padding: str = "same"
+) -> tuple[np.ndarray, Cache]:
+    """x (N, H, W, C), weight (kh, kw, C, K), bias (K) or None -> y (N, h, w, K).
+
+    padding "same" keeps h = H and w = W; "valid" has no padding: h = H - kh + 1. Kernels are odd.
+    Raises TypeError for a wrong dtype, ValueError for a wrong shape, kernel or padding.
+    """
+    arrays = {"x": (x, "N H W C"), "weight": (weight, "kh kw C K")}
+    if bias is not None:
+        arrays["bias"] = (bias, "K")
+    sizes = check_arrays(**arrays)
+    kh, kw = sizes["kh"], sizes["kw"]
+    if padding not in ("same", "valid"):
+        raise ValueError(f"padding must be 'same' or 'valid', got {padding!r}")
+    if kh % 2 == 0 or kw % 2 == 0:
+        raise ValueError(f"weight must have an odd height and width, got {kh} by {kw}")
+    if padding == "valid" and (sizes["H"] < kh or sizes["W"] < kw):
+        raise ValueError(f"x must be at least {kh} by {kw} pixels, as weight is, got {x.shape}")
+    margin = (kh // 2, kw // 2) if padding == "same" else (0, 0)
+    y = _convolve(x, weight, margin)
+    if bias is not None:
+        y += bias
+    return y, Cache(x, weight, margin, bias is not None)
+
+
+def conv2d_backward(
+    dy: np.ndarray, cache: Cache, need_dx: bool = True
+) -> tuple[np.ndarray | None, np.ndarray, np.ndarray | None]:
+    """dy (N, h, w, K) -> dx (N, H, W, C) or None, dweight (kh, kw, C, K), dbias (K) or None."""
+    x, weight, margin, has_bias = cache
+    kh, kw, _, kernels = weight.shape
+    height = x.shape[1] + 2 * margin[0] - kh + 1
+    width = x.shape[2] + 2 * margin[1] - kw + 1
+    check_arrays(x=(x, "N H W C"), dy=(dy, f"N {height} {width} {kernels}"))
+
+    columns = _columns(x, (kh, kw), margin)
+    dweight = (columns.T @ dy.reshape(-1, kernels)).reshape(weight.shape)
+    dbias = dy.sum(axis=(0, 1, 2)) if has_bias else None
+    dx = None
+    if need_dx:
+        flipped = weight[::-1, ::-1].transpose(0, 1, 3, 2)  # (kh, kw, K, C)
+        dx = _convolve(dy, flipped, (kh - 1 - margin[0], kw - 1 - margin[1]))
+    return dx, dweight, dbias
+
+
+def _convolve(x: np.ndarray, weight: np.ndarray, margin: tuple[int, int]) -> np.ndarray:
+    """x (N, H, W, C) with a margin of zeros, weight (kh, kw, C, K) -> (N, h, w, K)."""
+    kh, kw, channels, kernels = weight.shape
+    h, w = x.shape[1] + 2 * margin[0] - kh + 1, x.shape[2] + 2 * margin[1] - kw + 1
+    columns = _columns(x, (kh, kw), margin)
+    return (columns @ weight.reshape(kh * kw * channels, kernels)).reshape(len(x), h, w, kernels)
+
+
+def _columns(x: np.ndarray, kernel: tuple[int, int], margin: tuple[int, int]) -> np.ndarray:
+    """(N h w, kh kw C): one row for each output pixel, the window of x that it looks at."""
+    padded = np.pad(x, ((0, 0), (margin[0],) * 2, (margin[1],) * 2, (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(1, 2))
+    n, h, w, channels, kh, kw = windows.shape
+    return windows.transpose(0, 1, 2, 4, 5, 3).reshape(n * h * w, kh * kw * channels)

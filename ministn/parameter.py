@@ -1,0 +1,96 @@
+"""Parameters, and the flat buffer that holds a network's parameters and gradients.
+
+One rule: a backward pass *adds* to ``parameter.grad``; zeroing before each step is the caller's
+job. So a parameter that is used twice ends with the sum of both gradients, which is all that
+weight tying is.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from ministn.initializers import Initializer
+from ministn.randomness import generator
+
+
+class Parameter:
+    """A named array to be learned. ``data`` and ``grad`` exist once a ParameterBuffer lays it out.
+
+    name: its path, "classifier/conv1/weight". lr_multiplier: factor on the learning rate.
+    """
+
+    data: np.ndarray
+    grad: np.ndarray
+
+    def __init__(self, name: str, shape: tuple[int, ...], initial: Initializer) -> None:
+        self.name = name
+        self.shape = shape
+        self.initial = initial
+        self.lr_multiplier = 1.0
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+    def __repr__(self) -> str:
+        return f"Parameter({self.name!r}, {self.shape})"
+
+
+def unique(parameters: Iterable[Parameter]) -> list[Parameter]:
+    """The parameters in order, each once: a shared one counts at its first place.
+
+    Raises ValueError when two different parameters have one name.
+    """
+    by_name: dict[str, Parameter] = {}
+    for parameter in parameters:
+        if by_name.setdefault(parameter.name, parameter) is not parameter:
+            raise ValueError(f"two different parameters are named {parameter.name!r}")
+    return list(by_name.values())
+
+
+class ParameterBuffer:
+    """All of a network's data and gradients, each in one flat array.
+
+    Every Parameter's ``data`` and ``grad`` become views of ``data`` and ``grad`` here, and from
+    then on are written in place only. Parameters with one learning-rate multiplier are contiguous:
+    ``groups`` lists (slice, multiplier).
+
+    parameters: of one network, shared ones in any number. seed: initial values are drawn from
+    (seed, name), so networks with equally named layers start equal. dtype: float32 to train,
+    float64 to check gradients.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        seed: int,
+        dtype: type[np.floating] = np.float32,
+    ) -> None:
+        self.parameters = sorted(unique(parameters), key=lambda p: -p.lr_multiplier)
+        size = sum(parameter.size for parameter in self.parameters)
+        self.data = np.zeros(size, dtype)
+        self.grad = np.zeros(size, dtype)
+        self.groups: list[tuple[slice, float]] = []
+        start = 0
+        for parameter in self.parameters:
+            stop = start + parameter.size
+            parameter.data = self.data[start:stop].reshape(parameter.shape)
+            parameter.grad = self.grad[start:stop].reshape(parameter.shape)
+            parameter.data[...] = parameter.initial(
+                parameter.shape, generator(seed, "initial values of " + parameter.name)
+            )
+            if self.groups and self.groups[-1][1] == parameter.lr_multiplier:
+                self.groups[-1] = (slice(self.groups[-1][0].start, stop), parameter.lr_multiplier)
+            else:
+                self.groups.append((slice(start, stop), parameter.lr_multiplier))
+            start = stop
+
+    def zero_grad(self) -> None:
+        self.grad.fill(0)
+
+    def first_non_finite(self) -> str | None:
+        """Name of the first parameter with a non-finite gradient or value, or None."""
+        for parameter in self.parameters:
+            if not (np.isfinite(parameter.grad).all() and np.isfinite(parameter.data).all()):
+                return parameter.name
+        return None

@@ -1,0 +1,85 @@
+"""What a set of runs will cost on this machine, from two timed steps of each network."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ministn.data import RECIPES, DataSet, Split
+from ministn.training import EVALUATION_BATCH, Settings, Trainer, evaluate
+
+BYTES_PER_PARAMETER = 16    # last.safetensors has values and two moments, best.safetensors values
+
+
+class Cost:
+    """Measured on noise of the right shape, so that no data set is needed.
+
+    step: seconds of one training step; image: seconds to evaluate one image; parameters: count.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        noise = np.random.default_rng(0)
+        count = max(2 * settings.batch_size, EVALUATION_BATCH)
+        images = noise.integers(0, 256, (count, settings.canvas, settings.canvas), np.uint8)
+        labels = noise.integers(0, 10, count, np.uint8)
+        split = Split(images, labels, np.zeros((count, 4), np.int16))
+        data = DataSet("noise", split, split, split, {})
+        never_ending = replace(settings, train_size=count + settings.batch_size)
+        trainer = Trainer(never_ending, data, say=lambda line: None)
+        self.parameters = trainer.buffer.data.size
+        self.step = min(_seconds(trainer.step) for _ in range(2))
+        some = Split(*(array[:EVALUATION_BATCH] for array in vars(split).values()))
+        self.image = _seconds(lambda: evaluate(trainer.network, some)) / EVALUATION_BATCH
+
+    def seconds(self, settings: Settings) -> float:
+        """Of a whole run: training, validation after every epoch, one test at the end."""
+        recipe = RECIPES[settings.data]
+        epoch = settings.batches_per_epoch * self.step + recipe.valid_size * self.image
+        return settings.epochs * epoch + recipe.test_size * self.image
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def costs(runs: Sequence[Settings]) -> dict[str, Cost]:
+    """One Cost for each network among the runs."""
+    first: dict[str, Settings] = {}
+    for settings in runs:
+        first.setdefault(settings.network, settings)
+    return {network: Cost(settings) for network, settings in first.items()}
+
+
+def describe(runs: Sequence[Settings], cost: dict[str, Cost]) -> str:
+    """The plan as text: a line for each network, then the sum in hours and megabytes."""
+    lines = []
+    for network in cost:
+        mine = [settings for settings in runs if settings.network == network]
+        seconds = sum(cost[network].seconds(settings) for settings in mine)
+        lines.append(
+            f"  {network:<13} {len(mine):>2} {'run' if len(mine) == 1 else 'runs'} of "
+            f"{mine[0].epochs:>3} epochs, {cost[network].step:6.2f} s a step: {hours(seconds)}"
+        )
+    disk = sum(cost[settings.network].parameters for settings in runs) * BYTES_PER_PARAMETER
+    lines.append(
+        f"  together {len(runs)} {'run' if len(runs) == 1 else 'runs'}, "
+        f"{hours(total(runs, cost))}, {disk / 1e6:.0f} MB of checkpoints"
+    )
+    return "\n".join(lines)
+
+
+def total(runs: Sequence[Settings], cost: dict[str, Cost]) -> float:
+    """Seconds of all the runs, one after another."""
+    return sum(cost[settings.network].seconds(settings) for settings in runs)
+
+
+def hours(seconds: float) -> str:
+    """A duration as people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours"

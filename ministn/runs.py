@@ -1,0 +1,266 @@
+"""One run is one folder: its record, its checkpoints, and a lock that keeps others out.
+
+    <out>/<name made from the settings>/record.json   what happened, after every epoch
+                                        last.safetensors, best.safetensors
+                                        run.lock
+"""
+
+import base64
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from ministn import environment
+from ministn.data import DataSet
+from ministn.errors import UserError
+from ministn.files import remove_temporaries, write_atomically
+from ministn.training import EXAMPLES, LAST, Settings, Trainer
+
+FORMAT = 1
+RECORD = "record.json"
+
+
+def folder_name(settings: Settings) -> str:
+    """Names everything but the number of epochs, which may grow."""
+    s = settings
+    return (
+        f"{s.network}-{s.data}{s.canvas}-clutter{s.distractors}x{s.patch}-data{s.data_seed}"
+        f"-n{s.train_size}-batch{s.batch_size}-lr{s.lr:g}-loc{s.loc_lr:g}-seed{s.seed}"
+    )
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A record.json, checked for its format.
+
+    Raises UserError for a file that is missing, damaged or of another version.
+    """
+    try:
+        record = json.loads(path.read_text())
+        found = record["format"]
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a record of a run; delete it or restore it") from error
+    if found != FORMAT:
+        raise UserError(f"{path} has record format {found}, this version reads {FORMAT}")
+    return record
+
+
+def find_records(folders: list[Path]) -> list[dict[str, Any]]:
+    """All the records under the folders, in the order of their paths.
+
+    Raises UserError if there is none, or as read_record does.
+    """
+    paths = sorted(path for folder in folders for path in folder.rglob(RECORD))
+    if not paths:
+        raise UserError(f"no {RECORD} under {', '.join(map(str, folders))}: nothing to report")
+    return [read_record(path) for path in paths]
+
+
+class Run:
+    """A run's folder and record.
+
+    command: how the run was asked for. threads: of the linear algebra library. Further entries of
+    ``extra`` go into the record as they are.
+    """
+
+    def __init__(
+        self, out: Path, settings: Settings, command: str, threads: int, **extra: Any
+    ) -> None:
+        self.settings = settings
+        self.folder = out / folder_name(settings)
+        self.command = command
+        self.threads = threads
+        self.extra = extra
+
+    @property
+    def record_path(self) -> Path:
+        return self.folder / RECORD
+
+    def already_finished(self, resume: bool) -> str | None:
+        """Why there is nothing to do, or None.
+
+        Raises UserError where a run is in the way and ``resume`` was not asked for, or where the
+        run has more epochs than asked for.
+        """
+        if not self.record_path.exists():
+            return None
+        record = read_record(self.record_path)
+        epochs, status = record["settings"]["epochs"], record["status"]
+        if status in ("finished", "diverged") and epochs == self.settings.epochs:
+            return f"{self.folder} is {status}: skipped"
+        if status == "diverged":
+            return f"{self.folder} diverged in epoch {record['diverged']['epoch']}: skipped"
+        if not resume:
+            raise UserError(
+                f"{self.folder} exists and is {status} (epoch {len(record['epochs'])} of "
+                f"{epochs}): add --resume to go on, or choose another --out"
+            )
+        if epochs > self.settings.epochs:
+            raise UserError(
+                f"{self.folder} was started for {epochs} epochs: --epochs may grow, not shrink "
+                f"to {self.settings.epochs}"
+            )
+        return None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Own the folder. Raises UserError if another process does; its death releases it."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.folder / "run.lock", timeout=0)
+            with lock:
+                remove_temporaries(self.folder)
+                yield
+        except Timeout:
+            raise UserError(f"another process is writing {self.folder}") from None
+        except OSError as error:
+            raise UserError(f"cannot write {self.folder}: {error.strerror}") from error
+
+    def train(self, data: DataSet, *, resume: bool, bar: bool = True) -> str:
+        """Train to the end, or to Ctrl-C; returns the status the record ends with."""
+        with self.locked():
+            trainer = Trainer(self.settings, data, say=tqdm.write)
+            wall, starts = 0.0, []
+            if resume and (self.folder / LAST).exists():
+                trainer.load(self.folder)
+                if self.record_path.exists():
+                    before = read_record(self.record_path)
+                    wall, starts = before["wall_seconds"], before["starts"]
+            starts = [*starts, self._start(trainer)]
+            clock = time.monotonic()
+
+            def write(status: str, best: dict[str, Any] | None = None) -> None:
+                seconds = wall + time.monotonic() - clock
+                self._write_record(trainer, status, best, starts, seconds)
+
+            write("running")
+            with interruptible() as interrupted, self._bar(trainer, bar) as progress:
+                while not trainer.finished:
+                    trainer.step()
+                    progress.update()
+                    _describe(progress, trainer)
+                    if interrupted():
+                        trainer.save(self.folder)
+                        write("interrupted")
+                        return "interrupted"
+                    if trainer.state.batch == 0 or trainer.finished:
+                        trainer.save(self.folder)
+                        write("running")
+            status = "diverged" if trainer.state.diverged else "finished"
+            write(status, trainer.test_best(self.folder))
+            return status
+
+    def _bar(self, trainer: Trainer, shown: bool) -> tqdm:
+        batches = self.settings.batches_per_epoch
+        return tqdm(
+            total=self.settings.epochs * batches,
+            initial=trainer.state.epoch * batches + trainer.state.batch,
+            desc=self.settings.network,
+            unit="step",
+            disable=None if shown else True,    # None: no bar where the output is no terminal
+            dynamic_ncols=True,
+        )
+
+    def _start(self, trainer: Trainer) -> dict[str, Any]:
+        """What this process brings to the run; a resumed run has one entry for each process."""
+        return {
+            "epoch": trainer.state.epoch,
+            "batch": trainer.state.batch,
+            **environment.commit(),
+            "source_sha256": environment.source_sha256(),
+            "versions": environment.versions(),
+            "device": {
+                "name": environment.processor(),
+                "cores": os.cpu_count(),
+                "threads": self.threads,
+                "engine": "numpy",
+            },
+        }
+
+    def _write_record(
+        self,
+        trainer: Trainer,
+        status: str,
+        best: dict[str, Any] | None,
+        starts: list[dict[str, Any]],
+        seconds: float,
+    ) -> None:
+        state, latest = trainer.state, dict(starts[-1])
+        del latest["epoch"], latest["batch"]
+        if best is not None:
+            correct = best.pop("correct")
+            packed = base64.b64encode(np.packbits(correct).tobytes()).decode()
+            best |= {"test_correct": packed, "test_size": len(correct)}
+        record = {
+            "format": FORMAT,
+            "status": status,
+            "command": self.command,
+            "settings": asdict(self.settings),
+            **self.extra,
+            **latest,
+            "data_sha256": trainer.data.sha256,
+            "parameters": trainer.buffer.data.size,
+            "best": best,
+            "diverged": state.diverged,
+            "collapses": state.collapses,
+            "wall_seconds": round(seconds, 1),
+            "starts": starts,
+            "epochs": state.history,
+            "examples": _examples(trainer.data),
+        }
+        text = json.dumps(record, indent=1, allow_nan=False)
+        write_atomically(self.record_path, text.encode())
+
+
+def _examples(data: DataSet) -> dict[str, Any]:
+    """The first test images, so that figures can be drawn from the record alone."""
+    images = np.ascontiguousarray(data.test.images[:EXAMPLES])
+    return {
+        "images": base64.b64encode(images.tobytes()).decode(),
+        "shape": list(images.shape),
+        "labels": data.test.labels[:EXAMPLES].tolist(),
+        "boxes": data.test.boxes[:EXAMPLES].tolist(),
+    }
+
+
+def _describe(progress: tqdm, trainer: Trainer) -> None:
+    state, settings = trainer.state, trainer.settings
+    seen = min(state.batch * settings.batch_size, settings.train_size)
+    if seen:
+        progress.set_postfix_str(
+            f"epoch {state.epoch + 1}, loss {state.loss_sum / seen:.3f}, "
+            f"error {100 * state.errors / seen:.1f} %",
+            refresh=False,
+        )
+
+
+@contextmanager
+def interruptible() -> Iterator[Any]:
+    """Ctrl-C and SIGTERM ask to stop after the current step; a second Ctrl-C stops at once."""
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked = True
+        tqdm.write("stopping after this step; the run will be saved")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

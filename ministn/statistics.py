@@ -1,0 +1,66 @@
+"""Exact intervals and tests for error counts: no normal approximation anywhere."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import beta, binomtest
+
+CONFIDENCE = 0.95
+
+
+class PairedTest(NamedTuple):
+    """Two classifiers on the same images; error of a minus error of b."""
+
+    difference: float  # percentage points; negative: a makes fewer errors
+    low: float  # 95 % interval of the difference, percentage points
+    high: float
+    p_value: float  # exact McNemar test, two-sided
+    only_a: int  # images that only a has right
+    only_b: int  # images that only b has right
+    images: int
+
+
+def binomial_interval(errors: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """The Clopper-Pearson interval of a proportion, as shares between 0 and 1.
+
+    errors: how many of n images are wrong. It covers the true share at least as often as it says.
+    Raises ValueError unless 0 <= errors <= n and n > 0.
+    """
+    if not 0 <= errors <= n or n <= 0:
+        raise ValueError(f"errors must lie in 0..n with n > 0, got errors={errors}, n={n}")
+    tail = (1 - confidence) / 2
+    low = float(beta.ppf(tail, errors, n - errors + 1)) if errors else 0.0
+    high = float(beta.ppf(1 - tail, errors + 1, n - errors)) if errors < n else 1.0
+    return low, high
+
+
+def paired_test(correct_a: np.ndarray, correct_b: np.ndarray) -> PairedTest:
+    """Compare two classifiers on the same images by the images that only one has right.
+
+    correct_a, correct_b: (n,) bool. The p-value is McNemar's test in its exact form: under equal
+    errors each of the d discordant images favours either side with probability 1/2. The interval
+    is the Clopper-Pearson interval of the share of discordant images that favour b, times d / n:
+    exact given d, and it takes d as observed. With d = 0 the rate is its upper 95 % limit instead,
+    so that a few images without a difference do not look like proof.
+    Raises ValueError for arrays that are not boolean, not 1-D, empty or of different lengths.
+    """
+    for name, correct in (("correct_a", correct_a), ("correct_b", correct_b)):
+        if correct.dtype != bool or correct.ndim != 1 or not len(correct):
+            raise ValueError(
+                f"{name} must be a boolean array of shape (n,) with n > 0, "
+                f"got {correct.dtype} of shape {correct.shape}"
+            )
+    n = len(correct_a)
+    if len(correct_b) != n:
+        raise ValueError(f"correct_b must have the length of correct_a, {n}, got {len(correct_b)}")
+    only_a = int((correct_a & ~correct_b).sum())
+    only_b = int((correct_b & ~correct_a).sum())
+    discordant = only_a + only_b
+    if discordant:
+        p_value = float(binomtest(only_b, discordant).pvalue)
+        share, rate = binomial_interval(only_b, discordant), discordant / n
+    else:
+        p_value = 1.0
+        share, rate = (0.0, 1.0), binomial_interval(0, n)[1]
+    low, high = (100 * rate * (2 * limit - 1) for limit in share)
+    return PairedTest(100 * (only_b - only_a) / n, low, high, p_value, only_a, only_b, n)

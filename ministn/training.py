@@ -1,0 +1,322 @@
+"""The epoch loop: shuffle, step, evaluate, keep the best by validation, resume."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ministn import checkpoint, models
+from ministn.attention import inside, left_image, overlap, quadrilateral
+from ministn.data import DataSet, Split
+from ministn.engines import implementation
+from ministn.errors import UserError
+from ministn.optimizers import Adam, step_decay
+from ministn.parameter import ParameterBuffer
+from ministn.randomness import Step, generator
+
+EVALUATION_BATCH = 250
+EXAMPLES = 6    # test images whose theta is recorded every epoch, for the attention figure
+
+LAST, BEST = "last.safetensors", "best.safetensors"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that decides a run's outcome. The defaults are the TSTN paper's protocol.
+
+    canvas, distractors, patch: in pixels, see data/cluttered.py. lr: Adam's starting learning
+    rate, x0.7 after every 20 epochs. loc_lr: multiplier on it for the layers that only the
+    localisation network has. seed: of initial values, shuffling and dropout.
+    """
+
+    network: str
+    epochs: int
+    data: str = "mnist"
+    data_seed: int = 0
+    canvas: int = 60
+    distractors: int = 6
+    patch: int = 8
+    train_size: int = 50_000
+    batch_size: int = 256
+    lr: float = 0.001
+    loc_lr: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "train_size", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("lr", "loc_lr"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise UserError(f"{name} must be a number from 0 up, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise UserError(f"seed must not be negative, got {self.seed}")
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """The partial last batch is kept."""
+        return -(-self.train_size // self.batch_size)
+
+    def apart_from_epochs(self) -> dict[str, Any]:
+        """Everything that must be equal for a run to be continued; only its length may grow."""
+        return {name: value for name, value in asdict(self).items() if name != "epochs"}
+
+
+@dataclass
+class State:
+    """Where training stands, apart from the arrays: counters and results, and no clock."""
+
+    epoch: int = 0              # completed
+    batch: int = 0              # completed in the epoch after those
+    steps: int = 0              # of the optimiser
+    loss_sum: float = 0.0       # over the images of the current epoch so far
+    errors: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int | None = None
+    collapses: list[dict[str, Any]] = field(default_factory=list)
+    diverged: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """loss: mean cross-entropy. correct: (N,) bool. theta: (N, 2, 3), None for a plain CNN."""
+
+    loss: float
+    correct: np.ndarray
+    theta: np.ndarray | None
+
+    @property
+    def error(self) -> float:
+        """In percent."""
+        return 100.0 * float(1 - self.correct.mean())
+
+
+def as_batch(images: np.ndarray) -> np.ndarray:
+    """uint8 (N, H, W) -> float32 (N, H, W, 1) in [0, 1]."""
+    return (images.astype(np.float32) * np.float32(1 / 255))[..., None]
+
+
+def evaluate(network: models.Network, split: Split) -> Evaluation:
+    """Run the network over a split without dropout."""
+    logits: list[np.ndarray] = []
+    thetas: list[np.ndarray] = []
+    for start in range(0, len(split.images), EVALUATION_BATCH):
+        y, theta = network.predict(as_batch(split.images[start : start + EVALUATION_BATCH]))
+        logits.append(y)
+        if theta is not None:
+            thetas.append(theta)
+    y = np.concatenate(logits)
+    cross_entropy, _ = implementation("softmax_cross_entropy", y)
+    loss, _ = cross_entropy(y, split.labels)
+    return Evaluation(
+        float(loss), y.argmax(1) == split.labels, np.concatenate(thetas) if thetas else None
+    )
+
+
+def attention(evaluation: Evaluation, split: Split) -> dict[str, float | None]:
+    """How well the transformer attends: mean overlap with the digit's box, share inside, left."""
+    if evaluation.theta is None:
+        return {"overlap": None, "inside": None, "left_image": None}
+    height, width = split.images.shape[1:]
+    quads = quadrilateral(evaluation.theta, (height, width))
+    return {
+        "overlap": float(overlap(quads, split.boxes).mean()),
+        "inside": float(inside(quads, split.boxes).mean()),
+        "left_image": float(left_image(evaluation.theta).mean()),
+    }
+
+
+class Trainer:
+    """One network being trained on one data set.
+
+    ``say`` receives one-line events: a collapse, an epoch's results.
+    """
+
+    def __init__(
+        self, settings: Settings, data: DataSet, say: Callable[[str], None] = print
+    ) -> None:
+        self.settings = settings
+        self.data = data
+        self.say = say
+        height, width = data.train.images.shape[1:]
+        self.network = models.build(settings.network, (height, width))
+        for parameter in self.network.localisation_only():
+            parameter.lr_multiplier = settings.loc_lr
+        self.buffer = ParameterBuffer(self.network.parameters(), settings.seed)
+        self.optimizer = Adam(self.buffer)
+        self.state = State()
+        self._order: tuple[int, np.ndarray] = (0, np.empty(0, int))    # (epoch, its shuffle)
+
+    # -- one step, one epoch ---------------------------------------------------------------------
+
+    def step(self) -> None:
+        """One optimiser step on the next batch; ends the epoch after its last batch."""
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            self._step()
+            if self.state.batch == self.settings.batches_per_epoch:
+                self._end_epoch()
+
+    def _step(self) -> None:
+        settings, state = self.settings, self.state
+        rows = self._shuffled()[state.batch * settings.batch_size :][: settings.batch_size]
+        x, labels = as_batch(self.data.train.images[rows]), self.data.train.labels[rows]
+        step = Step(settings.seed, state.steps)
+        logits, cache = self.network.forward(x, step)
+        assert cache is not None
+        cross_entropy, cross_entropy_backward = implementation("softmax_cross_entropy", logits)
+        loss, loss_cache = cross_entropy(logits, labels)
+        if not np.isfinite(loss):
+            self._diverge(x)
+            return
+        self.buffer.zero_grad()
+        self.network.backward(cross_entropy_backward(loss_cache), cache)
+        self.optimizer.step(step_decay(settings.lr, state.epoch + 1))
+        state.steps += 1
+        state.batch += 1
+        state.loss_sum += float(loss) * len(rows)
+        state.errors += int((logits.argmax(1) != labels).sum())
+        if cache.transformer is not None:
+            self._watch(cache.transformer.theta)
+
+    def _shuffled(self) -> np.ndarray:
+        """This epoch's order of the training images: a function of (seed, epoch)."""
+        epoch = self.state.epoch + 1
+        if self._order[0] != epoch:
+            count = len(self.data.train.images)
+            order = generator(self.settings.seed, "shuffle", epoch).permutation(count)
+            self._order = (epoch, order)
+        return self._order[1]
+
+    def _watch(self, theta: np.ndarray) -> None:
+        """Note when most of a batch's attention leaves the image, and when it is back."""
+        state = self.state
+        left, images = int(left_image(theta).sum()), len(theta)
+        now = {"epoch": state.epoch + 1, "step": state.steps}
+        collapsed = bool(state.collapses) and state.collapses[-1]["end"] is None
+        if not collapsed and 2 * left > images:
+            state.collapses.append({**now, "images": left, "batch": images, "end": None})
+            self.say(
+                f"COLLAPSE at step {state.steps} (epoch {state.epoch + 1}): the attention of "
+                f"{left} of {images} images has left the image, where the gradient to theta is zero"
+            )
+        elif collapsed and 4 * left < images:    # well below a half, so that it cannot flicker
+            state.collapses[-1]["end"] = now
+            self.say(f"attention is back in the image at step {state.steps}")
+
+    def _diverge(self, x: np.ndarray) -> None:
+        state = self.state
+        layer = self.network.first_non_finite(x, Step(self.settings.seed, state.steps)) or "loss"
+        state.diverged = {"epoch": state.epoch + 1, "step": state.steps, "layer": layer}
+        self.say(f"DIVERGED at step {state.steps}: the first non-finite values are in {layer}")
+
+    def _end_epoch(self) -> None:
+        settings, state, split = self.settings, self.state, self.data.valid
+        evaluation = evaluate(self.network, split)
+        if not np.isfinite(evaluation.loss):
+            self._diverge(as_batch(split.images[:EVALUATION_BATCH]))
+            return
+        theta = None
+        if self.network.transformer is not None:
+            examples = as_batch(self.data.test.images[:EXAMPLES])
+            theta = self.network.transformer.theta(examples).reshape(-1, 6).tolist()
+        result = {
+            "epoch": state.epoch + 1,
+            "lr": step_decay(settings.lr, state.epoch + 1),
+            "train_loss": state.loss_sum / settings.train_size,
+            "train_error": 100.0 * state.errors / settings.train_size,
+            "valid_loss": evaluation.loss,
+            "valid_error": evaluation.error,
+            **attention(evaluation, split),
+            "theta": theta,
+        }
+        state.history.append(result)
+        state.epoch, state.batch, state.loss_sum, state.errors = state.epoch + 1, 0, 0.0, 0
+        best = self.best
+        if best is None or result["valid_error"] < best["valid_error"]:
+            state.best_epoch = state.epoch
+        self.say(_summary(result, settings.epochs))
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The results of the epoch with the lowest validation error, the earliest of equals."""
+        best = self.state.best_epoch
+        return None if best is None else self.state.history[best - 1]
+
+    @property
+    def finished(self) -> bool:
+        return self.state.epoch >= self.settings.epochs or self.state.diverged is not None
+
+    # -- checkpoints -----------------------------------------------------------------------------
+
+    def save(self, folder: Path) -> None:
+        """Write the best weights if this epoch made them, then everything needed to go on."""
+        weights = {parameter.name: parameter.data for parameter in self.buffer.parameters}
+        settings = self.settings.apart_from_epochs()
+        state = self.state
+        if state.batch == 0 and state.best_epoch == state.epoch and self.best is not None:
+            content = {"settings": settings, "epoch": state.epoch}
+            checkpoint.save(folder / BEST, weights, content)
+        moments = {"adam/m": self.optimizer.m, "adam/v": self.optimizer.v}
+        content = {"settings": settings, "data_sha256": self.data.sha256, "state": asdict(state)}
+        checkpoint.save(folder / LAST, weights | moments, content)
+
+    def load(self, folder: Path) -> None:
+        """Continue where ``save`` left off.
+
+        Raises UserError if the checkpoint is damaged or of other settings or data.
+        """
+        arrays, content = checkpoint.load(folder / LAST)
+        check_same(folder / LAST, "settings", content, self.settings.apart_from_epochs())
+        check_same(folder / LAST, "data_sha256", content, self.data.sha256)
+        weights = {parameter.name: parameter.data for parameter in self.buffer.parameters}
+        moments = {"adam/m": self.optimizer.m, "adam/v": self.optimizer.v}
+        checkpoint.fill(folder / LAST, arrays, weights | moments)
+        self.state = State(**content["state"])
+        self.optimizer.t = self.state.steps
+
+    def test_best(self, folder: Path) -> dict[str, Any] | None:
+        """Evaluate the best epoch's weights on the test set. The network then holds them."""
+        best = self.best
+        if best is None:
+            return None
+        arrays, content = checkpoint.load(folder / BEST)
+        check_same(folder / BEST, "epoch", content, best["epoch"])
+        weights = {parameter.name: parameter.data for parameter in self.buffer.parameters}
+        checkpoint.fill(folder / BEST, arrays, weights)
+        evaluation = evaluate(self.network, self.data.test)
+        results = attention(evaluation, self.data.test)
+        return {
+            "epoch": best["epoch"],
+            "train_error": best["train_error"],
+            "valid_error": best["valid_error"],
+            "test_error": evaluation.error,
+            **{"test_" + name: value for name, value in results.items()},
+            "correct": evaluation.correct,
+        }
+
+
+def check_same(path: Path, name: str, content: dict[str, Any], wanted: Any) -> None:
+    """Raise UserError unless ``content[name]`` of the file at ``path`` is what is wanted."""
+    found = content.get(name)
+    if found == wanted:
+        return
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        keys = sorted(k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k))
+        name = f"{name} ({', '.join(keys)})"
+        found, wanted = [found.get(k) for k in keys], [wanted.get(k) for k in keys]
+    raise UserError(f"{path} has other {name}: found {found}, expected {wanted}")
+
+
+def _summary(result: dict[str, Any], epochs: int) -> str:
+    text = (
+        f"epoch {result['epoch']}/{epochs}: loss {result['train_loss']:.4f}, "
+        f"train {result['train_error']:.2f} %, valid {result['valid_error']:.2f} %"
+    )
+    if result["overlap"] is not None:
+        text += (
+            f", overlap {result['overlap']:.2f}, digit inside {100 * result['inside']:.0f} %, "
+            f"left image {100 * result['left_image']:.0f} %"
+        )
+    return text
