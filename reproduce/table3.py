@@ -12,7 +12,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from ministn import cli, data, planning, plot, report, runs
+from ministn import cli, data, planning, report, runs
 from ministn.errors import UserError
 from ministn.models import NETWORKS
 from ministn.training import Settings
@@ -195,11 +195,7 @@ def train(chosen: list[Settings], arguments: argparse.Namespace) -> int:
         if status == "interrupted":
             print(f"interrupted: the same command with --resume goes on with {run.folder}")
             return cli.INTERRUPTED
-        record = runs.read_record(run.record_path)
-        if record["epochs"]:
-            plot.save(plot.learning_curves([record]), run.folder / "learning-curves.png")
-        if record["best"] and record["best"]["test_overlap"] is not None:
-            plot.save(plot.attention_figure(record), run.folder / "attention.png")
+        draw_run(runs.read_record(run.record_path), run.folder)
     show([runs.read_record(run.record_path) for run in everything], arguments.out)
     return 0
 
@@ -217,10 +213,22 @@ def plan(chosen: list[Settings], arguments: argparse.Namespace) -> str:
     return text
 
 
+def draw_run(record: dict[str, Any], folder: Path) -> None:
+    """The figures of one run, in its folder."""
+    from ministn import plot    # matplotlib takes a second to import; --help and --plan do not wait
+
+    if record["epochs"]:
+        plot.save(plot.learning_curves([record]), folder / "learning-curves.png")
+    if record["best"] and record["best"]["test_overlap"] is not None:
+        plot.save(plot.attention_figure(record), folder / "attention.png")
+
+
 def show(records: list[dict[str, Any]], out: Path) -> None:
     """Print the table and draw the figures that compare runs."""
+    from ministn import plot
+
     print()
-    print(report.text(records))
+    print(report.report(records))
     figures = {"seeds.png": plot.seeds_figure, "overlap.png": plot.overlap_figure}
     for name, figure in figures.items():
         plot.save(figure(records), out / name)
