@@ -35,20 +35,24 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
+            state = _state(path, file.metadata())  # first: NumPy lacks dtypes that others save
             arrays = {name: file.get_tensor(name) for name in file.keys()}
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is not a readable checkpoint: {error}; delete it") from error
+    return arrays, state
+
+
+def _state(path: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
     try:
-        state = json.loads(metadata["ministn"])
+        state = json.loads((metadata or {})["ministn"])
         found = state["format"]
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} was not written by ministn") from error
     if found != FORMAT:
         raise UserError(f"{path} has checkpoint format {found}, this version reads {FORMAT}")
-    return arrays, state
+    return state
 
 
 def fill(path: Path, arrays: dict[str, np.ndarray], into: dict[str, np.ndarray]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ministn.errors import UserError
-from ministn.statistics import PairedTest, paired_test
+from ministn.statistics import PairedTest, binomial_interval, paired_test
 
 Record = dict[str, Any]
 Row = list[Record]  # one run per seed
@@ -55,6 +55,17 @@ class Verdict(NamedTuple):
     verdict: str  # HOLDS, FAILS or UNDECIDED
     seeds: int  # that voted
     details: list[str]  # one line per seed
+    collapses: bool = False  # whether the attention of a run that voted collapsed at any time
+
+
+def paper_interval(network: str) -> tuple[float, float, float] | None:
+    """Table 3's test error in percent and its 95 % binomial interval; None without a number."""
+    published = TABLE3.get(network)
+    if published is None or published.test is None:
+        return None
+    errors = round(published.test * PAPER_TEST_IMAGES / 100)
+    low, high = binomial_interval(errors, PAPER_TEST_IMAGES)
+    return published.test, 100 * low, 100 * high
 
 
 # -- which runs belong together --------------------------------------------------------------------
@@ -88,17 +99,24 @@ def is_cnn(record: Record) -> bool:
 
 
 def scope(table: Table) -> str:
-    """How a table differs from the paper's data, images or epochs; empty if it does not."""
+    """How a table differs from the paper's data, images, epochs or networks; empty if not."""
     records = [record for row in table for record in row]
-    settings = records[0]["settings"]
-    if any(settings[name] != value for name, value in PAPER_DATA.items()):
+    if not on_paper_data(table):
         return "reduced, other data"
     shorter = any(
         _network(r) in TABLE3 and r["settings"]["epochs"] < r["paper_epochs"] for r in records
     )
-    if shorter or settings["train_size"] < records[0]["full_train_size"]:
+    if shorter or records[0]["settings"]["train_size"] < records[0]["full_train_size"]:
         return "reduced"
+    if not any(_network(record) in TABLE3 for record in records):
+        return "not in the paper"
     return "" if paper_length(records[0]) else "other epochs"
+
+
+def on_paper_data(table: Table) -> bool:
+    """Whether a table's images are made like the paper's, so that its errors can be set beside."""
+    settings = table[0][0]["settings"]
+    return all(settings[name] == value for name, value in PAPER_DATA.items())
 
 
 def paper_length(record: Record) -> bool:
@@ -155,8 +173,13 @@ def _by_seed(row: list[Record]) -> Row:
 
 
 def verdicts(table: Table) -> list[Verdict]:
-    """Every claim of the paper, once for each setting under which the table has runs for it."""
-    result = []
+    """Every claim of the paper, once for each setting under which the table has runs for it.
+
+    Empty for a table without any of the paper's networks.
+    """
+    result: list[Verdict] = []
+    if not any(_network(row[0]) in TABLE3 for row in table):
+        return result
     for architecture in (1, 2):
         name = f"arch{architecture}-"
         rows = [row for row in table if _network(row[0]).startswith(name)]
@@ -198,6 +221,10 @@ def _architecture(architecture: int, runs: dict[str, Row]) -> Iterator[Verdict]:
         yield _no_convergence(runs.get("untied", []))
 
 
+def _p_value(test: PairedTest) -> str:
+    return f"= {test.p_value:.2g}" if test.p_value > 1e-300 else "< 1e-300"
+
+
 def _smaller(test: PairedTest) -> str:
     if test.p_value >= SIGNIFICANT:
         return UNDECIDED
@@ -216,10 +243,13 @@ def _compared(
     runs: dict[str, Row],
     vote: Callable[[PairedTest], str],
 ) -> Verdict:
-    """Compare two networks seed by seed. A diverged run blocks a verdict, an absent one does not."""
+    """Compare two networks, seed by seed.
+
+    A run that diverged blocks a verdict; one that is missing or unfinished casts no vote.
+    """
     first, second = ({r["settings"]["seed"]: r for r in runs.get(kind, [])} for kind in kinds)
     names = [{"tstn": "TSTN", "untied": "untied", "cnn": "CNN"}[kind] for kind in kinds]
-    votes, details, blocked = [], [], False
+    votes, details, collapses, blocked = [], [], False, False
     for seed in sorted(first.keys() | second.keys()):
         pair = dict(zip(names, (first.get(seed), second.get(seed)), strict=True))
         states = {name: _state(record) for name, record in pair.items()}
@@ -231,14 +261,16 @@ def _compared(
         test = paired_test(*(correct(record) for record in pair.values() if record))
         votes.append(vote(test))
         fallen = [name for name, record in pair.items() if record and record["collapses"]]
+        collapses = collapses or bool(fallen)
         details.append(
             f"seed {seed}: {names[0]} - {names[1]} = {test.difference:+.2f} "
-            f"[{test.low:+.2f}, {test.high:+.2f}] points, p = {test.p_value:.2g}"
+            f"[{test.low:+.2f}, {test.high:+.2f}] points, p {_p_value(test)}"
             + "".join(f"; {name} collapsed" for name in fallen)
         )
     absent = [name for name, kind in zip(names, kinds, strict=True) if kind not in runs]
     verdict = votes[0] if len(set(votes)) == 1 and not blocked else UNDECIDED
-    return Verdict(claim, verdict, len(votes), [f"{name} not run" for name in absent] or details)
+    details = [f"{name} not run" for name in absent] or details
+    return Verdict(claim, verdict, len(votes), details, collapses)
 
 
 def _no_convergence(runs: Row) -> Verdict:
@@ -255,8 +287,13 @@ def _no_convergence(runs: Row) -> Verdict:
             votes.append(HOLDS if state == "diverged" else UNDECIDED)
         details.append(detail)
     verdict = FAILS if FAILS in votes else HOLDS if set(votes) == {HOLDS} else UNDECIDED
-    decided = len(votes) - votes.count(UNDECIDED)
-    return Verdict("untied does not converge", verdict, decided, details or ["untied not run"])
+    return Verdict(
+        "untied does not converge",
+        verdict,
+        len(votes) - votes.count(UNDECIDED),
+        details or ["untied not run"],
+        any(record["collapses"] for record in runs),
+    )
 
 
 def _state(record: Record | None) -> str:

@@ -1,6 +1,7 @@
 """What a record says of the machine, the libraries and the code that made it."""
 
 import hashlib
+import os
 import platform
 import subprocess
 from importlib.metadata import version
@@ -25,6 +26,11 @@ def processor() -> str:
         return platform.processor() or platform.machine()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def device() -> dict[str, Any]:
+    """The machine that computes."""
+    return {"name": processor(), "cores": os.cpu_count()}
 
 
 def source_sha256() -> str:

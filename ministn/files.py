@@ -1,6 +1,7 @@
 """Files that are either the old one or the new one, never half of either."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from ministn.errors import UserError
@@ -20,7 +21,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         kept = "the previous one is kept" if path.exists() else "there is no previous one"
         raise UserError(f"cannot save {path}: {error.strerror}; {kept}") from error
 

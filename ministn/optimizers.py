@@ -41,7 +41,7 @@ class Adam:
         """Update every parameter from its gradient; ``lr`` times each group's multiplier."""
         self.t += 1
         correction = np.sqrt(1 - self.beta2**self.t) / (1 - self.beta1**self.t)
-        number = self.buffer.data.dtype.type    # keep scalars from widening float32 arrays
+        number = self.buffer.data.dtype.type  # keep scalars from widening float32 arrays
         beta1, beta2, epsilon = number(self.beta1), number(self.beta2), number(self.epsilon)
         gain1, gain2 = number(1 - self.beta1), number(1 - self.beta2)
         scratch = np.empty(BLOCK, self.buffer.data.dtype)

@@ -87,10 +87,3 @@ class ParameterBuffer:
 
     def zero_grad(self) -> None:
         self.grad.fill(0)
-
-    def first_non_finite(self) -> str | None:
-        """Name of the first parameter with a non-finite gradient or value, or None."""
-        for parameter in self.parameters:
-            if not (np.isfinite(parameter.grad).all() and np.isfinite(parameter.data).all()):
-                return parameter.name
-        return None

@@ -9,7 +9,7 @@ import numpy as np
 from ministn.data import RECIPES, DataSet, Split
 from ministn.training import EVALUATION_BATCH, Settings, Trainer, evaluate
 
-BYTES_PER_PARAMETER = 16    # last.safetensors has values and two moments, best.safetensors values
+BYTES_PER_PARAMETER = 16  # last.safetensors has values and two moments, best.safetensors values
 
 
 class Cost:
@@ -20,12 +20,13 @@ class Cost:
 
     def __init__(self, settings: Settings) -> None:
         noise = np.random.default_rng(0)
-        count = max(2 * settings.batch_size, EVALUATION_BATCH)
+        batch = min(settings.batch_size, settings.train_size)
+        count = max(2 * batch, EVALUATION_BATCH)
         images = noise.integers(0, 256, (count, settings.canvas, settings.canvas), np.uint8)
         labels = noise.integers(0, 10, count, np.uint8)
         split = Split(images, labels, np.zeros((count, 4), np.int16))
         data = DataSet("noise", split, split, split, {})
-        never_ending = replace(settings, train_size=count + settings.batch_size)
+        never_ending = replace(settings, batch_size=batch, train_size=count + batch)
         trainer = Trainer(never_ending, data, say=lambda line: None)
         self.parameters = trainer.buffer.data.size
         self.step = min(_seconds(trainer.step) for _ in range(2))

@@ -1,115 +1,302 @@
-"""The printed table: our runs beside the paper's, and what they say about the paper's claims.
+"""The printed table: our runs beside the paper's, from records only, for a terminal or Markdown.
 
-Made from records only (one JSON object per run). Runs are put into one table when they saw the same
-data for the same number of epochs, and into one row when all their settings but the seed agree:
-nothing else is ever averaged or compared.
+A collapse, a divergence and a verdict against the paper stand where the results stand.
 """
 
-import base64
-from collections.abc import Callable, Iterator
 from itertools import groupby, zip_longest
+from statistics import fmean
 from textwrap import wrap
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-
+from ministn.claims import (
+    TABLE3,
+    Record,
+    Row,
+    Table,
+    Verdict,
+    label,
+    on_paper_data,
+    paper_interval,
+    paper_length,
+    scope,
+    tables,
+    verdicts,
+)
 from ministn.errors import UserError
-from ministn.statistics import PairedTest, binomial_interval, paired_test
 
-Record = dict[str, Any]
-
-
-class Published(NamedTuple):
-    """A row of the TSTN paper's Table 3; errors in percent, None where it gives no number."""
-
-    name: str
-    epochs: int
-    train: float | None  # the best of all epochs
-    valid: float | None
-    test: float | None
-
-
-TABLE3 = {
-    "arch1-cnn": Published("Arch 1 CNN", 145, 0.0, 4.39, 4.44),
-    "arch1-untied": Published("Arch 1 untied STN", 179, 0.0, 4.38, 4.33),
-    "arch1-tstn": Published("Arch 1 TSTN", 196, 0.002, 3.02, 3.14),
-    "arch2-cnn": Published("Arch 2 CNN", 95, 0.0, 1.82, 2.18),
-    # It "did not converge": no numbers in the paper. The epochs are our choice, those of the TSTN.
-    "arch2-untied": Published("Arch 2 untied STN", 231, None, None, None),
-    "arch2-tstn": Published("Arch 2 TSTN", 231, 0.0, 1.3, 1.74),
-}
-PAPER_TEST_IMAGES = 10_000
-PAPER_DATA = {"data": "mnist", "canvas": 60, "distractors": 6, "patch": 8}
-PAPER_RATES = {"lr": 0.001, "loc_lr": 1.0, "batch_size": 256}
-
-# The Lasagne Recipes notebook's own log, not the paper: network small-stn, test error and epoch.
+# The Lasagne Recipes notebook's own log, not the paper: test error of small-stn, and its epoch.
 RECIPE_ERROR, RECIPE_EPOCH = 3.9, 46
 
-# A claim is decided by each seed on its own, and all seeds must agree.
-SIGNIFICANT = 0.05  # level of the exact paired test
-MARGIN = 0.5  # "about equal", percentage points: about the paper's own 95 % interval
-CONVERGED_BELOW = 50.0  # final training error; chance is 90 %
-
 WIDTH = 112
-HEADER = ("parameters", "epochs", "seed", "best", "train", "valid", "test", "paper [95 %]",
-          "overlap", "inside")  # fmt: skip
+ERRORS = ["train", "valid", "test"]
+ATTENTION = ["overlap", "inside"]
+HEADER = ["parameters", "epochs", "seed", "best", *ERRORS, "paper [95 %]", *ATTENTION]
+NONE = "-"
+
+RATES = (
+    "Unless said otherwise: learning rate 0.001, loc-lr x1 (multiplier for the localisation "
+    "network's own layers), batch 256."
+)
 LEGEND = (
-    "Errors in percent. best: the epoch with the lowest validation error; train, valid and test are "
-    "those of its weights. overlap: mean IoU of the attended quadrilateral with the digit's box, "
-    "inside: share of digits attended as a whole, both there on the test images. A row without a "
-    "setting has learning rate 0.001, loc-lr x1, batch 256."
+    "Errors in percent. best: the epoch of lowest validation error; train, valid and test are "
+    "of that epoch. overlap: mean IoU of the attended quadrilateral with the digit's ink box; "
+    "inside: share of digits wholly attended; both on the test images. " + RATES
 )
 PAPER_LEGEND = (
-    "paper: test error in Table 3 and its 95 % binomial interval on 10,000 images. Its best training "
-    "and validation errors: {}."
+    "paper: test error in its Table 3 with the 95 % binomial interval on 10,000 images. Its best "
+    "training and validation errors: "
 )
+RECIPE_LEGEND = (
+    f"Recipe: about {RECIPE_ERROR} % at epoch {RECIPE_EPOCH} in the Lasagne Recipes notebook, "
+    "whose network small-stn is; not in the paper."
+)
+OUR_EPOCHS = "Arch 2 untied STN: the paper names no number of epochs; 231 is our choice."
 RULES = (
-    "Every seed is compared on the same test images: difference of the test errors in percentage "
-    "points [95 % interval], p of the exact McNemar test. '<' holds if every seed's difference is "
-    "negative and significant at 5 %, and does not hold if every one is positive and significant. "
-    "'About' holds if every interval lies within +-0.5 points, and does not hold if every one lies "
-    "outside. An untied network of Architecture 2 has not converged if its last training error is "
-    "above 50 % or it diverged."
+    "Networks are compared on the same test images, seed by seed, where all other settings agree: "
+    "difference of the test errors [95 % interval], p of the exact McNemar test. '<' holds if "
+    "every seed's difference is negative and significant at 5 %; it does not hold if every one is "
+    "positive and significant. 'About' holds if every interval lies within +-0.5 points; it does "
+    "not hold if every one lies outside. 'Does not converge' holds if every seed's last training "
+    "error is above 50 % or it diverged; it does not hold if one converged. All else is undecided."
 )
 
 
-# -- grouping --------------------------------------------------------------------------------------
+class Block(NamedTuple):
+    """One row of a table: settings down the left, one line per seed, what went wrong below."""
+
+    labels: list[str]
+    lines: list[list[str]]
+    notes: list[str]
 
 
-def tables(records: list[Record]) -> list[list[list[Record]]]:
-    """Records as tables of rows of runs: the paper's protocol first, rows in Table 3's order.
+def report(records: list[Record], *, markdown: bool = False) -> str:
+    """The tables with their claims and commands, at most WIDTH columns wide unless Markdown.
 
-    Raises UserError when two records of one run disagree.
+    Raises UserError without records, or when two records of one run disagree.
     """
-    ordered = sorted(records, key=lambda r: (_table_key(r), _row_key(r), r["settings"]["seed"]))
-    result = []
-    for _, table in groupby(ordered, key=_table_key):
-        rows = [_once(list(row)) for _, row in groupby(table, key=_row_key)]
-        result.append(sorted(rows, key=lambda row: _row_order(row[0])))
-    return sorted(result, key=lambda table: scope(table) != "")
+    if not records:
+        raise UserError("there are no records to report: run reproduce/table3.py first")
+    render = _markdown if markdown else _text
+    found = tables(records)
+    legends = [LEGEND, RULES] if any(verdicts(table) for table in found) else [LEGEND]
+    parts = [render(table) for table in found]
+    parts += [legend if markdown else "\n".join(_wrapped(legend)) for legend in legends]
+    return "\n\n".join(parts) + "\n"
 
 
-def label(record: Record) -> list[str]:
-    """The network's name, then whatever deviates from the paper's protocol in its row."""
+def title(table: Table) -> str:
+    """What was trained on, and how far that is from the paper."""
+    first = table[0][0]
+    count, full = first["settings"]["train_size"], first["full_train_size"]
+    images = f"{count:,} of {full:,} images" if count <= full else f"{count:,} images"
+    if not scope(table):
+        return f"The paper's data, images and epochs: {images}"
+    epochs = "the paper's" if paper_length(first) else first["settings"]["epochs"]
+    advice = "" if scope(table) == "not in the paper" else ": compare rows, not columns"
+    return f"{scope(table).upper()}: {images}, {epochs} epochs{advice}"
+
+
+def data_line(record: Record) -> str:
+    """The data set in words, with the seed it was made from and the start of its SHA-256."""
     settings = record["settings"]
-    network = settings["network"]
-    parts = [TABLE3[network].name if network in TABLE3 else network]
-    if settings["lr"] != PAPER_RATES["lr"]:
-        parts.append(f"lr {settings['lr']:g}")
-    if settings["loc_lr"] != PAPER_RATES["loc_lr"] and not _is_cnn(record):
-        parts.append(f"loc-lr x{settings['loc_lr']:g}")
-    if settings["batch_size"] != PAPER_RATES["batch_size"]:
-        parts.append(f"batch {settings['batch_size']}")
-    return parts
+    side, patch = settings["canvas"], settings["patch"]
+    names = {"mnist": "Cluttered MNIST", "digits": "scikit-learn's digits, enlarged, cluttered"}
+    return (
+        f"{names.get(settings['data'], settings['data'])}, {side}x{side} pixels, "
+        f"{settings['distractors']} distractors of {patch}x{patch}, data seed "
+        f"{settings['data_seed']} (SHA-256 {record['data_sha256'][:8]})"
+    )
 
 
-def scope(table: list[list[Record]]) -> str:
-    """How far a table is from the paper's data, images and epochs; empty if it is not."""
-    records = [record for row in table for record in row]
-    settings = records[0]["settings"]
-    if any(settings[name] != value for name, value in PAPER_DATA.items()):
-        return "reduced, other data"
-    shorter = any(_epochs(r) != "paper" and r["settings"]["epochs"] < _paper_epochs(r) for r in records)
-    if settings["train_size"] < records[0]["full_train_size"] or shorter:
-        return "reduced"
-    return "" if _epochs(records[0]) == "paper" else "other epochs"
+def troubles(record: Record) -> list[str]:
+    """What went wrong in a run, in words: collapses, divergence, an early end."""
+    result = []
+    if record["collapses"]:
+        first, last = record["collapses"][0], record["collapses"][-1]
+        times = len(record["collapses"])
+        result.append(
+            f"COLLAPSED{f' {times} times, first' if times > 1 else ''} in epoch {first['epoch']}, "
+            f"step {first['step']} ({first['images']} of {first['batch']} had left the image), "
+            + (
+                f"back since epoch {last['end']['epoch']}, step {last['end']['step']}"
+                if last["end"]
+                else "did not come back"
+            )
+        )
+    if record["diverged"]:
+        where = record["diverged"]
+        result.append(
+            f"DIVERGED in epoch {where['epoch']}, step {where['step']}: "
+            f"first non-finite values in {where['layer']}"
+        )
+    if record["status"] in ("running", "interrupted"):
+        done, planned = len(record["epochs"]), record["settings"]["epochs"]
+        result.append(f"UNFINISHED: {done} of {planned} epochs ({record['status']})")
+    return result
+
+
+# -- the rows, shared by both forms ----------------------------------------------------------------
+
+
+def _block(row: Row, beside_paper: bool) -> Block:
+    first = row[0]
+    settings = first["settings"]
+    lines = []
+    for record in row:
+        best = record["best"]
+        head = (
+            [f"{first['parameters']:,}", str(settings["epochs"])] if record is first else ["", ""]
+        )
+        mark = "! " if troubles(record) else ""
+        seed = [f"{mark}{record['settings']['seed']}", str(best["epoch"]) if best else NONE]
+        errors = [_number(best and best[name + "_error"]) for name in ERRORS]
+        paper = (_paper(settings["network"]) if beside_paper else NONE) if record is first else ""
+        attention = [_number(best and best["test_" + name]) for name in ATTENTION]
+        lines.append([*head, *seed, *errors, paper, *attention])
+    if len(row) > 1:
+        lines.append(_mean_line(row))
+    notes = [f"seed {r['settings']['seed']} {text}" for r in row for text in troubles(r)]
+    return Block(label(first), lines, notes)
+
+
+def _mean_line(row: Row) -> list[str]:
+    """The mean over the runs that finished; it says how many those are."""
+    best = [record["best"] for record in row if record["status"] == "finished" and record["best"]]
+    errors = [_number(fmean(b[name + "_error"] for b in best) if best else None) for name in ERRORS]
+    share = f"mean of {len(best)}" + (f"/{len(row)}" if len(best) < len(row) else "")
+    return ["", "", share, "", *errors, "", "", ""]
+
+
+def _number(value: float | None) -> str:
+    return NONE if value is None else f"{value:.2f}"
+
+
+def _paper(network: str) -> str:
+    published = paper_interval(network)
+    if published:
+        return "{:.2f} [{:.2f}-{:.2f}]".format(*published)
+    if network == "small-stn":
+        return f"~{RECIPE_ERROR} (Recipe)"
+    return "not converged" if network in TABLE3 else NONE
+
+
+def _legends(table: Table) -> list[str]:
+    networks = [row[0]["settings"]["network"] for row in table]
+    published = [TABLE3[name] for name in dict.fromkeys(networks) if name in TABLE3]
+    numbers = [
+        f"{p.name} {p.train:g} and {p.valid:g} ({p.epochs} epochs)"
+        for p in published
+        if p.train is not None
+    ]
+    result = []
+    if numbers and on_paper_data(table):
+        result.append(PAPER_LEGEND + "; ".join(numbers) + ".")
+    if "small-stn" in networks and on_paper_data(table):
+        result.append(RECIPE_LEGEND)
+    if "arch2-untied" in networks and paper_length(table[0][0]):
+        result.append(OUR_EPOCHS)
+    return result
+
+
+def _commands(table: Table) -> list[str]:
+    """Each command once, with the code and machine it ran on and the hours of its runs."""
+    records = sorted((r for row in table for r in row), key=_origin)
+    result = []
+    for (command, commit, machine), group in groupby(records, key=_origin):
+        hours = sum(record["wall_seconds"] for record in group) / 3600
+        result.append(f"{command}  ({commit}; {machine}; {hours:.2f} hours)")
+    return result
+
+
+def _origin(record: Record) -> tuple[str, str, str]:
+    commit = f"commit {record['commit'][:8]}" if record["commit"] else "no commit"
+    commit += " with changes" if record["dirty"] else ""
+    device = record["device"]
+    machine = f"{device['name']}, {device['threads']} of {device['cores']} cores"
+    return record["command"], commit, machine
+
+
+def _verdict(verdict: Verdict, extent: str) -> tuple[str, str]:
+    """The verdict, and what to know when reading it."""
+    seeds = f"{verdict.seeds} seed{'s' if verdict.seeds != 1 else ''}"
+    collapses = "with collapses" if verdict.collapses else ""
+    return verdict.verdict.upper(), f"({', '.join(filter(None, [extent, seeds, collapses]))})"
+
+
+# -- the two forms ---------------------------------------------------------------------------------
+
+
+def _text(table: Table) -> str:
+    blocks = [_block(row, on_paper_data(table)) for row in table]
+    labels = [[b.labels[0], *("  " + part for part in b.labels[1:])] for b in blocks]
+    grids = [
+        [[name or "", *(line or [""] * len(HEADER))] for name, line in pairs]
+        for block, names in zip(blocks, labels, strict=True)
+        for pairs in [zip_longest(names, block.lines)]
+    ]
+    header = ["network", *HEADER]
+    every = [header, *(line for grid in grids for line in grid)]
+    widths = [max(map(len, column)) for column in zip(*every, strict=True)]
+    rule = "-" * (sum(widths) + 2 * len(widths) - 2)
+    lines = [title(table), data_line(table[0][0]), "", _aligned(header, widths), rule]
+    for grid, block in zip(grids, blocks, strict=True):
+        lines += [_aligned(cells, widths) for cells in grid]
+        for note in block.notes:
+            lines += _wrapped(note, "  ! ")
+    lines.append(rule)
+    for legend in _legends(table):
+        lines += _wrapped(legend)
+    claims = verdicts(table)
+    lines += ["", "The paper's claims"] if claims else []
+    for verdict in claims:
+        word, extent = _verdict(verdict, scope(table))
+        lines.append(f"  {word:15}{verdict.claim} {extent}")
+        for detail in verdict.details:
+            lines += _wrapped(detail, " " * 6)
+    lines += ["", "Commands"]
+    for command in _commands(table):
+        lines += _wrapped(command, "  ")
+    return "\n".join(lines)
+
+
+def _aligned(cells: list[str], widths: list[int]) -> str:
+    first, *rest = zip(cells, widths, strict=True)
+    return "  ".join([first[0].ljust(first[1]), *(c.rjust(w) for c, w in rest)]).rstrip()
+
+
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    hanging = " " * len(indent)
+    return wrap(
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=hanging,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
+def _markdown(table: Table) -> str:
+    rows = []
+    for block in (_block(row, on_paper_data(table)) for row in table):
+        notes = "; ".join(f"**{note}**" for note in block.notes)
+        for number, line in enumerate(block.lines):
+            rows.append([", ".join(block.labels), *line, notes if number == 0 else ""])
+    header = ["network", *HEADER, "what happened"]
+    claims = [
+        [
+            verdict.claim,
+            "**{}** {}".format(*_verdict(verdict, scope(table))),
+            "<br>".join(verdict.details),
+        ]
+        for verdict in verdicts(table)
+    ]
+    commands = [f"- `{command}`" for command in _commands(table)]
+    parts = [f"**{title(table)}**", data_line(table[0][0]), _pipes(header, rows), *_legends(table)]
+    parts += [_pipes(["claim", "verdict", "paired test"], claims)] if claims else []
+    return "\n\n".join([*parts, "\n".join(commands)])
+
+
+def _pipes(header: list[str], rows: list[list[str]]) -> str:
+    lines = (header, ["---"] * len(header), *rows)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

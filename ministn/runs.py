@@ -1,13 +1,12 @@
 """One run is one folder: its record, its checkpoints, and a lock that keeps others out.
 
-    <out>/<name made from the settings>/record.json   what happened, after every epoch
-                                        last.safetensors, best.safetensors
-                                        run.lock
+<out>/<name made from the settings>/record.json   what happened, after every epoch
+                                    last.safetensors, best.safetensors
+                                    run.lock
 """
 
 import base64
 import json
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from ministn import environment
 from ministn.data import DataSet
 from ministn.errors import UserError
 from ministn.files import remove_temporaries, write_atomically
-from ministn.training import EXAMPLES, LAST, Settings, Trainer
+from ministn.training import EXAMPLES, LAST, Settings, Trainer, check_same
 
 FORMAT = 1
 RECORD = "record.json"
@@ -34,23 +33,26 @@ RECORD = "record.json"
 def folder_name(settings: Settings) -> str:
     """Names everything but the number of epochs, which may grow."""
     s = settings
+    lr, loc_lr = (str(rate).removesuffix(".0") for rate in (s.lr, s.loc_lr))
     return (
         f"{s.network}-{s.data}{s.canvas}-clutter{s.distractors}x{s.patch}-data{s.data_seed}"
-        f"-n{s.train_size}-batch{s.batch_size}-lr{s.lr:g}-loc{s.loc_lr:g}-seed{s.seed}"
+        f"-n{s.train_size}-batch{s.batch_size}-lr{lr}-loc{loc_lr}-seed{s.seed}"
     )
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """A record.json, checked for its format.
+    """A record.json, checked for its format and settings.
 
     Raises UserError for a file that is missing, damaged or of another version.
     """
     try:
         record = json.loads(path.read_text())
         found = record["format"]
+        if found == FORMAT:
+            Settings(**record["settings"])  # are they all there, and possible?
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, UserError) as error:
         raise UserError(f"{path} is not a record of a run; delete it or restore it") from error
     if found != FORMAT:
         raise UserError(f"{path} has record format {found}, this version reads {FORMAT}")
@@ -58,11 +60,11 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def find_records(folders: list[Path]) -> list[dict[str, Any]]:
-    """All the records under the folders, in the order of their paths.
+    """All the records under the folders, whatever their file names, in the order of their paths.
 
     Raises UserError if there is none, or as read_record does.
     """
-    paths = sorted(path for folder in folders for path in folder.rglob(RECORD))
+    paths = sorted(path for folder in folders for path in folder.rglob("*.json"))
     if not paths:
         raise UserError(f"no {RECORD} under {', '.join(map(str, folders))}: nothing to report")
     return [read_record(path) for path in paths]
@@ -91,26 +93,29 @@ class Run:
     def already_finished(self, resume: bool) -> str | None:
         """Why there is nothing to do, or None.
 
-        Raises UserError where a run is in the way and ``resume`` was not asked for, or where the
-        run has more epochs than asked for.
+        Raises UserError where a run is in the way and ``resume`` was not asked for, where the run
+        has other settings, and where it has more epochs than asked for.
         """
         if not self.record_path.exists():
+            if (self.folder / LAST).exists() and not resume:
+                raise UserError(f"{self.folder} holds a checkpoint: add --resume to go on from it")
             return None
         record = read_record(self.record_path)
-        epochs, status = record["settings"]["epochs"], record["status"]
+        epochs, status = record["settings"].pop("epochs"), record["status"]
+        check_same(self.record_path, "settings", record, self.settings.apart_from_epochs())
         if status in ("finished", "diverged") and epochs == self.settings.epochs:
             return f"{self.folder} is {status}: skipped"
         if status == "diverged":
             return f"{self.folder} diverged in epoch {record['diverged']['epoch']}: skipped"
-        if not resume:
-            raise UserError(
-                f"{self.folder} exists and is {status} (epoch {len(record['epochs'])} of "
-                f"{epochs}): add --resume to go on, or choose another --out"
-            )
         if epochs > self.settings.epochs:
             raise UserError(
                 f"{self.folder} was started for {epochs} epochs: --epochs may grow, not shrink "
                 f"to {self.settings.epochs}"
+            )
+        if not resume:
+            raise UserError(
+                f"{self.folder} exists and is {status} (epoch {len(record['epochs'])} of "
+                f"{epochs}): add --resume to go on, or choose another --out"
             )
         return None
 
@@ -119,18 +124,20 @@ class Run:
         """Own the folder. Raises UserError if another process does; its death releases it."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / "run.lock", timeout=0)
-            with lock:
-                remove_temporaries(self.folder)
-                yield
+            lock = FileLock(self.folder / "run.lock", timeout=0).acquire()
         except Timeout:
             raise UserError(f"another process is writing {self.folder}") from None
         except OSError as error:
             raise UserError(f"cannot write {self.folder}: {error.strerror}") from error
+        with lock:
+            remove_temporaries(self.folder)
+            yield
 
     def train(self, data: DataSet, *, resume: bool, bar: bool = True) -> str:
         """Train to the end, or to Ctrl-C; returns the status the record ends with."""
         with self.locked():
+            if self.already_finished(resume):  # by another process, since this one looked
+                return read_record(self.record_path)["status"]
             trainer = Trainer(self.settings, data, say=tqdm.write)
             wall, starts = 0.0, []
             if resume and (self.folder / LAST).exists():
@@ -169,7 +176,7 @@ class Run:
             initial=trainer.state.epoch * batches + trainer.state.batch,
             desc=self.settings.network,
             unit="step",
-            disable=None if shown else True,    # None: no bar where the output is no terminal
+            disable=None if shown else True,  # None: no bar where the output is no terminal
             dynamic_ncols=True,
         )
 
@@ -181,12 +188,7 @@ class Run:
             **environment.commit(),
             "source_sha256": environment.source_sha256(),
             "versions": environment.versions(),
-            "device": {
-                "name": environment.processor(),
-                "cores": os.cpu_count(),
-                "threads": self.threads,
-                "engine": "numpy",
-            },
+            "device": {**environment.device(), "threads": self.threads, "engine": "numpy"},
         }
 
     def _write_record(

@@ -17,7 +17,7 @@ from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 
 EVALUATION_BATCH = 250
-EXAMPLES = 6    # test images whose theta is recorded every epoch, for the attention figure
+EXAMPLES = 6  # test images whose theta is recorded every epoch, for the attention figure
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 
@@ -45,14 +45,16 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "train_size", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("epochs", "train_size", "batch_size", "canvas", "distractors", "patch"):
+            least = 0 if name == "distractors" else 1
+            if getattr(self, name) < least:
+                raise UserError(f"{name} must be at least {least}, got {getattr(self, name)}")
         for name in ("lr", "loc_lr"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise UserError(f"{name} must be a number from 0 up, got {getattr(self, name)}")
-        if self.seed < 0:
-            raise UserError(f"seed must not be negative, got {self.seed}")
+        for name in ("seed", "data_seed"):
+            if not 0 <= getattr(self, name) < 2**64:
+                raise UserError(f"{name} must be from 0 to 2^64 - 1, got {getattr(self, name)}")
 
     @property
     def batches_per_epoch(self) -> int:
@@ -68,10 +70,10 @@ class Settings:
 class State:
     """Where training stands, apart from the arrays: counters and results, and no clock."""
 
-    epoch: int = 0              # completed
-    batch: int = 0              # completed in the epoch after those
-    steps: int = 0              # of the optimiser
-    loss_sum: float = 0.0       # over the images of the current epoch so far
+    epoch: int = 0  # completed
+    batch: int = 0  # completed in the epoch after those
+    steps: int = 0  # of the optimiser
+    loss_sum: float = 0.0  # over the images of the current epoch so far
     errors: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int | None = None
@@ -90,7 +92,7 @@ class Evaluation:
     @property
     def error(self) -> float:
         """In percent."""
-        return 100.0 * float(1 - self.correct.mean())
+        return 100.0 * int((~self.correct).sum()) / len(self.correct)
 
 
 def as_batch(images: np.ndarray) -> np.ndarray:
@@ -98,6 +100,7 @@ def as_batch(images: np.ndarray) -> np.ndarray:
     return (images.astype(np.float32) * np.float32(1 / 255))[..., None]
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # the loss will tell
 def evaluate(network: models.Network, split: Split) -> Evaluation:
     """Run the network over a split without dropout."""
     logits: list[np.ndarray] = []
@@ -147,7 +150,7 @@ class Trainer:
         self.buffer = ParameterBuffer(self.network.parameters(), settings.seed)
         self.optimizer = Adam(self.buffer)
         self.state = State()
-        self._order: tuple[int, np.ndarray] = (0, np.empty(0, int))    # (epoch, its shuffle)
+        self._order: tuple[int, np.ndarray] = (0, np.empty(0, int))  # (epoch, its shuffle)
 
     # -- one step, one epoch ---------------------------------------------------------------------
 
@@ -201,7 +204,7 @@ class Trainer:
                 f"COLLAPSE at step {state.steps} (epoch {state.epoch + 1}): the attention of "
                 f"{left} of {images} images has left the image, where the gradient to theta is zero"
             )
-        elif collapsed and 4 * left < images:    # well below a half, so that it cannot flicker
+        elif collapsed and 4 * left < images:  # well below a half, so that it cannot flicker
             state.collapses[-1]["end"] = now
             self.say(f"attention is back in the image at step {state.steps}")
 

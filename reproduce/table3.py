@@ -12,7 +12,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from ministn import cli, data, planning, report, runs
+from ministn import claims, cli, data, planning, report, runs
 from ministn.errors import UserError
 from ministn.models import NETWORKS
 from ministn.training import Settings
@@ -30,7 +30,13 @@ PAPER_EPOCHS = {
 }
 SIX = list(PAPER_EPOCHS)[:6]
 
-PROTOCOL: dict[str, Any] = {"data": "mnist", "batch_size": 256, "lr": 0.001, "loc_lr": 1.0}
+PROTOCOL: dict[str, Any] = {
+    "data": "mnist",
+    "epochs": "paper",
+    "batch_size": 256,
+    "lr": 0.001,
+    "loc_lr": 1.0,
+}
 QUICK: dict[str, Any] = {
     "data": "digits",
     "batch_size": 32,
@@ -40,7 +46,9 @@ QUICK: dict[str, Any] = {
     "epochs": 6,
 }
 
-LONG = 2 * 3600    # seconds; a plan longer than this comes with a smaller command
+FROM_RECIPE = ("train_size", "canvas", "distractors", "patch")  # unless a flag says otherwise
+
+LONG = 2 * 3600  # seconds; a plan longer than this comes with a smaller command
 SMALLER = "--nets arch1-cnn arch1-tstn --train-size 10000 --epochs 15"
 
 EXAMPLES = """\
@@ -59,7 +67,7 @@ examples (times on two cores of a 2020 server):
 
 def parser() -> argparse.ArgumentParser:
     """The command line, in groups."""
-    p = argparse.ArgumentParser(
+    p = cli.Parser(
         prog="python reproduce/table3.py",
         description=__doc__,
         epilog=EXAMPLES,
@@ -67,41 +75,99 @@ def parser() -> argparse.ArgumentParser:
     )
     what = p.add_argument_group("what to train (default: the paper's protocol)")
     what.add_argument("--quick", action="store_true", help="embedded digits, a small setting")
-    what.add_argument("--nets", nargs="+", choices=NETWORKS, default=SIX, metavar="NET",
-                      help=f"of {' '.join(NETWORKS)}; default: the first six")
-    what.add_argument("--epochs", default=None, metavar="N|paper",
-                      help="for every network; 'paper' (default): as many as the paper trained")
-    what.add_argument("--train-size", type=int, metavar="N",
-                      help="the first N training images; default: all")
+    what.add_argument(
+        "--nets",
+        nargs="+",
+        choices=NETWORKS,
+        default=SIX,
+        metavar="NET",
+        help=f"of {' '.join(NETWORKS)}; default: the first six",
+    )
+    what.add_argument(
+        "--epochs",
+        default=None,
+        metavar="N|paper",
+        help="for every network; 'paper' (default): as many as the paper trained",
+    )
+    what.add_argument(
+        "--train-size", type=int, metavar="N", help="the first N training images; default: all"
+    )
     what.add_argument("--batch-size", type=int, metavar="N", help="default: 256")
     what.add_argument("--lr", type=float, help="Adam's starting learning rate; default: 0.001")
-    what.add_argument("--loc-lr", type=float, metavar="FACTOR",
-                      help="times --lr for layers only the localisation network has; default: 1")
-    what.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED",
-                      help="one run of each network for each of these values; default: 0")
+    what.add_argument(
+        "--loc-lr",
+        type=float,
+        metavar="FACTOR",
+        help="times --lr for layers only the localisation network has; default: 1",
+    )
+    what.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        default=[0],
+        metavar="SEED",
+        help="one run of each network for each of these values; default: 0",
+    )
 
     source = p.add_argument_group("data")
-    source.add_argument("--data", choices=data.RECIPES,
-                        help="cluttered MNIST, or embedded digits; default: mnist")
-    source.add_argument("--data-dir", type=Path, metavar="DIR",
-                        help="the only place to look for MNIST's four files")
-    source.add_argument("--data-seed", type=int, default=0, metavar="SEED",
-                        help="of clutter and positions, shared by all runs; default: 0")
+    source.add_argument(
+        "--data", choices=data.RECIPES, help="cluttered MNIST, or embedded digits; default: mnist"
+    )
+    source.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="the only place to look for MNIST's four files"
+    )
+    source.add_argument(
+        "--data-seed",
+        type=int,
+        default=0,
+        metavar="SEED",
+        help="of clutter and positions, shared by all runs; default: 0",
+    )
+    source.add_argument(
+        "--canvas", type=int, metavar="PIXELS", help="side of the images; default: 60, digits 40"
+    )
+    source.add_argument(
+        "--distractors",
+        type=int,
+        metavar="N",
+        help="pieces of other digits in an image; default: 6, digits 3",
+    )
+    source.add_argument(
+        "--patch", type=int, metavar="PIXELS", help="side of a distractor; default: 8, digits 6"
+    )
 
     how = p.add_argument_group("how to run")
-    how.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR",
-                     help="each run gets its own folder in here; default: runs")
+    how.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="each run gets its own folder in here; default: runs",
+    )
     how.add_argument("--resume", action="store_true", help="go on with unfinished runs")
-    how.add_argument("--shard", metavar="I/N",
-                     help="only every N-th run, from the I-th (1 to N): for arrays of jobs")
-    how.add_argument("--threads", type=int, default=os.cpu_count(), metavar="N",
-                     help="of the linear algebra library; default: all cores")
+    how.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="only every N-th run, from the I-th (1 to N): for arrays of jobs",
+    )
+    how.add_argument(
+        "--threads",
+        type=int,
+        default=os.cpu_count(),
+        metavar="N",
+        help="of the linear algebra library; default: all cores",
+    )
     how.add_argument("--gpu", action="store_true", help="the CUDA engine (not available yet)")
 
     instead = p.add_argument_group("instead of training")
     instead.add_argument("--plan", action="store_true", help="print what it would take, and stop")
-    instead.add_argument("--report", nargs="*", type=Path, metavar="DIR",
-                         help="print the table of the records under --out, or under these folders")
+    instead.add_argument(
+        "--report",
+        nargs="*",
+        type=Path,
+        metavar="DIR",
+        help="print the table of the records under --out, or under these folders",
+    )
     return p
 
 
@@ -111,22 +177,23 @@ def settings_of(arguments: argparse.Namespace) -> list[Settings]:
     Raises UserError for impossible values.
     """
     base = PROTOCOL | (QUICK if arguments.quick else {})
-    for name in ("data", "batch_size", "lr", "loc_lr", "train_size", "epochs"):
-        if getattr(arguments, name) is not None:
-            base[name] = getattr(arguments, name)
-    recipe = data.RECIPES[base["data"]]
-    base.setdefault("train_size", recipe.train_size)
-    epochs = base.pop("epochs", "paper")
-    if epochs != "paper" and not str(epochs).isdigit():
+    asked = {name: value for name, value in vars(arguments).items() if value is not None}
+    recipe = data.RECIPES[asked.get("data", base["data"])]._asdict()
+    base = {name: recipe[name] for name in FROM_RECIPE} | base
+    base |= {name: asked[name] for name in base if name in asked}
+    epochs = base.pop("epochs")
+    if epochs != "paper" and not str(epochs).isdecimal():
         raise UserError(f"--epochs must be a whole number or 'paper', got {epochs!r}")
+    if base["train_size"] > recipe["train_size"]:
+        raise UserError(f"--train-size must be at most {recipe['train_size']}")
+    for name in ("nets", "seeds"):
+        if len(set(asked[name])) < len(asked[name]):
+            raise UserError(f"--{name} names one twice: {' '.join(map(str, asked[name]))}")
     return [
         Settings(
             network=network,
             epochs=PAPER_EPOCHS[network] if epochs == "paper" else int(epochs),
             data_seed=arguments.data_seed,
-            canvas=recipe.canvas,
-            distractors=recipe.distractors,
-            patch=recipe.patch,
             seed=seed,
             **base,
         )
@@ -140,13 +207,15 @@ def shard(everything: list[Settings], text: str | None) -> list[Settings]:
     if text is None:
         return everything
     first, _, count = text.partition("/")
-    if not (first.isdigit() and count.isdigit() and 1 <= int(first) <= int(count)):
+    if not (first.isdecimal() and count.isdecimal() and 1 <= int(first) <= int(count)):
         raise UserError(f"--shard must be I/N with I from 1 to N, got {text!r}")
     return everything[int(first) - 1 :: int(count)]
 
 
 def main() -> int:
     arguments = parser().parse_args()
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise UserError(f"--out {arguments.out} is not a folder")
     if arguments.gpu:
         raise UserError("there is no GPU engine yet: leave out --gpu to run on the CPU")
     if arguments.threads < 1:
@@ -155,6 +224,9 @@ def main() -> int:
         show(runs.find_records(arguments.report or [arguments.out]), arguments.out)
         return 0
     chosen = shard(settings_of(arguments), arguments.shard)
+    if not chosen:
+        print(f"--shard {arguments.shard} has no run: there are fewer runs than shards")
+        return 0
     with threadpool_limits(arguments.threads):
         return train(chosen, arguments)
 
@@ -180,15 +252,15 @@ def train(chosen: list[Settings], arguments: argparse.Namespace) -> int:
             print(finished)
         else:
             todo.append(run)
-    if todo:
-        print(plan([run.settings for run in todo], arguments), flush=True)
-    if arguments.plan:
-        return 0
-    if todo:
+    if todo and not arguments.plan:
         s = todo[0].settings
         made = data.load(
             s.data, arguments.data_dir, s.data_seed, s.train_size, s.canvas, s.distractors, s.patch
         )
+    if todo:
+        print(plan([run.settings for run in todo], arguments), flush=True)
+    if arguments.plan:
+        return 0
     for run in todo:
         print(f"\n{run.folder}", flush=True)
         status = run.train(made, resume=arguments.resume)
@@ -215,7 +287,7 @@ def plan(chosen: list[Settings], arguments: argparse.Namespace) -> str:
 
 def draw_run(record: dict[str, Any], folder: Path) -> None:
     """The figures of one run, in its folder."""
-    from ministn import plot    # matplotlib takes a second to import; --help and --plan do not wait
+    from ministn import plot  # matplotlib takes a second to import; --help and --plan do not wait
 
     if record["epochs"]:
         plot.save(plot.learning_curves([record]), folder / "learning-curves.png")
@@ -229,7 +301,10 @@ def show(records: list[dict[str, Any]], out: Path) -> None:
 
     print()
     print(report.report(records))
-    figures = {"seeds.png": plot.seeds_figure, "overlap.png": plot.overlap_figure}
+    out.mkdir(parents=True, exist_ok=True)
+    figures = {"seeds.png": plot.seeds_figure}
+    if not all(claims.is_cnn(record) for record in records):
+        figures["overlap.png"] = plot.overlap_figure
     for name, figure in figures.items():
         plot.save(figure(records), out / name)
         print(f"wrote {out / name}")

@@ -79,7 +79,8 @@ def search_path(data_dir: Path | str | None) -> list[Path]:
 def find(name: str, folders: list[Path]) -> Path | None:
     """The file called `name`, plain or .gz, in the first folder that has it."""
     paths = (folder / (name + suffix) for folder in folders for suffix in ("", ".gz"))
-    return next((path for path in paths if path.is_file()), None)
+    # os.path.isfile, unlike Path.is_file, does not raise for a folder that must not be entered.
+    return next((path for path in paths if os.path.isfile(path)), None)
 
 
 def read(path: Path, digest: str) -> np.ndarray:
@@ -93,12 +94,12 @@ def read(path: Path, digest: str) -> np.ndarray:
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} cannot be read, {error}; {REPLACE}") from error
-    if not content.startswith(IDX_UINT8) or len(content) < 4 + 4 * content[3]:
+    start = 4 + 4 * int.from_bytes(content[3:4])  # where the header ends and the array starts
+    if not content.startswith(IDX_UINT8) or len(content) < start:
         raise UserError(
             f"{path} is not an idx file of bytes: expected it to begin with {IDX_UINT8.hex()} and "
             f"its shape, found {content[:4].hex() or 'nothing'}; {REPLACE}"
         )
-    start = 4 + 4 * content[3]
     shape = np.frombuffer(content[4:start], ">u4").tolist()
     if len(content) != start + math.prod(shape):
         raise UserError(

@@ -3,6 +3,12 @@
 Same names, arguments and results as in ``ops``, each with a cache of its own; ``engines`` chooses.
 """
 
+from ministn.fast.bilinear import bilinear_sampler, bilinear_sampler_backward
 from ministn.fast.conv_block import conv_block, conv_block_backward
 
-__all__ = ["conv_block", "conv_block_backward"]
+__all__ = [
+    "bilinear_sampler",
+    "bilinear_sampler_backward",
+    "conv_block",
+    "conv_block_backward",
+]

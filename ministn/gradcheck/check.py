@@ -52,6 +52,11 @@ class GradientError(AssertionError):
         self.name, self.index = name, index
         self.analytic, self.numeric, self.error = analytic, numeric, error
 
+    @property
+    def place(self) -> str:
+        """The array and the element, "weight[2, 0, 1]"; the array alone if all of it is wrong."""
+        return self.name + ("" if self.index is None else written(self.index))
+
 
 class KinkError(GradientError):
     """Too many of the places tried are kinks: the backward pass could not be judged."""
@@ -83,12 +88,12 @@ def check_gradients(
     value: returns the scalar at the present contents of ``arrays``, which are changed in place
     during the check and restored bit for bit. gradients: what the backward pass gives, by name.
     An array of at most ``elements`` elements is checked element by element; a larger one along
-    ``directions`` random directions of +1 and -1 and, where one of them fails, by halving it
-    until the element to blame is found.
+    ``directions`` random directions of length 1 (elements equal but for their sign) and, where
+    one of them fails, by halving it until the element to blame is found.
 
-    The relative error is the difference over the largest of both derivatives and their typical
-    size (the gradient's root mean square times the direction's length), enlarged so that what
-    the rounding of the function can cause passes. An error below ``tolerance`` passes.
+    The relative error is the difference over the largest of both derivatives and the gradient's
+    root mean square, enlarged so that what the rounding of the function can cause passes. An
+    error below ``tolerance`` passes.
 
     Raises GradientError at the first place that fails; KinkError if more than the share
     ``max_kinks`` of all places are kinks, or if all places of one array are; TypeError for arrays
@@ -96,13 +101,13 @@ def check_gradients(
     """
     if set(arrays) != set(gradients):
         raise ValueError(f"gradients must be given for {sorted(arrays)}, got {sorted(gradients)}")
+    lines = [_Line(name, value, x, gradients[name], eps, tolerance) for name, x in arrays.items()]
     rng = generator(seed, "gradcheck")
     largest, where, points = 0.0, "nowhere", 0
     kinks: list[str] = []
-    for name, array in arrays.items():
-        line = _Line(name, value, array, gradients[name], eps, tolerance)
-        smooth = 0
-        for place, direction in _places(array, elements, directions, rng):
+    for line in lines:
+        name, smooth = line.name, 0
+        for place, direction in _places(line.array, elements, directions, rng):
             points += 1
             point = line.point(direction)
             if point.kink:
@@ -113,7 +118,7 @@ def check_gradients(
                 smooth += 1
                 if point.error >= largest:
                     largest, where = point.error, name + place
-        if array.size and not smooth:
+        if line.array.size and not smooth:
             raise KinkError(f"{name}: every place tried is a kink; move its values", name)
     if len(kinks) > max_kinks * points:
         raise KinkError(
@@ -135,8 +140,8 @@ def check_operation(
     """Check an operation's backward pass at float64 ``arrays``, the forward's named arguments.
 
     forward(**arrays) -> y, cache. backward(dy, cache) -> their gradients, in the order of
-    ``arrays``; None is skipped. The scalar is sum(y * dy) with a random dy. options: as for ``check_gradients``,
-    which also says what is raised.
+    ``arrays``; None is skipped. The scalar is sum(y * dy) with a random dy. options: as for
+    ``check_gradients``, which also says what is raised.
     """
     value, arrays, gradients = operation_problem(forward, backward, arrays, seed)
     return check_gradients(value, arrays, gradients(), seed=seed, **options)
@@ -199,7 +204,7 @@ class _Line:
         self.name, self.value, self.array, self.eps = name, value, array, eps
         self.gradient = np.asarray(gradient)
         self.tolerance = tolerance
-        self.typical = np.linalg.norm(self.gradient) / np.sqrt(max(1, array.size))
+        self.typical = float(np.linalg.norm(self.gradient)) / np.sqrt(max(1, array.size))
 
     def point(self, direction: np.ndarray) -> _Point:
         """Both derivatives along ``direction`` and what to think of them."""
@@ -208,7 +213,7 @@ class _Line:
         numeric = float(7 * (slopes[1] + slopes[2]) - (slopes[0] + slopes[3])) / 12
         analytic = float(np.sum(self.gradient * direction))
         hidden = ROUNDINGS * np.finfo(float).eps * float(np.abs(values).max()) / self.eps
-        scale = max(abs(analytic), abs(numeric), self.typical * float(np.linalg.norm(direction)))
+        scale = max(abs(analytic), abs(numeric), self.typical)
         # Where hidden is not negligible the error is measured against what can be seen.
         difference, scale = abs(analytic - numeric), scale + hidden / self.tolerance
         at = np.array([-1.5, -0.5, 0.5, 1.5])
@@ -239,10 +244,10 @@ class _Line:
             worse = int(np.argmax([abs(p.analytic - p.numeric) * (not p.kink) for p in points]))
             to_blame, point = halves[worse], points[worse]
         index = tuple(int(i) for i in np.unravel_index(to_blame[0], self.array.shape))
-        sign = float(direction[index])
+        sign = np.sign(direction[index])
         analytic, numeric = sign * point.analytic, sign * point.numeric
         return GradientError(
-            f"{self.name}[{', '.join(map(str, index))}]: the backward pass gives {analytic:.9g}, "
+            f"{self.name}{written(index)}: the backward pass gives {analytic:.9g}, "
             f"finite differences {numeric:.9g} (relative error {point.error:.1e}, "
             f"allowed {self.tolerance:.0e})",
             self.name,
@@ -253,11 +258,16 @@ class _Line:
         )
 
 
+def written(index: Index) -> str:
+    """An index as it is written: "[2, 0, 1]"."""
+    return f"[{', '.join(map(str, index))}]"
+
+
 def _only(indices: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """``direction`` at the given flat indices, zero elsewhere."""
+    """``direction`` at the given flat indices, zero elsewhere, at length 1."""
     part = np.zeros_like(direction)
     part.flat[indices] = direction.flat[indices]
-    return part
+    return part / np.linalg.norm(part)
 
 
 def _places(
@@ -267,7 +277,8 @@ def _places(
     if array.size <= elements:
         ones = np.ones(array.shape)
         for flat, index in enumerate(np.ndindex(array.shape)):
-            yield f"[{', '.join(map(str, index))}]", _only(np.array([flat]), ones)
+            yield written(index), _only(np.array([flat]), ones)
     else:
         for number in range(1, directions + 1):
-            yield f" along direction {number}", rng.choice([-1.0, 1.0], array.shape)
+            signs = rng.choice([-1.0, 1.0], array.shape)
+            yield f" along direction {number}", signs / np.sqrt(array.size)

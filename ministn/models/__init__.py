@@ -22,16 +22,19 @@ NETWORKS: dict[str, Builder] = {
 }
 
 
-def build(
-    name: str, size: tuple[int, int], classes: int = 10, downsample: float = 1
-) -> Network:
+def build(name: str, size: tuple[int, int], classes: int = 10, downsample: float = 1) -> Network:
     """The network called ``name`` for (H, W) images, its parameters not yet laid out.
 
     downsample: factor d of the transformer's output size, floor(H / d); TSTN uses 1. small-stn
     has its own, 3.
 
-    Raises UserError for an unknown name or an image too small for the network's pooling.
+    Raises UserError for an unknown name, an image too small for the network's pooling, or a
+    number of classes or factor that no network can have.
     """
     if name not in NETWORKS:
         raise UserError(f"unknown network {name!r}; choose from {', '.join(NETWORKS)}")
+    if classes < 1:
+        raise UserError(f"classes must be at least 1, got {classes}")
+    if not downsample > 0:
+        raise UserError(f"downsample must be above 0, got {downsample}")
     return NETWORKS[name](size, classes, downsample)

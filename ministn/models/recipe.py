@@ -12,7 +12,7 @@ from ministn.models.network import Network
 from ministn.transformer import SpatialTransformer
 
 DOWNSAMPLE = 3
-SMALLEST = 32    # the localisation network's side is (((32 // 2) - 4) // 2) - 4 = 2 there
+SMALLEST = 32  # the localisation network's side is (((32 // 2) - 4) // 2) - 4 = 2 there
 
 # Lasagne's HeUniform() has gain 1; only the localisation network's dense layer asks for 'relu'.
 UNIT_GAIN = HeUniform(gain=1.0)
@@ -21,7 +21,9 @@ UNIT_GAIN = HeUniform(gain=1.0)
 def small_stn(size: tuple[int, int], classes: int) -> Network:
     """Localisation: pool, 5x5x20, pool, 5x5x20, 50, 6. Classifier: 3x3x32, 3x3x32, 256."""
     if min(size) < SMALLEST:
-        raise UserError(f"small-stn needs images of at least {SMALLEST}x{SMALLEST}, got {size}")
+        raise UserError(
+            f"images must be at least {SMALLEST}x{SMALLEST} for small-stn, got {size[0]}x{size[1]}"
+        )
     height, width = size[0] // DOWNSAMPLE, size[1] // DOWNSAMPLE
     localisation = Sequential(
         MaxPool2d("localisation/pool"),

@@ -22,7 +22,8 @@ from ministn.errors import check_arrays
 
 
 class Cache(NamedTuple):
-    xt: np.ndarray  # (w,): all that the gradient needs, since the grid is linear in theta
+    n: int
+    xt: np.ndarray  # (w,): the grid is linear in theta, so its gradient needs only xt and yt
     yt: np.ndarray  # (h, 1)
 
 
@@ -38,14 +39,14 @@ def affine_grid(theta: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, C
     # Elementwise and not a matrix product, so that the identity returns xt and yt to the last bit.
     row = theta[..., None, None]  # (N, 2, 3, 1, 1) against (h, w)
     grid = row[:, :, 0] * xt + row[:, :, 1] * yt + row[:, :, 2]  # STN (1): (N, 2, h, w)
-    return np.ascontiguousarray(grid.transpose(0, 2, 3, 1)), Cache(xt, yt)
+    return np.ascontiguousarray(grid.transpose(0, 2, 3, 1)), Cache(len(theta), xt, yt)
 
 
 def affine_grid_backward(dgrid: np.ndarray, cache: Cache) -> np.ndarray:
     """dgrid (N, h, w, 2) -> dtheta (N, 2, 3)."""
-    xt, yt = cache
-    check_arrays(xt=(xt, "w"), yt=(yt, "h 1"), dgrid=(dgrid, "N h w 2"))
-    dtheta = np.empty((len(dgrid), 2, 3), dgrid.dtype)
+    n, xt, yt = cache
+    check_arrays(xt=(xt, "w"), yt=(yt, "h 1"), dgrid=(dgrid, f"{n} h w 2"))
+    dtheta = np.empty((n, 2, 3), dgrid.dtype)
     dtheta[:, :, 0] = (dgrid * xt[:, None]).sum(axis=(1, 2))
     dtheta[:, :, 1] = (dgrid * yt[:, :, None]).sum(axis=(1, 2))
     dtheta[:, :, 2] = dgrid.sum(axis=(1, 2))

@@ -20,7 +20,8 @@ and a coordinate on an axis of length 1 is always 0. Outside the image, border
 
 Kinks: V bends where a coordinate is a whole number, and there the slope of the cell to the right
 (below) is used, also at the last pixel, where that cell lies outside: with "nearest" its slope is
-0. A coordinate that is not finite gives NaN in y and dgrid, and reads no memory outside.
+0. A coordinate that is not finite reads no memory outside, and gives NaN in y and dgrid (and with
+"nearest", where all points belong to some pixel, in the image's gradient at its first pixel).
 """
 
 from typing import NamedTuple

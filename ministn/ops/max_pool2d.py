@@ -16,8 +16,9 @@ from ministn.errors import check_arrays
 
 
 class Cache(NamedTuple):
-    winner: np.ndarray  # (N, h, w, C, 1): p s + q of the maximum; the values are not needed
-    shape: tuple[int, ...]  # of x, whose dropped border the winner does not show
+    y: np.ndarray  # only for the shape and dtype that dy must have
+    winner: np.ndarray  # (N, h, w, C, 1): p s + q of each maximum
+    shape: tuple[int, ...]  # of x, whose dropped rows and columns y does not show
     size: int
 
 
@@ -35,13 +36,13 @@ def max_pool2d(x: np.ndarray, size: int = 2) -> tuple[np.ndarray, Cache]:
     windows = _windows(x, size)
     winner = windows.argmax(axis=-1)[..., None]
     y = np.take_along_axis(windows, winner, axis=-1)[..., 0]
-    return y, Cache(winner, x.shape, size)
+    return y, Cache(y, winner, x.shape, size)
 
 
 def max_pool2d_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """dy (N, h, w, C) -> dx (N, H, W, C)."""
-    winner, shape, size = cache
-    check_arrays(dy=(dy, " ".join(str(length) for length in winner.shape[:-1])))
+    y, winner, shape, size = cache
+    check_arrays(y=(y, "N h w C"), dy=(dy, "N h w C"))
     dwindows = np.zeros((*dy.shape, size * size), dy.dtype)
     np.put_along_axis(dwindows, winner, dy[..., None], axis=-1)
     dx = np.zeros(shape, dy.dtype)

@@ -1,0 +1,253 @@
+"""Backward passes broken on purpose, to see that the checks find out.
+
+Forward passes stay right, so every fault has to show as a difference between the two.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ministn.gradcheck.breaking import (
+    How,
+    cached,
+    channels_first,
+    first_use_only,
+    incoming,
+    last_use_only,
+    nothing_arrives,
+    nothing_returned,
+    only,
+    other_border,
+    overwriting,
+    replaced,
+    result,
+    run_twice,
+    skipped,
+)
+from ministn.gradcheck.check import GradientError, KinkError, check_gradients
+from ministn.gradcheck.suite import PROBLEMS
+
+
+class Fault(NamedTuple):
+    """One way to break one backward pass."""
+
+    check: str  # the check that has to notice, a name in PROBLEMS
+    target: str  # what is broken: "module.function" or "module.Class.method" of ministn
+    what: str
+    how: How
+
+    def caught(self) -> GradientError | None:
+        """The checker's complaint about the broken pass; None if it found nothing wrong.
+
+        Raises RuntimeError if breaking it changes no gradient, as then it is no fault.
+        """
+        build, options = PROBLEMS[self.check]
+        problem = build()
+        right = problem.gradients()
+        with replaced(self.target, self.how):
+            wrong = problem.gradients()
+        if all(
+            np.shape(wrong[name]) == array.shape and np.allclose(wrong[name], array, 1e-9, 0)
+            for name, array in right.items()
+        ):
+            raise RuntimeError(f"{self.check}: {self.what}: this changes no gradient")
+        try:
+            check_gradients(problem.value, problem.arrays, wrong, **options)
+        except KinkError:
+            return None
+        except GradientError as error:
+            return error
+        return None
+
+
+def transposed(array: np.ndarray) -> np.ndarray:
+    """The transpose's values in the array's own shape: a mistake that no shape gives away."""
+    return array.T.reshape(array.shape)
+
+
+def first(axis: int) -> How:
+    """Only the first entry of dy along ``axis`` takes part."""
+
+    def change(dy: np.ndarray) -> np.ndarray:
+        part = np.zeros_like(dy)
+        keep = (slice(None),) * axis + (slice(0, 1),)
+        part[keep] = dy[keep]
+        return part
+
+    return incoming(change)
+
+
+def without_edges(image: np.ndarray) -> np.ndarray:
+    """(N, H, W, C) with zeros all around."""
+    part = np.zeros_like(image)
+    part[:, 1:-1, 1:-1] = image[:, 1:-1, 1:-1]
+    return part
+
+
+def next_pixel(image: np.ndarray) -> np.ndarray:
+    """(N, H, W, C) moved by one column."""
+    return np.roll(image, 1, axis=2)
+
+
+def per_axis(x: float, y: float) -> How:
+    """dgrid's x and y, each times a number."""
+    return result(lambda dgrid: dgrid * [x, y], 1)
+
+
+def mirrored(coordinate: np.ndarray) -> np.ndarray:
+    """The point at the same place of its cell, seen from the other side."""
+    return 2 * np.floor(coordinate) + 1 - coordinate
+
+
+# The sampler's checks sample images 7 wide and 5 high: half sizes (W-1)/2 = 3 and (H-1)/2 = 2.
+HALF_X, HALF_Y = 3.0, 2.0
+
+# (the check, what is broken): {the mistake: how it is made}
+TABLE: dict[tuple[str, str], dict[str, How]] = {
+    ("conv2d 3x3 same", "ops.conv2d_backward"): {
+        "dx has the wrong sign": result(np.negative),
+        "dx from a kernel that is not flipped": cached(weight=lambda w: w[::-1, ::-1]),
+        "dx from a kernel flipped in one direction": cached(weight=lambda w: w[::-1]),
+        "dx with input and output channels exchanged": cached(
+            weight=lambda w: w.swapaxes(2, 3).reshape(w.shape)
+        ),
+        "dx is lost at the border": result(without_edges),
+        "dweight has the wrong sign": result(np.negative, 1),
+        "dweight has rows and columns exchanged": result(lambda dw: dw.swapaxes(0, 1), 1),
+        "dweight is flipped": result(lambda dw: dw[::-1, ::-1], 1),
+        "dweight without the windows over the border": only(1, incoming(without_edges)),
+        "dbias is the mean over the batch": result(lambda dbias: dbias / 2, 2),
+        "dbias of the first image only": only(2, first(0)),
+        "dbias of the first row only": only(2, first(1)),
+    },
+    ("conv2d 5x3 valid", "ops.conv2d_backward"): {
+        "dx is moved by a pixel": result(next_pixel),
+        "dx is lost at the border": result(without_edges),
+        "dweight from columns moved by a pixel": cached(x=next_pixel),
+    },
+    ("max_pool2d", "ops.max_pool2d_backward"): {
+        "the winner counted from the end of the window": cached(winner=lambda k: 3 - k),
+        "the winner's row and column exchanged": cached(winner=lambda k: k // 2 + k % 2 * 2),
+        "always the first of the window": cached(winner=np.zeros_like),
+        "dy is shared out over the window": result(lambda dx: dx / 4),
+        "the dropped row comes first": result(lambda dx: np.roll(dx, 1, axis=1)),
+    },
+    ("relu", "ops.relu_backward"): {
+        "the gate is forgotten": skipped,
+        "the gate is the wrong way round": cached(y=lambda y: 1.0 * (y == 0)),
+        "dx has the wrong sign": result(np.negative),
+    },
+    ("conv_block 3x3 same, pool", "ops.conv_block_backward"): {
+        "dx has the wrong sign": result(np.negative),
+        "the gate of the ReLU is forgotten": cached(
+            rectified=lambda c: c._replace(y=np.ones_like(c.y))
+        ),
+        "the pool's winner counted from the end": cached(
+            pooled=lambda c: c._replace(winner=3 - c.winner)
+        ),
+        "dbias before the gate of the ReLU": only(
+            2, cached(rectified=lambda c: c._replace(y=np.ones_like(c.y)))
+        ),
+        "dweight is multiplied by the pool's area": result(lambda dw: 4 * dw, 1),
+    },
+    ("conv_block 3x3 same", "ops.conv_block_backward"): {
+        "dbias is the mean over the batch": result(lambda dbias: dbias / 2, 2),
+        "dweight before the gate of the ReLU": only(
+            1, cached(rectified=lambda c: c._replace(y=np.ones_like(c.y)))
+        ),
+    },
+    ("dense", "ops.dense_backward"): {
+        "dx has the wrong sign": result(np.negative),
+        "dx from the weight not transposed": cached(weight=transposed),
+        "dweight is transposed": result(transposed, 1),
+        "dweight is the mean over the batch": result(lambda dw: dw / 3, 1),
+        "dbias of the first row only": only(2, first(0)),
+        "dbias is summed along the wrong axis": result(lambda dbias: dbias[:3], 2),
+    },
+    ("dropout", "ops.dropout_backward"): {
+        "the factor 1 / (1 - rate) is forgotten": cached(mask=np.sign),
+        "the factor is 1 / rate": cached(mask=lambda mask: np.sign(mask) / 0.3),
+        "the factor is there twice": cached(mask=np.square),
+        "the mask is forgotten": skipped,
+        "the mask is another step's": cached(mask=lambda mask: np.roll(mask, 1, axis=0)),
+    },
+    ("softmax_cross_entropy", "ops.softmax_cross_entropy_backward"): {
+        "dlogits has the wrong sign": result(np.negative),
+        "the sum over the batch, not the mean": result(lambda dlogits: 5 * dlogits),
+        "the label belongs to the next image": cached(labels=lambda labels: np.roll(labels, 1)),
+        "p is not normalised": cached(p=lambda p: p / p.max(axis=1, keepdims=True)),
+        "dloss is forgotten": lambda right: lambda cache, dloss: right(cache),
+    },
+    ("affine_grid", "ops.affine_grid_backward"): {
+        "dtheta has the wrong sign": result(np.negative),
+        "x and y exchanged": incoming(lambda dgrid: dgrid[..., ::-1]),
+        "theta is column-major": result(lambda d: d.transpose(0, 2, 1).reshape(d.shape)),
+        "no gradient for the translation": result(lambda dtheta: dtheta * [1, 1, 0]),
+        "x runs from right to left": cached(xt=lambda xt: xt[::-1]),
+        "the mean over the points, not the sum": result(lambda dtheta: dtheta / 15),
+    },
+    ("bilinear_sampler nearest", "ops.bilinear_sampler_backward"): {
+        "dimage has the wrong sign": result(np.negative),
+        "dgrid has the wrong sign": per_axis(-1, -1),
+        "the factors (W-1)/2 and (H-1)/2 are missing": per_axis(1 / HALF_X, 1 / HALF_Y),
+        "(W-1)/2 and (H-1)/2 are exchanged": per_axis(HALF_Y / HALF_X, HALF_X / HALF_Y),
+        "W/2 and H/2 instead": per_axis((HALF_X + 0.5) / HALF_X, (HALF_Y + 0.5) / HALF_Y),
+        "x and y of dgrid exchanged": result(lambda dgrid: dgrid[..., ::-1], 1),
+        "the weights of left and right exchanged": cached(xs=mirrored),
+        "points that share a pixel overwrite each other": overwriting,
+        "dgrid of the first channel only": only(1, first(3)),
+        "dimage all goes to the first image": result(
+            lambda d: np.stack([d.sum(axis=0), *np.zeros_like(d[1:])])
+        ),
+        "the border is 'zeros'": other_border,
+    },
+    ("bilinear_sampler zeros", "ops.bilinear_sampler_backward"): {
+        "the border is 'nearest'": other_border,
+        "dimage is lost at the border": result(without_edges),
+        "the weights of top and bottom exchanged": cached(ys=mirrored),
+    },
+    ("bilinear_sampler zeros, fill", "ops.bilinear_sampler_backward"): {
+        "the fill is forgotten": cached(image=without_edges),
+    },
+    ("theta, grid, sample nearest", "ops.bilinear_sampler_backward"): {
+        "dgrid is in pixels, (W-1)/2 is missing": per_axis(1 / 4, 1 / 2.5),
+    },
+    ("theta, grid, sample zeros", "ops.affine_grid_backward"): {
+        "x and y exchanged": incoming(lambda dgrid: dgrid[..., ::-1]),
+    },
+    ("spatial transformer", "transformer.SpatialTransformer.backward"): {
+        "dx of what is looked at and sampled is halved": result(lambda dx: dx / 2),
+    },
+    ("spatial transformer", "layers.Flatten.backward"): {
+        "what is looked at gets no gradient": nothing_returned,
+    },
+    ("spatial transformer", "ops.bilinear_sampler_backward"): {
+        "what is sampled gets no gradient": result(lambda dimage: 0 * dimage),
+    },
+    ("arch1-cnn", "ops.dropout_backward"): {"dropout is forgotten": skipped},
+    ("arch1-cnn", "layers.Flatten.backward"): {"flattened channels first": channels_first},
+    ("arch1-cnn", "layers.Dense.backward"): {"a layer goes backward twice": run_twice},
+    ("arch1-untied", "transformer.SpatialTransformer.backward"): {
+        "the classifier's dx is not handed on": nothing_arrives,
+    },
+    ("arch2-untied", "ops.conv2d_backward"): {
+        "dweight of the first image only": only(1, first(0)),
+    },
+    ("arch1-tstn", "layers.Conv2d.backward"): {
+        "the tied weights' first use is dropped": last_use_only,
+        "the tied weights' second use is dropped": first_use_only,
+    },
+    ("arch2-tstn", "layers.Conv2d.backward"): {
+        "the tied weights' first use is dropped": last_use_only,
+        "the tied weights' second use is dropped": first_use_only,
+    },
+    ("small-stn", "ops.bilinear_sampler_backward"): {
+        "the border is 'zeros'": other_border,
+    },
+}
+
+FAULTS = [
+    Fault(check, target, what, how)
+    for (check, target), mistakes in TABLE.items()
+    for what, how in mistakes.items()
+]

@@ -1,0 +1,134 @@
+"""The whole networks as problems for the checker, in a perturbed state."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ministn import models, ops
+from ministn.gradcheck.check import GradientError, Problem, Report, written
+from ministn.layers import Dense, Flatten, Sequential
+from ministn.parameter import ParameterBuffer
+from ministn.randomness import Step, generator
+from ministn.transformer import SpatialTransformer
+
+STEP = Step(seed=1, number=2)  # training mode, with this one dropout mask
+CLASSES = 5
+TIED = {"arch1-tstn": "arch1-untied", "arch2-tstn": "arch2-untied"}
+
+
+def network_problem(name: str) -> Problem:
+    """The loss of a network on two random images, as a function of every parameter."""
+    size = (33, 35) if name == "small-stn" else (13, 17)
+    network = models.build(name, size, CLASSES)
+    buffer = perturbed(ParameterBuffer(network.parameters(), 0, np.float64))
+    rng = generator(1, "gradcheck images")
+    images = rng.uniform(0, 1, (2, *size, 1))
+    labels = rng.integers(0, CLASSES, 2)
+
+    def forward() -> tuple[float, Callable[[], None]]:
+        logits, cache = network.forward(images, STEP)
+        loss, loss_cache = ops.softmax_cross_entropy(logits, labels)
+
+        def backward() -> None:
+            assert cache is not None  # it is None in evaluation only
+            network.backward(ops.softmax_cross_entropy_backward(loss_cache), cache)
+
+        return loss, backward
+
+    return _problem(forward, buffer)
+
+
+def transformer_problem() -> Problem:
+    """A transformer whose input's gradient is wanted: it is looked at and it is sampled."""
+    size, output = (5, 7), (3, 4)
+    localisation = Sequential(Flatten("flatten"), Dense("theta", 5 * 7 * 2, 6))
+    transformer = SpatialTransformer(localisation, output)
+    buffer = ParameterBuffer(transformer.parameters(), 0, np.float64)
+    rng = generator(1, "gradcheck images")
+    x = rng.uniform(-0.5, 0.5, (2, *size, 2))
+    dx = np.zeros_like(x)
+    dy = rng.normal(size=(2, *output, 2))
+
+    def forward() -> tuple[float, Callable[[], None]]:
+        y, cache = transformer.forward(x, STEP)
+
+        def backward() -> None:
+            assert cache is not None
+            dx[...] = transformer.backward(dy, cache)
+
+        return float(np.sum(y * dy)), backward
+
+    return _problem(forward, buffer, x=(x, dx))
+
+
+def perturbed(buffer: ParameterBuffer) -> ParameterBuffer:
+    """Move every value off its start.
+
+    There theta is the identity for every image: all samples sit on whole pixels, where the
+    sampler has kinks, and the localisation network's gradients are zero.
+    """
+    for parameter in buffer.parameters:
+        rng = generator(0, "gradcheck perturbation of " + parameter.name)
+        parameter.data += rng.uniform(-0.05, 0.05, parameter.shape)
+    return buffer
+
+
+def check_tied_sum(tied: str, untied: str, tolerance: float = 1e-12) -> Report:
+    """The gradient of shared weights is the sum of the gradients of their two uses.
+
+    The untied network gets the tied one's values, the shared ones twice. So it computes the same
+    loss, but has the gradient of each use by itself. Raises GradientError where the sum differs
+    by more than ``tolerance`` of the array's largest gradient, or where a use has none.
+    """
+    together, apart = network_problem(tied), network_problem(untied)
+    owner = {
+        name: name if name in together.arrays else name.replace("localisation", "classifier")
+        for name in apart.arrays
+    }
+    for name, array in apart.arrays.items():
+        array[...] = together.arrays[owner[name]]
+    wholes, uses = together.gradients(), apart.gradients()
+    error, where, points = 0.0, "nowhere", 0
+    for name in (name for name in uses if owner[name] != name):
+        whole, use, other = wholes[owner[name]], uses[name], uses[owner[name]]
+        difference = abs(whole - (use + other)) / abs(whole).max()
+        index = tuple(int(i) for i in np.unravel_index(difference.argmax(), difference.shape))
+        place = owner[name] + written(index)
+        if not (difference[index] < tolerance and use.any() and other.any()):
+            raise GradientError(
+                f"{place}: the shared gradient is {whole[index]:.9g}, "
+                f"its two uses give {other[index]:.9g} + {use[index]:.9g}",
+                owner[name],
+                index,
+                whole[index],
+                use[index] + other[index],
+                difference[index],
+            )
+        points += whole.size
+        if difference[index] >= error:
+            error, where = difference[index], place
+    return Report(float(error), where, points, ())
+
+
+def _problem(
+    forward: Callable[[], tuple[float, Callable[[], None]]],
+    buffer: ParameterBuffer,
+    **inputs: tuple[np.ndarray, np.ndarray],
+) -> Problem:
+    """forward() -> value and its backward pass, which adds to the buffer's gradients.
+
+    inputs: further arrays, each with the array that the backward pass writes its gradient to.
+    """
+
+    def gradients() -> dict[str, Any]:
+        buffer.zero_grad()
+        _, backward = forward()
+        backward()
+        found = {name: dx for name, (_, dx) in inputs.items()}
+        found |= {parameter.name: parameter.grad for parameter in buffer.parameters}
+        return {name: gradient.copy() for name, gradient in found.items()}
+
+    arrays = {name: x for name, (x, _) in inputs.items()}
+    arrays |= {parameter.name: parameter.data for parameter in buffer.parameters}
+    return Problem(lambda: forward()[0], arrays, gradients)

@@ -1,0 +1,50 @@
+"""Everything that ``python -m ministn.gradcheck`` checks, by name."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ministn import models
+from ministn.gradcheck.check import GradientError, Problem, Report, check_gradients
+from ministn.gradcheck.networks import (
+    TIED,
+    check_tied_sum,
+    network_problem,
+    transformer_problem,
+)
+from ministn.gradcheck.operations import OPERATIONS
+
+# Operations are checked away from kinks, so there may be none.
+AWAY_FROM_KINKS = {"max_kinks": 0.0}
+
+# A network has ReLUs and samples near their kinks wherever one looks. The smaller the step, the
+# fewer are met, and the more of the loss is rounding: 2e-7 leaves errors of about 1e-8.
+AMONG_KINKS = {"eps": 1e-6, "elements": 10, "directions": 4}
+
+PROBLEMS: dict[str, tuple[Callable[[], Problem], dict[str, Any]]] = (
+    {name: (build, AWAY_FROM_KINKS) for name, build in OPERATIONS.items()}
+    | {"spatial transformer": (transformer_problem, AWAY_FROM_KINKS)}
+    | {name: (partial(network_problem, name), AMONG_KINKS) for name in models.NETWORKS}
+)
+
+
+def check_problem(name: str) -> Report:
+    """Check one of PROBLEMS. Raises GradientError, also where a whole gradient is zero."""
+    build, options = PROBLEMS[name]
+    problem = build()
+    gradients = problem.gradients()
+    report = check_gradients(problem.value, problem.arrays, gradients, **options)
+    for array, gradient in gradients.items():
+        if not np.any(gradient):
+            raise GradientError(f"{array}: its gradient is zero, so nothing was checked", array)
+    return report
+
+
+CHECKS: dict[str, Callable[[], Report]] = {}
+CHECKS |= {name: partial(check_problem, name) for name in PROBLEMS}
+CHECKS |= {
+    f"{tied}, tied = both uses": partial(check_tied_sum, tied, untied)
+    for tied, untied in TIED.items()
+}

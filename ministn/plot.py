@@ -1,0 +1,390 @@
+"""Figures, from records only: attention, one dot per seed, overlap per epoch, learning curves.
+
+Markers, line styles and filling say the same as the colours, for print in grey.
+"""
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from ministn import models
+from ministn.attention import overlap, quadrilateral
+from ministn.claims import (
+    TABLE3,
+    Record,
+    Row,
+    Table,
+    is_cnn,
+    label,
+    on_paper_data,
+    paper_interval,
+    tables,
+)
+from ministn.drawing import (
+    BLUE,
+    GREEN,
+    GREY,
+    PALE,
+    PURPLE,
+    VERMILION,
+    caption,
+    draw_box,
+    draw_cross,
+    draw_quadrilateral,
+    plain_logarithm,
+    remark,
+    save,
+    show_image,
+)
+from ministn.engines import implementation
+from ministn.errors import UserError
+from ministn.report import RATES, RECIPE_EPOCH, RECIPE_ERROR, data_line, title
+
+__all__ = [
+    "attention_figure",
+    "draw_quadrilateral",
+    "learning_curves",
+    "overlap_figure",
+    "save",
+    "seeds_figure",
+    "show_image",
+]
+
+# By the last part of a network's name.
+LOOKS = {"cnn": (BLUE, "o"), "untied": (VERMILION, "s"), "tstn": (GREEN, "^"), "stn": (PURPLE, "D")}
+LINES = ("-", "--", ":", "-.")  # by setting: the paper's first
+
+FLOOR = 0.01  # percent: smaller errors are drawn here, since an error of 0 has no logarithm
+COLLAPSE = (
+    "A black cross: in this epoch the attention of more than half of a training batch left the "
+    "image. "
+)
+IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], np.float32)
+
+
+# -- attention -------------------------------------------------------------------------------------
+
+
+def attention_figure(record: Record) -> Figure:
+    """What the transformer attends to in six test images, at epoch 0, halfway and at the best.
+
+    Raises UserError for a record of a network without a transformer or without an epoch.
+    """
+    if is_cnn(record) or not record["epochs"]:
+        raise UserError(
+            f"no attention to draw: {label(record)[0]} has no transformer or no epoch yet"
+        )
+    examples = record["examples"]
+    images = np.frombuffer(base64.b64decode(examples["images"]), np.uint8)
+    images = images.reshape(examples["shape"])
+    size = images.shape[1:]
+    columns = _attention_columns(record)
+    count = len(images)
+    figure = Figure(figsize=(3.1 * len(columns), 1.45 * count + 1.3), layout="compressed")
+    ratios = ([1.0, 1.0, 0.12] * len(columns))[:-1]
+    grid = figure.add_gridspec(count, len(ratios), width_ratios=ratios)
+    for number, (heading, theta) in enumerate(columns):
+        quads = quadrilateral(theta, size)
+        warped = _warped(record, images, theta)
+        for row in range(count):
+            source = figure.add_subplot(grid[row, 3 * number])
+            target = figure.add_subplot(grid[row, 3 * number + 1])
+            show_image(source, images[row], margin=0.16)
+            draw_box(source, examples["boxes"][row])
+            draw_quadrilateral(source, quads[row])
+            show_image(target, warped[row])
+            if row == 0:
+                source.set_title(f"{heading}\ninput", fontsize=10)
+                target.set_title("\nwarped", fontsize=10)
+            if number == 0:
+                source.set_ylabel(f"a {examples['labels'][row]}")
+    network, *deviations = label(record)
+    setting = ", ".join([*deviations, f"seed {record['settings']['seed']}"])
+    figure.suptitle(f"Where {network} looks ({setting})", fontsize=12)
+    caption(
+        figure,
+        "First six test images. Solid, yellow: the attended quadrilateral, with a dot where the "
+        "warped image has its top left corner; a word stands for one that is out of view. Dashed, "
+        "blue: the box of the digit's ink. Beside each input the warped image, which is all that "
+        f"the classifier sees. {title([[record]])}. {_settings([[[record]]])}",
+    )
+    return figure
+
+
+def _attention_columns(record: Record) -> list[tuple[str, np.ndarray]]:
+    """(heading, theta (N, 2, 3)) for the start, halfway to the best epoch, and the best."""
+    epochs = record["epochs"]
+    last = record["best"]["epoch"] if record["best"] else len(epochs)
+    word = "best" if record["best"] else "last so far"
+    columns = [("epoch 0, identity", np.tile(IDENTITY, (len(epochs[0]["theta"]), 1, 1)))]
+    for epoch, heading in ((last // 2, f"epoch {last // 2}"), (last, f"epoch {last}, {word}")):
+        if epoch:
+            theta = np.array(epochs[epoch - 1]["theta"], np.float32).reshape(-1, 2, 3)
+            columns.append((heading, theta))
+    return columns
+
+
+def _warped(record: Record, images: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """The transformer's output (N, h, w), 0..255, computed as the network does."""
+    network = models.build(record["settings"]["network"], images.shape[1:])
+    assert network.transformer is not None
+    x = images[..., None].astype(np.float32)
+    affine_grid, _ = implementation("affine_grid", theta)
+    sampler, _ = implementation("bilinear_sampler", x)
+    grid, _ = affine_grid(theta, network.transformer.size)
+    return np.asarray(sampler(x, grid, border=network.transformer.border)[0][..., 0])
+
+
+# -- results over seeds ----------------------------------------------------------------------------
+
+
+def seeds_figure(records: list[Record]) -> Figure:
+    """Test error: one dot per seed, beside the paper's figure with its 95 % binomial interval."""
+    groups = _tables(records)
+    heights = [len(table) + 1.2 for table in groups]
+    lowest = min([1.25, *(r["best"]["test_error"] for r in records if r["best"])])
+    figure = Figure(figsize=(9.0, 0.48 * sum(heights) + 1.8), layout="constrained")
+    panels = figure.subplots(len(groups), 1, height_ratios=heights, squeeze=False, sharex=True)
+    for axes, table in zip(panels[:, 0], groups, strict=True):
+        for place, row in enumerate(table):
+            _seed_dots(axes, row, place)
+            if on_paper_data(table):
+                _reference(axes, row[0]["settings"]["network"], place)
+        axes.set_yticks(range(len(table)), [_name(row[0]) for row in table])
+        axes.set_ylim(len(table) - 0.4, -0.6)
+        axes.set_title(title(table), loc="left", fontsize=10)
+        axes.set_xscale("log")
+        axes.set_xlim(0.8 * max(lowest, FLOOR), 100)
+        plain_logarithm(axes.xaxis)
+        axes.grid(axis="x", color=PALE)
+        axes.set_axisbelow(True)
+    panels[-1, 0].set_xlabel("test error at the best epoch, percent (logarithmic)")
+    marks = [
+        Line2D([], [], marker="o", color=GREY, linestyle="", label="ours, one seed"),
+        Line2D([], [], marker="x", color="black", linestyle="", label="whose attention collapsed"),
+    ]
+    words = "One coloured mark per seed, seeds from top to bottom. A cross: the attention of most "
+    words += "of a batch left the image at some time. "
+    if any(on_paper_data(table) for table in groups):
+        marks.append(Line2D([], [], marker="d", color="black", label="paper, 95 % interval"))
+        words += "Black: Table 3 of the paper with binomial intervals on 10,000 images. "
+    if any(r["settings"]["network"] == "small-stn" for r in records):
+        recipe = Line2D([], [], marker="d", color="black", mfc="white", linestyle="")
+        recipe.set_label(f"the Recipe: about {RECIPE_ERROR} % at epoch {RECIPE_EPOCH}")
+        marks.append(recipe)
+    figure.legend(handles=marks, loc="outside upper left", ncols=4, frameon=False, fontsize=9)
+    caption(figure, words + _settings(groups))
+    return figure
+
+
+def _seed_dots(axes: Axes, row: Row, place: int) -> None:
+    """One mark per seed; what went wrong is written once for all seeds it happened to."""
+    colour, marker = _look(row[0])
+    offsets = np.linspace(-0.22, 0.22, len(row)) if len(row) > 1 else [0.0]
+    remarks: dict[str, list[tuple[float, float, int]]] = {}
+    for record, offset in zip(row, offsets, strict=True):
+        error = max(record["best"]["test_error"], FLOOR) if record["best"] else 100.0
+        axes.plot(error, place + offset, marker, color=colour, clip_on=False)
+        if record["collapses"]:
+            draw_cross(axes, error, place + offset)
+        point = (error, place + offset, record["settings"]["seed"])
+        remarks.setdefault(_what_happened(record), []).append(point)
+    remarks.pop("", None)
+    for words, points in remarks.items():
+        errors, heights, seeds = zip(*points, strict=True)
+        text = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}: {words}"
+        left = min(errors) > 30  # write into the axes, not out of them
+        error = min(errors) if left else max(errors)
+        remark(axes, text, (error, float(np.mean(heights))), left=left)
+
+
+def _what_happened(record: Record) -> str:
+    words = []
+    if record["collapses"]:
+        words.append("collapsed" + (", came back" if record["collapses"][-1]["end"] else ""))
+    if record["status"] != "finished":
+        words.append("unfinished" if record["status"] == "running" else record["status"])
+    return ", ".join(words)
+
+
+def _reference(axes: Axes, network: str, place: int) -> None:
+    published = paper_interval(network)
+    if published:
+        test, low, high = published
+        axes.errorbar(
+            test, place, xerr=[[test - low], [high - test]], fmt="d", color="black", capsize=3
+        )
+    elif network == "small-stn":
+        axes.plot(RECIPE_ERROR, place, "d", color="black", markerfacecolor="white")
+    elif network in TABLE3:
+        remark(axes, "paper: did not converge", (1.0, place - 0.3))
+
+
+# -- curves over epochs ----------------------------------------------------------------------------
+
+
+def overlap_figure(records: list[Record]) -> Figure:
+    """How well the attended quadrilateral covers the digit, per epoch, tied against untied.
+
+    Raises UserError when no record has a transformer.
+    """
+    attending = [record for record in records if not is_cnn(record)]
+    if records and not attending:
+        raise UserError("no attention to draw: none of these networks has a transformer")
+    panels = _panels(attending)
+    figure = Figure(figsize=(9.0, 3.0 * len(panels) + 1.2), layout="constrained")
+    grid = figure.subplots(len(panels), 1, squeeze=False, sharey=True)
+    for axes, (name, rows) in zip(grid[:, 0], panels, strict=True):
+        _curves(axes, rows, "overlap")
+        axes.axhline(
+            _identity_overlap(rows[0][0]), color=GREY, linewidth=1.0, linestyle=(0, (1, 3))
+        )
+        axes.set_title(name, loc="left", fontsize=10)
+        axes.set(ylim=(0, None), ylabel="mean overlap (IoU)")
+        identity = Line2D([], [], color=GREY, linestyle=(0, (1, 3)), label="identity")
+        _legend(axes, rows, [identity])
+    grid[-1, 0].set_xlabel("epoch")
+    caption(
+        figure,
+        "Intersection over union of the attended quadrilateral with the box of the digit's ink, "
+        "mean over the validation images; one line per seed. Dotted, grey: that of the whole "
+        "image, as at the start, over the six recorded test images. "
+        + COLLAPSE
+        + _settings(_tables(attending)),
+    )
+    return figure
+
+
+def _identity_overlap(record: Record) -> float:
+    examples = record["examples"]
+    boxes = np.array(examples["boxes"])
+    quads = quadrilateral(np.tile(IDENTITY, (len(boxes), 1, 1)), examples["shape"][1:])
+    return float(overlap(quads, boxes).mean())
+
+
+def learning_curves(records: list[Record]) -> Figure:
+    """Training and validation error per epoch, one line per seed."""
+    panels = _panels(records)
+    figure = Figure(figsize=(10.5, 3.0 * len(panels) + 1.2), layout="constrained")
+    grid = figure.subplots(len(panels), 2, squeeze=False, sharey="row")
+    for line, (name, rows) in zip(grid, panels, strict=True):
+        for axes, kind, words in zip(
+            line,
+            ("train_error", "valid_error"),
+            ("training error", "validation error"),
+            strict=True,
+        ):
+            _curves(axes, rows, kind)
+            axes.set_yscale("log")
+            plain_logarithm(axes.yaxis)
+            axes.set_title(
+                f"{name}\n{words}" if axes is line[0] else words, loc="left", fontsize=10
+            )
+        line[0].set_ylabel("percent (logarithmic)")
+        _legend(line[1], rows)
+    for axes in grid[-1]:
+        axes.set_xlabel("epoch")
+    caption(
+        figure,
+        "Training error: the running error of the epoch, in training mode with dropout. One line "
+        f"per seed; errors below {FLOOR} % are drawn there. "
+        + COLLAPSE
+        + _settings(_tables(records)),
+    )
+    return figure
+
+
+def _curves(axes: Axes, rows: list[Row], kind: str) -> None:
+    for row, look in zip(rows, _line_looks(rows), strict=True):
+        for record in row:
+            epochs = [entry["epoch"] for entry in record["epochs"]]
+            values = [entry[kind] for entry in record["epochs"]]
+            if kind.endswith("error"):
+                values = [max(value, FLOOR) for value in values]
+            every = max(1, len(epochs) // 8)
+            axes.plot(epochs, values, **look, markevery=every, markersize=5, linewidth=1.3)
+            for collapse in record["collapses"]:
+                if collapse["epoch"] <= len(values):
+                    draw_cross(axes, collapse["epoch"], values[collapse["epoch"] - 1])
+            if record["status"] != "finished" and values:
+                remark(axes, record["status"], (epochs[-1], values[-1]))
+    axes.set_xlim(0, 1.02 * max(row[0]["settings"]["epochs"] for row in rows))
+    axes.grid(color=PALE)
+    axes.set_axisbelow(True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _line_looks(rows: list[Row]) -> list[dict[str, Any]]:
+    """Colour and marker by network, line style and filling by setting."""
+    settings = sorted({tuple(label(row[0])[1:]) for row in rows}, key=lambda s: (len(s), s))
+    looks = []
+    for row in rows:
+        colour, marker = _look(row[0])
+        number = settings.index(tuple(label(row[0])[1:]))
+        looks.append(
+            {
+                "color": colour,
+                "marker": marker,
+                "linestyle": LINES[number % len(LINES)],
+                "markerfacecolor": "white" if number else colour,
+            }
+        )
+    return looks
+
+
+def _legend(axes: Axes, rows: list[Row], more: Sequence[Line2D] = ()) -> None:
+    handles = [
+        Line2D([], [], label=_name(row[0]), **look)
+        for row, look in zip(rows, _line_looks(rows), strict=True)
+    ]
+    if any(record["collapses"] for row in rows for record in row):
+        handles.append(Line2D([], [], marker="x", color="black", linestyle="", label="collapse"))
+    axes.legend(
+        handles=[*handles, *more],
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1.0),
+        fontsize=9,
+        frameon=False,
+        handlelength=3.5,
+    )
+
+
+# -- shared ----------------------------------------------------------------------------------------
+
+
+def _tables(records: list[Record]) -> list[Table]:
+    if not records:
+        raise UserError("there are no records to draw: run reproduce/table3.py first")
+    return tables(records)
+
+
+def _panels(records: list[Record]) -> list[tuple[str, list[Row]]]:
+    """(name, rows) of each architecture of each table."""
+    panels: dict[tuple[int, str], tuple[str, list[Row]]] = {}
+    for number, table in enumerate(_tables(records)):
+        for row in table:
+            name = label(row[0])[0]
+            architecture = " ".join(name.split()[:2]) if name.startswith("Arch") else name
+            heading = f"{architecture}. {title(table)}"
+            panels.setdefault((number, architecture), (heading, []))[1].append(row)
+    return list(panels.values())
+
+
+def _name(record: Record) -> str:
+    """The network, and in a second line what deviates from the paper's protocol."""
+    network, *deviations = label(record)
+    return "\n".join(filter(None, [network, ", ".join(deviations)]))
+
+
+def _look(record: Record) -> tuple[str, str]:
+    return LOOKS.get(record["settings"]["network"].rsplit("-", 1)[-1], (GREY, "v"))
+
+
+def _settings(groups: list[Table]) -> str:
+    return ". ".join([*dict.fromkeys(data_line(table[0][0]) for table in groups), RATES])

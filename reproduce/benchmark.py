@@ -1,0 +1,204 @@
+"""How long a training step takes, ours beside PyTorch eager's, on one thread each.
+
+A step is forward, backward and Adam, with dropout, on fresh random images. The two take turns
+within one run, so that whatever else the machine does touches both; times are processor seconds,
+which on one thread are the seconds that pass on an idle machine. Shown are medians.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from ministn import cli, environment, models, ops
+from ministn.errors import UserError
+from ministn.files import write_atomically
+from ministn.optimizers import Adam
+from ministn.parameter import ParameterBuffer
+from ministn.randomness import Step, generator
+
+RECORD = Path(__file__).parent / "records" / "benchmark-cpu.json"
+SIX = [name for name in models.NETWORKS if name != "small-stn"]
+SIZE, CLASSES, LR = (60, 60), 10, 0.001
+WARM_UP = 1  # steps of each side that are not counted: memory and PyTorch's primitives are new
+
+EXAMPLES = """\
+examples (times on two cores of a 2020 server):
+  python reproduce/benchmark.py --cpu
+      all six networks at batch 256: about six minutes, 4 GB of memory
+  python reproduce/benchmark.py --cpu --nets arch1-tstn --rounds 9
+      one network, with a steadier median: about a minute
+  python reproduce/benchmark.py --cpu --nets small-stn --batch-size 32 --rounds 3 --out small.json
+      seconds; the committed record stays as it is
+"""
+
+TrainingStep = Callable[[np.ndarray, np.ndarray], object]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        prog="python reproduce/benchmark.py",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--cpu", action="store_true", required=True, help="measure the CPU engine")
+    p.add_argument(
+        "--nets",
+        nargs="+",
+        choices=models.NETWORKS,
+        default=SIX,
+        metavar="NET",
+        help=f"of {' '.join(models.NETWORKS)}; default: the first six",
+    )
+    p.add_argument("--batch-size", type=int, default=256, metavar="N", help="default: 256")
+    p.add_argument(
+        "--rounds", type=int, default=5, metavar="N", help="counted steps of each side; default: 5"
+    )
+    p.add_argument(
+        "--out",
+        type=Path,
+        default=RECORD,
+        metavar="FILE",
+        help="record to write; default: reproduce/records/benchmark-cpu.json",
+    )
+    return p
+
+
+def our_step(name: str) -> TrainingStep:
+    """A function of (images (N, H, W, 1), labels (N,)) that trains our network by one step."""
+    network = models.build(name, SIZE, CLASSES)
+    buffer = ParameterBuffer(network.parameters(), seed=0)
+    optimizer = Adam(buffer)
+
+    def step(images: np.ndarray, labels: np.ndarray) -> None:
+        buffer.zero_grad()
+        logits, cache = network.forward(images, Step(0, optimizer.t))
+        assert cache is not None  # it is None in evaluation only
+        _, loss_cache = ops.softmax_cross_entropy(logits, labels)
+        network.backward(ops.softmax_cross_entropy_backward(loss_cache), cache)
+        optimizer.step(LR)
+
+    return step
+
+
+def torch_step(name: str) -> TrainingStep:
+    """The same for PyTorch, as its own tutorials write it."""
+    import torch
+    import torch_twin
+
+    torch.set_num_threads(1)
+    network = torch_twin.build(name, SIZE, CLASSES)
+    optimizer = torch.optim.Adam(network.parameters(), LR)
+
+    def step(images: np.ndarray, labels: np.ndarray) -> None:
+        # With one channel both layouts are the same bytes.
+        x, y = torch.from_numpy(images).reshape(-1, 1, *SIZE), torch.from_numpy(labels)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(network(x), y).backward()
+        optimizer.step()
+
+    return step
+
+
+def measure(
+    steps: dict[str, TrainingStep], batch_size: int, rounds: int, progress: tqdm
+) -> dict[str, list[float]]:
+    """Processor seconds of every counted step of each side, which take turns."""
+    seconds: dict[str, list[float]] = {side: [] for side in steps}
+    for number in range(-WARM_UP, rounds):
+        rng = generator(0, "benchmark", number + WARM_UP)
+        images = rng.random((batch_size, *SIZE, 1), np.float32)
+        labels = rng.integers(0, CLASSES, batch_size)
+        for side, step in steps.items():
+            start = time.process_time()
+            step(images, labels)
+            if number >= 0:
+                seconds[side].append(time.process_time() - start)
+            progress.update()
+    return seconds
+
+
+def result(seconds: dict[str, list[float]]) -> dict[str, Any]:
+    """Medians in seconds, ratio = ours / PyTorch's (None without it), and all times."""
+    ours = median(seconds["ours"])
+    theirs = median(seconds["torch"]) if "torch" in seconds else None
+    return {
+        "ours": ours,
+        "torch": theirs,
+        "ratio": None if theirs is None else ours / theirs,
+        "seconds": seconds,
+    }
+
+
+def table(networks: dict[str, dict[str, Any]]) -> str:
+    """One line for each network; seconds for a step."""
+    lines = [f"{'network':14}{'ours, s':>10}{'PyTorch, s':>12}{'ratio':>8}"]
+    for name, row in networks.items():
+        cells = [
+            "-" if row[key] is None else format(row[key], digits)
+            for key, digits in (("ours", ".3f"), ("torch", ".3f"), ("ratio", ".2f"))
+        ]
+        lines.append(f"{name:14}{cells[0]:>10}{cells[1]:>12}{cells[2]:>8}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    arguments = parser().parse_args()
+    for name in ("batch_size", "rounds"):
+        if getattr(arguments, name) < 1:
+            flag = "--" + name.replace("_", "-")
+            raise UserError(f"{flag} must be at least 1, got {getattr(arguments, name)}")
+    with_torch = find_spec("torch") is not None
+    networks = {}
+    total = len(arguments.nets) * (1 + with_torch) * (WARM_UP + arguments.rounds)
+    with threadpool_limits(1), tqdm(total=total, unit="step") as progress:
+        for name in arguments.nets:
+            progress.set_description(name)
+            steps = {"ours": our_step(name)} | ({"torch": torch_step(name)} if with_torch else {})
+            networks[name] = result(
+                measure(steps, arguments.batch_size, arguments.rounds, progress)
+            )
+    where = f"on one thread of {environment.processor()}"
+    print(f"a training step at batch {arguments.batch_size} {where}, median of {arguments.rounds}")
+    print(table(networks))
+    if not with_torch:
+        print("PyTorch is not installed: nothing to compare with, and no record is written")
+        print("to compare: pip install torch")
+        return 0
+    save(networks, arguments)
+    return 0
+
+
+def save(networks: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> None:
+    """Write the record."""
+    record = {
+        "format": 1,
+        "command": shlex.join(["python", "reproduce/benchmark.py", *sys.argv[1:]]),
+        **environment.commit(),
+        "source_sha256": environment.source_sha256(),
+        "device": {"name": environment.processor(), "cores": os.cpu_count(), "threads": 1},
+        "versions": environment.versions() | {"torch": version("torch")},
+        "batch_size": arguments.batch_size,
+        "networks": networks,
+    }
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(arguments.out, (json.dumps(record, indent=1) + "\n").encode())
+    print(f"written: {arguments.out}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

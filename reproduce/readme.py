@@ -1,0 +1,170 @@
+"""Writes the parts of README.md that come from records and sources, and its figures.
+
+The README shows no number that was typed by hand: tables and times are rendered from
+reproduce/records/, and the sampler's backward pass is cut out of ministn/ops/bilinear.py.
+"""
+
+import argparse
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+from tqdm import tqdm
+
+from ministn import cli, environment, plot, report, runs
+from ministn.errors import UserError
+from ministn.files import write_atomically
+
+ROOT = Path(__file__).parents[1]
+README, FIGURES = ROOT / "README.md", ROOT / "figures"
+RECORDS = ROOT / "reproduce" / "records"
+TABLE3, COMMANDS, BENCHMARK = RECORDS / "table3", RECORDS / "commands.json", "benchmark-cpu.json"
+SAMPLER = ROOT / "ministn" / "ops" / "bilinear.py"
+
+# What the first screen invites to, in the order of see, train, check.
+INVITATIONS = {
+    "python -m ministn.demo": "see it: where a trained transformer looks",
+    "python reproduce/table3.py --quick": "train it: all six networks on embedded digits",
+    "python -m ministn.gradcheck": "check it: every backward pass by finite differences",
+}
+
+EXAMPLES = """\
+examples:
+  python reproduce/readme.py           rewrite README.md and figures/ from the records
+  python reproduce/readme.py --check   only say whether README.md agrees with them
+  python reproduce/readme.py --time    run the first screen's commands and record their times
+"""
+
+
+def core() -> str:
+    """The sampler's backward pass: the lines from its first loop to its result."""
+    source = SAMPLER.read_text().split("def bilinear_sampler_backward", 1)[1]
+    lines = re.search(r"^    for n, .*?^    dgrid = .*?$", source, re.DOTALL | re.MULTILINE)
+    assert lines is not None, "ops/bilinear.py no longer has the loop that the README shows"
+    return f"```py\n{dedent(lines.group())}\n```"
+
+
+def commands() -> str:
+    """The three commands with their measured times."""
+    record = read(COMMANDS)
+    width = max(map(len, INVITATIONS))
+    lines = [
+        f"{command:<{width}}   # {purpose}: {duration(record['seconds'][command])}"
+        for command, purpose in INVITATIONS.items()
+    ]
+    device = record["device"]
+    where = f"Times on {device['name']} with {device['cores']} cores."
+    return "```bash\n" + "\n".join(lines) + f"\n```\n\n{where}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    return f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.1f} minutes"
+
+
+def benchmark() -> str:
+    """Time of a training step, ours over PyTorch's."""
+    record = read(RECORDS / BENCHMARK)
+    lines = ["| network | ours, s | PyTorch eager, s | ratio |", "|---|---|---|---|"]
+    for name, row in record["networks"].items():
+        lines.append(f"| {name} | {row['ours']:.2f} | {row['torch']:.2f} | {row['ratio']:.2f} |")
+    return "\n".join(lines)
+
+
+def read(path: Path) -> Any:
+    """A committed JSON record."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist: make it first") from error
+
+
+def filled(text: str) -> str:
+    """The README with every generated part made anew."""
+    parts = {
+        "core": core(),
+        "commands": commands(),
+        "table": report.report(runs.find_records([TABLE3]), markdown=True).strip(),
+        "benchmark": benchmark(),
+    }
+    for name, part in parts.items():
+        begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
+        before, rest = text.split(begin)
+        _, after = rest.split(end)
+        text = f"{before}{begin}{part}\n{end}{after}"
+    return text
+
+
+def draw() -> None:
+    """The README's figures."""
+    records = runs.find_records([TABLE3])
+    attending = min(
+        (r for r in records if r["best"] and r["best"]["test_overlap"] is not None),
+        key=lambda r: -r["best"]["test_overlap"],
+    )
+    figures = {
+        "attention.png": plot.attention_figure(attending),
+        "seeds.png": plot.seeds_figure(records),
+        "overlap.png": plot.overlap_figure(records),
+        "learning-curves.png": plot.learning_curves(records),
+    }
+    for name, figure in figures.items():
+        plot.save(figure, FIGURES / name)
+
+
+def measure() -> None:
+    """Run the first screen's commands, each in an empty folder, and record how long they took."""
+    seconds = {}
+    for command in tqdm(INVITATIONS, desc="timing", unit="command"):
+        words = [sys.executable, *shlex.split(command)[1:]]
+        words = [str(ROOT / word) if word.startswith("reproduce/") else word for word in words]
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            subprocess.run(words, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+            seconds[command] = round(time.perf_counter() - start, 1)
+    record = {
+        "command": "python reproduce/readme.py --time",
+        **environment.commit(),
+        "source_sha256": environment.source_sha256(),
+        "versions": environment.versions(),
+        "device": environment.device(),
+        "seconds": seconds,
+    }
+    write_atomically(COMMANDS, (json.dumps(record, indent=1) + "\n").encode())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python reproduce/readme.py",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if outdated")
+    parser.add_argument("--time", action="store_true", help="measure the first screen's commands")
+    arguments = parser.parse_args()
+    if arguments.time:
+        measure()
+    text = README.read_text()
+    if arguments.check:
+        agrees = filled(text) == text
+        print(
+            "README.md agrees with the records"
+            if agrees
+            else "README.md is outdated: run this script without --check"
+        )
+        return 0 if agrees else 1
+    draw()
+    write_atomically(README, filled(text).encode())
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

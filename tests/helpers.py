@@ -1,0 +1,82 @@
+"""How operations are compared with the loops, and how close they have to be."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import loops
+import numpy as np
+
+# dtype: (rtol, atol). The values are of the order of 1. Largest differences over tests/test_ops.py:
+# forward 1.5e-6 and 2e-15; gradients 2.1e-6, and 2.7e-10, which is the difference quotient's own.
+TOLERANCE = {np.float32: (1e-5, 2e-6), np.float64: (1e-12, 1e-13)}
+GRADIENT_TOLERANCE = {np.float32: (1e-5, 4e-6), np.float64: (1e-8, 2e-9)}
+
+
+def normal(*shape: int) -> np.ndarray:
+    """Random numbers that depend on the shape alone and are the same in float32 and float64."""
+    return np.random.default_rng(shape).normal(size=shape).astype(np.float32).astype(np.float64)
+
+
+class Case(NamedTuple):
+    """One line of a table: an operation and what to feed it."""
+
+    name: str  # of the operation in the module under test and in the loops
+    arrays: dict[str, np.ndarray]  # float arguments, in the order in which backward returns them
+    options: dict[str, Any] = {}  # noqa: RUF012  (never written to)
+
+    def __str__(self) -> str:
+        shapes = [f"{key}{array.shape}" for key, array in self.arrays.items()]
+        return f"{self.name} {' '.join(shapes)} {self.options or ''}".replace(" ", "-").strip("-")
+
+
+def difference_quotient(loss: Callable[[np.ndarray], Any], array: np.ndarray) -> np.ndarray:
+    """Central differences of loss with respect to every element of array."""
+    step, gradient = 1e-5, np.zeros(array.shape)
+    for i in np.ndindex(array.shape):
+        above, below = array.copy(), array.copy()
+        above[i] += step
+        below[i] -= step
+        gradient[i] = (loss(above) - loss(below)) / (2 * step)
+    return gradient
+
+
+def check_against_loops(module: Any, case: Case, dtypes: tuple = tuple(TOLERANCE)) -> None:
+    """Forward against the loops, backward against the loops' difference quotient."""
+    reference, options = getattr(loops, case.name), case.options
+    expected = reference(**case.arrays, **options)
+    dy = normal(*expected.shape, 1)[..., 0]
+    gradients = {
+        name: difference_quotient(
+            lambda a, name=name: (dy * reference(**{**case.arrays, name: a}, **options)).sum(),
+            array,
+        )
+        for name, array in case.arrays.items()
+    }
+    for dtype in dtypes:
+        arrays = {name: array.astype(dtype) for name, array in case.arrays.items()}
+        y, cache = getattr(module, case.name)(**arrays, **options)
+        compare("y", y, expected, *TOLERANCE[dtype])
+        backward = getattr(module, f"{case.name}_backward")
+        if np.ndim(y):  # a loss takes its own gradient, a number, last
+            assert y.dtype == dtype
+            found = listed(backward(dy.astype(dtype), cache))
+        else:
+            found = listed(backward(cache, float(dy)))
+        for (name, gradient), got in zip(gradients.items(), found, strict=False):
+            assert got.dtype == dtype, name
+            compare(f"d{name}", got, gradient, *GRADIENT_TOLERANCE[dtype])
+        assert found[len(gradients) :] in ([], [None]), "a gradient of something not passed"
+
+
+def listed(gradients: Any) -> list:
+    """The gradients that a backward pass returned, one or several, as a list."""
+    return list(gradients) if isinstance(gradients, tuple) else [gradients]
+
+
+def compare(name: str, got: Any, expected: Any, rtol: float, atol: float) -> None:
+    """Equal shapes and close values; both may be None."""
+    if expected is None:
+        assert got is None, name
+        return
+    assert np.shape(got) == np.shape(expected), name
+    np.testing.assert_allclose(got, expected, rtol, atol, err_msg=name)

@@ -1,0 +1,122 @@
+"""Every operation once more: slow, in float64, written exactly like its equation.
+
+STN = Jaderberg et al. 2015. Letters as in ``ministn.ops``.
+"""
+
+from math import exp, log
+
+import numpy as np
+
+from ministn.randomness import Step, philox4x32
+
+
+def conv2d(x, weight, bias=None, padding="same"):
+    """y_nijk = bias_k + sum_pqc x_n,(i+p),(j+q),c weight_pqck, x being 0 outside."""
+    (N, H, W, C), (kh, kw, _, K) = x.shape, weight.shape
+    top, left = (kh // 2, kw // 2) if padding == "same" else (0, 0)
+    y = np.zeros((N, H + 2 * top - kh + 1, W + 2 * left - kw + 1, K))
+    for n, i, j, k in np.ndindex(y.shape):
+        y[n, i, j, k] = 0 if bias is None else bias[k]
+        for p, q, c in np.ndindex(kh, kw, C):
+            row, column = i + p - top, j + q - left
+            if 0 <= row < H and 0 <= column < W:
+                y[n, i, j, k] += x[n, row, column, c] * weight[p, q, c, k]
+    return y
+
+
+def max_pool2d(x, size=2):
+    """y_nijc = max_pq x_n,(si+p),(sj+q),c."""
+    N, H, W, C = x.shape
+    y = np.zeros((N, H // size, W // size, C))
+    for n, i, j, c in np.ndindex(y.shape):
+        y[n, i, j, c] = max(x[n, size * i + p, size * j + q, c] for p, q in np.ndindex(size, size))
+    return y
+
+
+def relu(x):
+    """y = max(0, x)."""
+    y = np.zeros(x.shape)
+    for i in np.ndindex(x.shape):
+        y[i] = max(0, x[i])
+    return y
+
+
+def conv_block(x, weight, bias, padding="same", pool=False):
+    """Convolution, bias, ReLU, pool, in the order in which the papers draw them."""
+    y = relu(conv2d(x, weight, bias, padding))
+    return max_pool2d(y) if pool else y
+
+
+def dense(x, weight, bias):
+    """y_nk = sum_d x_nd weight_dk + bias_k."""
+    (N, D), K = x.shape, len(bias)
+    y = np.zeros((N, K))
+    for n, k in np.ndindex(N, K):
+        y[n, k] = bias[k] + sum(x[n, d] * weight[d, k] for d in range(D))
+    return y
+
+
+def dropout(x, rate: float, step: Step, stream: int):
+    """Element e of the whole batch is word e % 4 of the Philox counter that begins with e // 4."""
+    N, D = x.shape
+    y = np.zeros((N, D))
+    for n, d in np.ndindex(N, D):
+        element = (step.first_row + n) * D + d
+        counter = np.array([[element // 4], [step.number], [step.call], [stream]], np.uint64)
+        bits = philox4x32(counter, (step.seed % 2**32, step.seed // 2**32))[element % 4, 0]
+        y[n, d] = x[n, d] / (1 - rate) if bits / 2**32 >= rate else 0
+    return y
+
+
+def softmax_cross_entropy(logits, labels):
+    """-1/N sum_n log softmax(logits_n)_label(n)."""
+    N, K = logits.shape
+    loss = 0.0
+    for n in range(N):
+        total = sum(exp(logits[n, k]) for k in range(K))
+        loss -= log(exp(logits[n, labels[n]]) / total) / N
+    return np.array(loss)
+
+
+def affine_grid(theta, size):
+    """STN (1). Coordinate i of an axis of length l is -1 + 2i/(l-1), or 0 if l = 1."""
+    (h, w), N = size, len(theta)
+    grid = np.zeros((N, h, w, 2))
+    for n, i, j, axis in np.ndindex(grid.shape):
+        xt = -1 + 2 * j / (w - 1) if w > 1 else 0
+        yt = -1 + 2 * i / (h - 1) if h > 1 else 0
+        grid[n, i, j, axis] = theta[n, axis, 0] * xt + theta[n, axis, 1] * yt + theta[n, axis, 2]
+    return grid
+
+
+def kernel(distance):
+    """The bilinear kernel of STN (5)."""
+    return max(0, 1 - abs(distance))
+
+
+def pixels(grid, H, W):
+    """Normalised (x, y) to pixels: -1 is 0 and +1 the last pixel."""
+    return (grid[..., 0] + 1) * (W - 1) / 2, (grid[..., 1] + 1) * (H - 1) / 2
+
+
+def pixel(u, n, m, border, fill):
+    """U_nm of one image (H, W, C), continued beyond its edges."""
+    H, W, C = u.shape
+    if border == "nearest":
+        return u[min(max(n, 0), H - 1), min(max(m, 0), W - 1)]
+    return u[n, m] if 0 <= n < H and 0 <= m < W else np.full(C, fill)
+
+
+def bilinear_sampler(image, grid, border="nearest", fill=0.0, around=3):
+    """STN (5), the sums running over the image and ``around`` pixels about it."""
+    H, W, C = image.shape[1:]
+    xs, ys = pixels(grid, H, W)
+    v = np.zeros((*xs.shape, C))
+    for i in np.ndindex(xs.shape):
+        rows = [n for n in range(-around, H + around) if kernel(ys[i] - n)]  # the others add 0
+        columns = [m for m in range(-around, W + around) if kernel(xs[i] - m)]
+        for n in rows:
+            for m in columns:
+                u = pixel(image[i[0]], n, m, border, fill)
+                v[i] += u * kernel(xs[i] - m) * kernel(ys[i] - n)
+    return v

@@ -1,0 +1,64 @@
+"""Runs of a fraction of a second: a tied network on tiny images, four steps an epoch."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from ministn.data import DataSet, Split
+from ministn.runs import Run, read_record
+from ministn.training import BEST, LAST, Settings
+
+# 16, 16, 16 and 5 images; dropout, shared convolutions and a transformer all take part.
+SETTINGS = Settings("arch1-tstn", 3, canvas=9, train_size=53, batch_size=16, lr=0.003, seed=4)
+STEPS = 3 * 4
+
+
+def split(count: int, seed: int, canvas: int = 9) -> Split:
+    """Noise around one prototype for each label, so that something can be learned."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 10, count).astype(np.uint8)
+    prototypes = np.random.default_rng(0).integers(0, 128, (10, canvas, canvas))
+    images = prototypes[labels] + rng.integers(0, 128, (count, canvas, canvas))
+    boxes = np.tile(np.int16([2, 1, canvas - 2, canvas - 3]), (count, 1))
+    return Split(images.astype(np.uint8), labels, boxes)
+
+
+def data_set(canvas: int = 9) -> DataSet:
+    return DataSet("noise", split(53, 1, canvas), split(31, 2, canvas), split(29, 3, canvas), {})
+
+
+def run_in(out: Path, **changes: Any) -> Run:
+    settings = replace(SETTINGS, **changes)
+    return Run(out, settings, "test", 1, full_train_size=53, paper_epochs=7)
+
+
+def train(out: Path, resume: bool = False, **changes: Any) -> Run:
+    """Train on one thread, so that every process adds in the same order."""
+    run = run_in(out, **changes)
+    with threadpool_limits(1):
+        run.train(data_set(), resume=resume, bar=False)
+    return run
+
+
+def outcome(run: Run) -> tuple[bytes, bytes, dict[str, Any]]:
+    """What must be equal however often a run was stopped: all but times and starts."""
+    record = read_record(run.record_path)
+    del record["wall_seconds"], record["starts"]
+    return (run.folder / LAST).read_bytes(), (run.folder / BEST).read_bytes(), record
+
+
+def child(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code with the package and the tests importable."""
+    paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+    )

@@ -1,0 +1,164 @@
+"""A wrong argument is named, with what was expected, before any arithmetic."""
+
+import numpy as np
+import pytest
+
+from ministn import ops
+from ministn.randomness import Step
+
+STEP = Step(0, 0)
+GOOD = {
+    "conv2d": {"x": (2, 4, 5, 3), "weight": (3, 3, 3, 6), "bias": (6,)},
+    "conv_block": {"x": (2, 4, 5, 3), "weight": (3, 3, 3, 6), "bias": (6,)},
+    "max_pool2d": {"x": (2, 4, 5, 3)},
+    "relu": {"x": (2, 4, 5, 3)},
+    "dense": {"x": (2, 5), "weight": (5, 3), "bias": (3,)},
+    "dropout": {"x": (2, 5)},
+    "softmax_cross_entropy": {"logits": (2, 3)},
+    "affine_grid": {"theta": (2, 2, 3)},
+    "bilinear_sampler": {"image": (2, 4, 5, 3), "grid": (2, 6, 7, 2)},
+}
+OPTIONS = {
+    "dropout": {"rate": 0.5, "step": STEP, "stream": 1},
+    "softmax_cross_entropy": {"labels": np.array([0, 2])},
+    "affine_grid": {"size": (3, 4)},
+}
+ARGUMENTS = [(name, argument) for name, arrays in GOOD.items() for argument in arrays]
+BACKWARD = [name for name in GOOD if name != "softmax_cross_entropy"]
+
+
+def arrays(name):
+    return {argument: np.ones(shape, np.float32) for argument, shape in GOOD[name].items()}
+
+
+def call(name, **changes):
+    return getattr(ops, name)(**{**arrays(name), **OPTIONS.get(name, {}), **changes})
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_the_good_call_is_good(name):
+    call(name)
+
+
+@pytest.mark.parametrize(("name", "argument"), ARGUMENTS)
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.float16, bool, complex, object])
+def test_wrong_dtype(name, argument, dtype):
+    with pytest.raises(TypeError, match=f"^{argument} must be float32 or float64, got"):
+        call(name, **{argument: np.ones(GOOD[name][argument], dtype)})
+
+
+@pytest.mark.parametrize(("name", "argument"), ARGUMENTS)
+def test_not_an_array(name, argument):
+    with pytest.raises(TypeError, match=f"^{argument} must be an array, got list"):
+        call(name, **{argument: np.ones(GOOD[name][argument]).tolist()})
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"), [pair for pair in ARGUMENTS if pair[1] != next(iter(GOOD[pair[0]]))]
+)
+def test_mixed_dtypes(name, argument):
+    with pytest.raises(TypeError, match=f"^{argument} must have the dtype of"):
+        call(name, **{argument: np.ones(GOOD[name][argument], np.float64)})
+
+
+@pytest.mark.parametrize(("name", "argument"), [p for p in ARGUMENTS if p[0] != "relu"])
+@pytest.mark.parametrize("change", ["one axis more", "one axis less"])
+def test_wrong_number_of_axes(name, argument, change):
+    good = np.ones(GOOD[name][argument], np.float32)
+    wrong = good[None] if change == "one axis more" else good[0]
+    with pytest.raises(ValueError, match=rf"^{argument} must have shape \(.*\), got \("):
+        call(name, **{argument: np.asarray(wrong)})
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "shape"),
+    [
+        ("conv2d", "weight", (3, 3, 4, 6)),
+        ("conv2d", "bias", (3,)),
+        ("conv_block", "weight", (3, 3, 4, 6)),
+        ("conv_block", "bias", (1,)),
+        ("dense", "weight", (4, 3)),
+        ("dense", "bias", (5,)),
+        ("affine_grid", "theta", (2, 3, 2)),
+        ("affine_grid", "theta", (2, 2, 2)),
+        ("bilinear_sampler", "grid", (3, 6, 7, 2)),
+        ("bilinear_sampler", "grid", (1, 6, 7, 2)),
+        ("bilinear_sampler", "grid", (2, 6, 7, 3)),
+        ("bilinear_sampler", "grid", (2, 2, 6, 7)),
+    ],
+)
+def test_wrong_size(name, argument, shape):
+    with pytest.raises(ValueError, match=rf"^{argument} must have shape \(.*\), got \("):
+        call(name, **{argument: np.ones(shape, np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("conv2d", {"padding": "full"}, "padding must be 'same' or 'valid', got 'full'"),
+        ("conv_block", {"padding": None}, "padding must be 'same' or 'valid', got None"),
+        ("conv2d", {"weight": np.ones((2, 3, 3, 6), "f")}, "weight must have an odd height"),
+        ("conv_block", {"weight": np.ones((3, 4, 3, 6), "f")}, "weight must have an odd height"),
+        (
+            "conv2d",
+            {"weight": np.ones((5, 1, 3, 6), "f"), "padding": "valid"},
+            "x must be at least 5 by 1 pixels",
+        ),
+        ("conv_block", {"x": np.ones((2, 1, 5, 3), "f"), "pool": True}, "x must be at least 2"),
+        ("max_pool2d", {"size": 5}, "x must be at least 5 by 5 pixels"),
+        ("max_pool2d", {"size": 0}, "size must be a whole number of at least 1, got 0"),
+        ("max_pool2d", {"size": 2.0}, "size must be a whole number of at least 1, got 2.0"),
+        ("dropout", {"rate": 1.0}, "rate must be at least 0 and below 1, got 1.0"),
+        ("dropout", {"rate": -0.1}, "rate must be at least 0 and below 1, got -0.1"),
+        ("dropout", {"rate": np.nan}, "rate must be at least 0 and below 1, got nan"),
+        ("affine_grid", {"size": (3,)}, "size must be two whole numbers"),
+        ("affine_grid", {"size": (3.5, 4)}, "size must be two whole numbers"),
+        ("affine_grid", {"size": 4}, "size must be two whole numbers"),
+        ("affine_grid", {"size": (0, 4)}, r"size must be at least \(1, 1\)"),
+        ("bilinear_sampler", {"border": "reflect"}, "border must be 'nearest' or 'zeros'"),
+        ("bilinear_sampler", {"fill": 1.0}, "fill needs border 'zeros'"),
+        ("bilinear_sampler", {"image": np.ones((2, 0, 5, 3), "f")}, "image must have at least"),
+        ("softmax_cross_entropy", {"labels": np.array([0, 3])}, "labels must lie between 0 and"),
+        ("softmax_cross_entropy", {"labels": np.array([-1, 0])}, "labels must lie between 0 and"),
+        ("softmax_cross_entropy", {"labels": np.array([1])}, r"labels must have shape \(N=2\)"),
+        ("softmax_cross_entropy", {"labels": np.eye(2, dtype=int)}, "labels must have shape"),
+        ("softmax_cross_entropy", {"logits": np.ones((0, 3)), "labels": np.ones(0, int)}, "logits"),
+    ],
+)
+def test_impossible_value(name, changes, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        call(name, **changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("softmax_cross_entropy", {"labels": [0, 1]}, "labels must be an array of whole numbers"),
+        ("softmax_cross_entropy", {"labels": np.zeros(2)}, "labels must be an array of whole"),
+        ("softmax_cross_entropy", {"labels": np.zeros(2, bool)}, "labels must be an array of"),
+        ("dropout", {"step": None}, "step must be a Step, got NoneType"),
+    ],
+)
+def test_impossible_type(name, changes, message):
+    with pytest.raises(TypeError, match=f"^{message}"):
+        call(name, **changes)
+
+
+@pytest.mark.parametrize("name", BACKWARD)
+def test_wrong_gradient(name):
+    y, cache = call(name)
+    backward = getattr(ops, f"{name}_backward")
+    gradient = "dgrid" if name == "affine_grid" else "dy"
+    backward(y, cache)
+    for wrong in (y[:, :1], y[..., :1], y[None], y[:1]):
+        with pytest.raises(ValueError, match=rf"^{gradient} must have shape \(.*\), got \("):
+            backward(wrong, cache)
+    with pytest.raises(TypeError, match=f"^{gradient} must have the dtype of"):
+        backward(y.astype(np.float64), cache)
+    with pytest.raises(TypeError, match=f"^{gradient} must be float32 or float64"):
+        backward(y.astype(int), cache)
+
+
+def test_labels_are_given_once_more_in_the_message():
+    with pytest.raises(ValueError, match=r"K-1 = 2, got 0 to 9$"):
+        call("softmax_cross_entropy", labels=np.array([9, 0]))

@@ -1,0 +1,251 @@
+"""The training engine against the readable one: the same functions, in float32 and blocks."""
+
+import numpy as np
+import pytest
+from helpers import GRADIENT_TOLERANCE, TOLERANCE, compare, normal
+
+from ministn import fast, ops
+from ministn.engines import implementation, readable_only
+from ministn.fast import columns
+
+FORWARD, GRADIENT = TOLERANCE[np.float32], GRADIENT_TOLERANCE[np.float32]
+
+# x (N, H, W, C), weight (kh, kw, C, K)
+CONVOLUTIONS = [
+    ((2, 7, 5, 1), (3, 3, 1, 4)),
+    ((1, 9, 7, 1), (5, 5, 1, 3)),  # C > K/4: dx from columns of dz, though C = 1
+    ((3, 8, 6, 2), (3, 5, 2, 9)),  # C < K/4: dx from columns of x, though C > 1
+    ((1, 9, 8, 3), (5, 5, 3, 2)),
+    ((4, 5, 7, 6), (3, 1, 6, 5)),
+    ((2, 6, 3, 8), (1, 1, 8, 3)),
+    ((2, 5, 6, 3), (3, 3, 3, 1)),
+    ((5, 2, 3, 4), (3, 3, 4, 7)),  # smaller than its kernel: never "valid"
+]
+BLOCKS = [
+    (x, weight, padding)
+    for x, weight in CONVOLUTIONS
+    for padding in ("same", "valid")
+    if padding == "same" or x[1] >= weight[0]
+]
+
+
+def float32(*arrays):
+    return [array.astype(np.float32) for array in arrays]
+
+
+def block_arguments(x, weight):
+    """x of the order of 1, and weights that leave z there, as the tolerances expect."""
+    return normal(*x), normal(*weight) / np.prod(weight[:-1]) ** 0.5, normal(weight[-1])
+
+
+def check_block(arrays, need_dx=True, **options):
+    """The fast block in float32 against the readable one in float64."""
+    expected, ops_cache = ops.conv_block(*arrays, **options)
+    dy = normal(*expected.shape)
+    y, cache = fast.conv_block(*float32(*arrays), **options)
+    gradients = fast.conv_block_backward(*float32(dy), cache, need_dx)
+    compare("y", y, expected, *FORWARD)
+    for name, got, want in zip(
+        ("dx", "dweight", "dbias"),
+        gradients,
+        ops.conv_block_backward(dy, ops_cache, need_dx),
+        strict=True,
+    ):
+        compare(name, got, want, *GRADIENT)
+        assert got is None or got.dtype == np.float32
+
+
+@pytest.mark.parametrize("need_dx", [True, False])
+@pytest.mark.parametrize("pool", [True, False])
+@pytest.mark.parametrize(("x", "weight", "padding"), BLOCKS, ids=str)
+def test_conv_block_agrees_with_ops(x, weight, padding, pool, need_dx):
+    check_block(block_arguments(x, weight), need_dx, padding=padding, pool=pool)
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 7])
+@pytest.mark.parametrize(("channels", "kernels"), [(1, 5), (4, 3)])
+def test_block_size_does_not_matter(monkeypatch, images, channels, kernels):
+    x, weight, bias = block_arguments((7, 5, 6, channels), (3, 3, channels, kernels))
+    largest = max(channels, kernels)  # of the two kinds of columns
+    monkeypatch.setattr(columns, "BLOCK_BYTES", images * 4 * 5 * 6 * 9 * largest)
+    assert columns.Columns(7, (5, 6, largest), (3, 3), (1, 1)).images == images
+    check_block((x, weight, bias), pool=True)
+
+
+def test_ties_go_to_the_first_maximum():
+    """Small whole numbers: exact in float32, and most windows have several maxima."""
+    rng = np.random.default_rng(0)
+    x, weight, bias = (
+        rng.integers(0, 2, (3, 9, 12, 2)).astype(np.float64),
+        rng.integers(-1, 2, (3, 3, 2, 4)).astype(np.float64),
+        np.array([0.0, 1.0, -1.0, 2.0]),
+    )
+    y, ops_cache = ops.conv_block(x, weight, bias, pool=True)
+    dy = rng.integers(1, 9, y.shape).astype(np.float64)
+    fast_y, cache = fast.conv_block(*float32(x, weight, bias), pool=True)
+    np.testing.assert_array_equal(fast_y, y)
+    np.testing.assert_array_equal(cache.winner, ops_cache.pooled.winner[..., 0])
+    assert len(np.unique(cache.winner)) == 4
+    for got, want in zip(
+        fast.conv_block_backward(*float32(dy), cache),
+        ops.conv_block_backward(dy, ops_cache),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("kernels", [2, 16])
+def test_conv_block_takes_views_and_leaves_them_alone(kernels):
+    x, weight, bias = float32(*block_arguments((6, 5, 7, 3), (3, 5, 3, kernels)))
+    dy = normal(6, 5, 7, kernels).astype(np.float32)
+    views = [
+        np.asfortranarray(x),
+        np.repeat(weight, 2, axis=3)[..., ::2],
+        bias[::-1].copy()[::-1],
+        dy.transpose(3, 2, 1, 0).copy().transpose(3, 2, 1, 0),
+    ]
+    assert not any(view.flags.c_contiguous for view in views)
+    before = [view.copy() for view in views]
+    y, cache = fast.conv_block(*views[:3])
+    gradients = fast.conv_block_backward(views[3], cache)
+    for view, copy in zip(views, before, strict=True):
+        np.testing.assert_array_equal(view, copy)
+    expected, cache = fast.conv_block(x, weight, bias)
+    np.testing.assert_array_equal(y, expected)
+    for got, want in zip(gradients, fast.conv_block_backward(dy, cache), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+def whole_and_half_pixels(N, h, w, H, W):
+    """Points on pixel centres and edges, up to 3 pixels outside: everywhere that V bends."""
+    rng = np.random.default_rng([N, h, w, H, W])
+    grid = np.zeros((N, h, w, 2), np.float32)
+    for axis, length in enumerate((W, H)):
+        pixel = rng.integers(-6, 2 * length + 6, (N, h, w)) / 2
+        grid[..., axis] = pixel / ((length - 1) / 2) - 1 if length > 1 else pixel
+    return grid
+
+
+def far_outside(N, h, w, H, W):
+    grid = whole_and_half_pixels(N, h, w, H, W)
+    grid[0, 0] = [1e30, -1e30]
+    grid[0, :, 0] = [-1e9, 0.3]
+    return grid
+
+
+def not_finite(N, h, w, H, W):
+    grid = whole_and_half_pixels(N, h, w, H, W)
+    grid[0, 0] = [np.nan, 0.1]
+    grid[-1, 1:, 0] = [0.1, -np.inf]
+    grid[-1, 0, -1] = [3e38, 0.1]
+    return grid
+
+
+@pytest.mark.parametrize("grid", [whole_and_half_pixels, far_outside, not_finite])
+@pytest.mark.parametrize(("border", "fill"), [("nearest", 0.0), ("zeros", 0.0), ("zeros", 1.5)])
+@pytest.mark.parametrize(
+    ("image", "size"),
+    [
+        ((3, 7, 5, 1), (6, 4)),
+        ((1, 4, 6, 3), (5, 7)),
+        ((2, 1, 8, 1), (3, 4)),
+        ((2, 5, 1, 2), (4, 3)),
+    ],
+    ids=str,
+)
+def test_sampler_agrees_with_ops(image, size, border, fill, grid):
+    """Both in float32, so that a point on a kink must be given the same cell."""
+    N, H, W, _ = image
+    options = {"border": border, "fill": fill}
+    arrays = normal(*image).astype(np.float32), grid(N, *size, H, W)
+    expected, ops_cache = ops.bilinear_sampler(*arrays, **options)
+    y, cache = fast.bilinear_sampler(*arrays, **options)
+    compare("y", y, expected, *FORWARD)
+    dy = normal(*y.shape).astype(np.float32)
+    for need_dimage in (True, False):
+        dimage, dgrid = fast.bilinear_sampler_backward(dy, cache, need_dimage)
+        want = ops.bilinear_sampler_backward(dy, ops_cache, need_dimage)
+        compare("dimage", dimage, want[0], *GRADIENT)
+        compare("dgrid", dgrid, want[1], *GRADIENT)
+
+
+@pytest.mark.parametrize("width", range(1, 65))
+def test_sampler_at_the_identity(width):
+    """Every point lies on a pixel: its value comes back, and its slope is the right-hand cell's.
+
+    The generated points are up to an ulp to the right of the pixels, 4e-6 pixels here; neighbours
+    differ by up to 5. From a wrong cell, a slope would be off by 1 or so.
+    """
+    image = np.random.default_rng(width).normal(size=(1, 3, width, 1)).astype(np.float32)
+    theta = np.array([[[1, 0, 0], [0, 1, 0]]], np.float32)
+    grid, _ = ops.affine_grid(theta, (3, width))
+    y, cache = fast.bilinear_sampler(image, grid)
+    compare("y", y, image, 0, 2e-5)
+    slope = np.diff(image, axis=2, append=image[:, :, -1:])
+    compare("dV/dx", cache.slopes[0], slope, 0, 4e-5)
+
+
+def test_sampler_block_size_does_not_matter(monkeypatch):
+    arrays = normal(5, 7, 6, 2).astype(np.float32), whole_and_half_pixels(5, 4, 3, 7, 6)
+    together, cache = fast.bilinear_sampler(*arrays)
+    monkeypatch.setattr("ministn.fast.bilinear.BLOCK_POINTS", 2 * 4 * 3)
+    y, split_cache = fast.bilinear_sampler(*arrays)
+    np.testing.assert_array_equal(y, together)
+    np.testing.assert_array_equal(split_cache.slopes, cache.slopes)
+
+
+GOOD = {
+    "conv_block": {"x": (2, 4, 5, 3), "weight": (3, 3, 3, 6), "bias": (6,)},
+    "bilinear_sampler": {"image": (2, 4, 5, 3), "grid": (2, 6, 7, 2)},
+}
+
+
+def call(name, dtype=np.float32, **changes):
+    arrays = {argument: np.ones(shape, dtype) for argument, shape in GOOD[name].items()}
+    return getattr(fast, name)(**{**arrays, **changes})
+
+
+@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("dtype", [np.float64, np.int64, np.uint8, np.float16])
+def test_float32_only(name, dtype):
+    with pytest.raises(TypeError, match=f"^{next(iter(GOOD[name]))} must be .*float32.* got"):
+        call(name, dtype)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("conv_block", {"x": np.ones((2, 4, 5), np.float32)}, r"^x must have shape \(N, H, W, C"),
+        ("conv_block", {"bias": np.ones(3, np.float32)}, r"^bias must have shape \(K=6\)"),
+        ("conv_block", {"weight": np.ones((2, 3, 3, 6), np.float32)}, "^weight must have an odd"),
+        ("conv_block", {"weight": np.ones((7, 3, 3, 6), np.float32), "padding": "valid"},
+         "^x must be at least 7 by 3 pixels"),
+        ("conv_block", {"x": np.ones((2, 1, 5, 3), np.float32), "pool": True},
+         "^x must be at least 2 by 2 pixels"),
+        ("conv_block", {"padding": "full"}, "^padding must be 'same' or 'valid', got 'full'"),
+        ("bilinear_sampler", {"grid": np.ones((3, 6, 7, 2), np.float32)}, "^grid must have shape"),
+        ("bilinear_sampler", {"image": np.ones((2, 0, 5, 3), np.float32)}, "at least one pixel"),
+        ("bilinear_sampler", {"border": "mirror"}, "^border must be 'nearest' or 'zeros'"),
+        ("bilinear_sampler", {"fill": 1.0}, "^fill needs border 'zeros'"),
+    ],
+)  # fmt: skip
+def test_bad_arguments(name, changes, message):
+    with pytest.raises(ValueError, match=message):
+        call(name, **changes)
+
+
+@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("shape", [(2, 4, 5), (1, 4, 5, 3)])
+def test_backward_checks_dy(name, shape):
+    _, cache = call(name)
+    with pytest.raises(ValueError, match=r"^dy must have shape"):
+        getattr(fast, f"{name}_backward")(np.ones(shape, np.float32), cache)
+
+
+def test_float32_takes_the_fast_engine_unless_told_otherwise():
+    x = np.ones((1, 2, 3, 1), np.float32)
+    assert implementation("conv_block", x)[0] is fast.conv_block
+    assert implementation("conv_block", x.astype(np.float64))[0] is ops.conv_block
+    assert implementation("dense", x)[0] is ops.dense
+    with readable_only():
+        assert implementation("conv_block", x)[0] is ops.conv_block

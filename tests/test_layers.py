@@ -1,0 +1,244 @@
+"""Layers: what a cache belongs to, what is shared, what goes backward and what does not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import normal
+
+from ministn import engines, fast, ops
+from ministn.initializers import HeUniform
+from ministn.layers import (
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPool2d,
+    ReLU,
+    Sequential,
+)
+from ministn.parameter import ParameterBuffer
+from ministn.randomness import Step
+from ministn.transformer import SpatialTransformer
+
+STEP = Step(seed=5, number=7)
+MAPS, ROWS = (2, 5, 7, 3), (4, 6)
+SUMS = {"rtol": 1e-12, "atol": 1e-14}  # sums of the same terms in another order
+
+
+def transformer() -> SpatialTransformer:
+    localisation = Sequential(Flatten("flat"), Dense("theta", 5 * 7 * 3, 6, initial=HeUniform(0.3)))
+    return SpatialTransformer(localisation, (4, 3))
+
+
+def tied() -> Sequential:
+    """One layer, used twice in a row."""
+    conv = Conv2d("tied", 3, 3)
+    return Sequential(conv, conv, MaxPool2d("pool"))
+
+
+# name: (how the layer is made, the shape of its input)
+LAYERS = {
+    "conv": (lambda: Conv2d("conv", 3, 4), MAPS),
+    "conv valid pool": (lambda: Conv2d("conv", 3, 4, 5, padding="valid", pool=True), (2, 6, 9, 3)),
+    "dense": (lambda: Dense("dense", 6, 5), ROWS),
+    "relu": (lambda: ReLU("relu"), ROWS),
+    "pool": (lambda: MaxPool2d("pool"), MAPS),
+    "dropout": (lambda: Dropout("dropout", 0.4), ROWS),
+    "flatten": (lambda: Flatten("flatten"), MAPS),
+    "sequential": (lambda: Sequential(Dense("a", 6, 3), ReLU("b"), Dense("c", 3, 2)), ROWS),
+    "tied": (tied, MAPS),
+    "transformer": (transformer, MAPS),
+}
+cases = pytest.mark.parametrize(("make", "shape"), LAYERS.values(), ids=LAYERS)
+
+
+def laid_out(make, dtype=np.float64):
+    """The layer and its buffer, the biases not zero."""
+    layer = make()
+    buffer = ParameterBuffer(layer.parameters(), 0, dtype)
+    buffer.data += 0.05 * normal(max(buffer.data.size, 1))[: buffer.data.size].astype(dtype)
+    return layer, buffer
+
+
+def backward(layer, buffer, y, cache, need_dx=True):
+    """dx and the gradients of one backward pass alone."""
+    buffer.zero_grad()
+    dx = layer.backward(normal(*y.shape), cache, need_dx)
+    return dx, buffer.grad.copy()
+
+
+@cases
+def test_cache_belongs_to_the_call(make, shape):
+    """Two calls of one layer, gone back through in either order, and one cache used twice."""
+    layer, buffer = laid_out(make)
+    inputs = [normal(*shape), normal(*shape[::-1]).T - 0.3]
+    calls = [layer.forward(x, STEP) for x in inputs]
+    expected = [backward(layer, buffer, *layer.forward(x, STEP)) for x in inputs]
+    for order in ([0, 1], [1, 0], [0, 0]):
+        buffer.zero_grad()
+        for i in order:
+            y, cache = calls[i]
+            np.testing.assert_array_equal(layer.backward(normal(*y.shape), cache), expected[i][0])
+        total = sum(expected[i][1] for i in order)
+        np.testing.assert_allclose(buffer.grad, total, **SUMS)
+
+
+@cases
+def test_need_dx_spares_the_input_gradient_and_nothing_else(make, shape):
+    layer, buffer = laid_out(make)
+    call = layer.forward(normal(*shape), STEP)
+    dx, gradients = backward(layer, buffer, *call)
+    nothing, same = backward(layer, buffer, *call, need_dx=False)
+    assert dx.shape == shape and dx.any()
+    assert nothing is None
+    np.testing.assert_array_equal(gradients, same)
+    assert all(p.grad.any() for p in layer.parameters())
+
+
+@cases
+def test_evaluation_keeps_no_cache(make, shape):
+    layer, _ = laid_out(make)
+    x = normal(*shape)
+    before = x.copy()
+    y, cache = layer.forward(x)
+    trained, kept = layer.forward(x, STEP)
+    assert cache is None and kept is not None
+    assert (y == trained).all() != isinstance(layer, Dropout)
+    np.testing.assert_array_equal(x, before)
+
+
+@cases
+def test_backward_adds_and_the_caller_zeroes(make, shape):
+    layer, buffer = laid_out(make)
+    y, cache = layer.forward(normal(*shape), STEP)
+    _, once = backward(layer, buffer, y, cache)
+    layer.backward(normal(*y.shape), cache)
+    np.testing.assert_allclose(buffer.grad, once + once, **SUMS)
+    assert all(p.grad.base is buffer.grad for p in layer.parameters())
+
+
+def test_gradient_of_a_shared_layer_is_the_sum_of_its_uses():
+    """The tied pair against two layers with equal values, each with a gradient of its own."""
+    shared, buffer = laid_out(tied)
+    untied = Sequential(Conv2d("first", 3, 3), Conv2d("second", 3, 3), MaxPool2d("pool"))
+    apart = ParameterBuffer(untied.parameters(), 0, np.float64)
+    apart.data[...] = np.tile(buffer.data, 2)
+    x = normal(*MAPS)
+    dx, total = backward(shared, buffer, *shared.forward(x, STEP))
+    dx_apart, uses = backward(untied, apart, *untied.forward(x, STEP))
+    np.testing.assert_array_equal(dx, dx_apart)
+    first, second = np.split(uses, 2)
+    assert first.any() and second.any()
+    np.testing.assert_array_equal(total, first + second)
+
+
+def test_with_pool_is_a_twin_with_the_same_parameters():
+    conv = Conv2d("conv", 3, 4, 5, padding="valid", pool=True)
+    twin = conv.with_pool(False)
+    assert (conv.pool, twin.pool) == (True, False)
+    assert twin.weight is conv.weight and twin.bias is conv.bias
+    assert Sequential(conv, twin).parameters() == [conv.weight, conv.bias]
+    buffer = ParameterBuffer([*twin.parameters(), *conv.parameters()], 0, np.float64)
+    x = normal(2, 6, 9, 3)
+    assert conv.forward(x)[0].shape == (2, 1, 2, 4)
+    y, cache = twin.forward(x, STEP)
+    assert y.shape == (2, 2, 5, 4)
+    twin.backward(y, cache)
+    assert conv.weight.grad.any() and conv.weight.grad.base is buffer.grad
+
+
+class Recorder(ReLU):
+    """Notes whether it went backward and what it was asked for."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.asked: list[bool] = []
+
+    def backward(self, dy, cache, need_dx=True):
+        self.asked.append(need_dx)
+        return super().backward(dy, cache, need_dx)
+
+
+@pytest.mark.parametrize(
+    ("need_dx", "expected"), [(True, [[True], [True]]), (False, [[], [True]])], ids=["dx", "no dx"]
+)
+def test_sequential_stops_before_layers_that_learn_nothing(need_dx, expected):
+    recorders = [Recorder("before"), Recorder("after")]
+    stack = Sequential(Flatten("flat"), recorders[0], Dense("dense", 105, 2), recorders[1])
+    buffer = ParameterBuffer(stack.parameters(), 0, np.float64)
+    dx, gradients = backward(stack, buffer, *stack.forward(normal(*MAPS), STEP), need_dx)
+    assert [recorder.asked for recorder in recorders] == expected
+    assert (dx is not None) == need_dx and gradients.any()
+
+
+def test_sequential_of_layers_that_learn_nothing_does_nothing_without_need_dx():
+    recorder = Recorder("relu")
+    stack = Sequential(recorder)
+    y, cache = stack.forward(normal(*ROWS), STEP)
+    assert stack.backward(y, cache, need_dx=False) is None and recorder.asked == []
+    np.testing.assert_array_equal(stack.backward(y, cache), y)
+
+
+@pytest.mark.parametrize("cuts", [[3], [1, 2, 9], [4, 8]], ids=str)
+def test_dropout_layer_does_not_see_how_the_batch_is_cut(cuts):
+    layer, x = Dropout("dropout", 0.3), normal(11, 7)
+    whole, cache = layer.forward(x, STEP)
+    dx = layer.backward(x, cache)
+    assert 0.1 < (whole == 0).mean() < 0.5
+    np.testing.assert_array_equal(whole, dx)
+    parts = np.split(x, cuts)
+    calls = [
+        layer.forward(part, replace(STEP, first_row=first))
+        for part, first in zip(parts, [0, *cuts], strict=True)
+    ]
+    np.testing.assert_array_equal(np.concatenate([y for y, _ in calls]), whole)
+    backs = [layer.backward(part, c) for part, (_, c) in zip(parts, calls, strict=True)]
+    np.testing.assert_array_equal(np.concatenate(backs), dx)
+
+
+def test_dropout_mask_depends_on_path_and_step():
+    x = np.ones((11, 7))
+    masks = [
+        Dropout(path, 0.3).forward(x, step)[0]
+        for path, step in [
+            ("a", STEP),
+            ("b", STEP),
+            ("a", replace(STEP, number=8)),
+            ("a", replace(STEP, call=1)),
+        ]
+    ]
+    assert len({mask.tobytes() for mask in masks}) == len(masks)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_forward_and_backward_come_from_one_engine(dtype):
+    """Switching in between changes nothing; float64 never leaves the readable engine."""
+    layer, _ = laid_out(LAYERS["conv"][0], dtype)
+    x = normal(*MAPS).astype(dtype)
+    engine = fast if dtype == np.float32 else ops
+    y, cache = layer.forward(x, STEP)
+    assert cache[0] is engine.conv_block_backward
+    with engines.readable_only():
+        assert layer.forward(x, STEP)[1][0] is ops.conv_block_backward
+        assert layer.backward(y, cache).dtype == dtype
+    with pytest.raises(RuntimeError, match="inside"), engines.readable_only():
+        raise RuntimeError("inside")
+    assert engines.implementation("conv_block", x)[0] is engine.conv_block
+
+
+@pytest.mark.parametrize(
+    ("layer", "x", "message"),
+    [
+        (Conv2d("c", 3, 4), normal(2, 5, 7, 2), "weight must have shape"),
+        (Dense("d", 6, 5), normal(4, 7), "weight must have shape"),
+        (Flatten("f"), normal(4, 7), "x must have shape"),
+        (MaxPool2d("p"), normal(4, 7), "x must have shape"),
+        (Dropout("o"), normal(2, 5, 7, 3), "x must have shape"),
+    ],
+    ids=["conv", "dense", "flatten", "pool", "dropout"],
+)
+def test_wrong_shapes_are_named(layer, x, message):
+    ParameterBuffer(layer.parameters(), 0, np.float64)
+    with pytest.raises(ValueError, match=message):
+        layer.forward(x, STEP)

@@ -1,0 +1,163 @@
+"""Every operation against the loops, forward and backward, in float32 and float64."""
+
+import numpy as np
+import pytest
+from helpers import TOLERANCE, Case, check_against_loops, compare, listed, normal
+
+from ministn import ops
+from ministn.randomness import Step
+
+
+def apart(*shape):
+    """Distinct values at least 0.1 apart and 0.05 from 0, away from the kinks of max and ReLU."""
+    order = np.random.default_rng(shape).permutation(np.prod(shape))
+    return (order - len(order) // 2 + 0.5).reshape(shape) / 8
+
+
+def points(N, h, w, H, W):
+    """A grid whose points lie up to 3 pixels outside and at least 0.2 pixels from any line."""
+    rng = np.random.default_rng([N, h, w, H, W])
+    grid = np.zeros((N, h, w, 2))
+    for axis, length in enumerate((W, H)):
+        cell = rng.integers(-3, length + 2, (N, h, w))
+        coordinate = cell + rng.uniform(0.2, 0.8, (N, h, w))
+        grid[..., axis] = coordinate / ((length - 1) / 2) - 1 if length > 1 else coordinate
+    return grid.astype(np.float32).astype(np.float64)
+
+
+def conv(x, weight, bias=True, name="conv2d", **options):
+    arrays = {"x": normal(*x), "weight": normal(*weight)}
+    if bias:
+        arrays["bias"] = normal(weight[-1])
+    return Case(name, arrays, options)
+
+
+def sampler(image, size, **options):
+    N, H, W, _ = image
+    return Case(
+        "bilinear_sampler", {"image": normal(*image), "grid": points(N, *size, H, W)}, options
+    )
+
+
+CASES = [
+    conv((2, 4, 5, 3), (3, 3, 3, 2)),
+    conv((2, 4, 5, 3), (3, 1, 3, 2), padding="valid"),
+    conv((1, 5, 7, 2), (5, 3, 2, 3), bias=False),
+    conv((3, 5, 6, 1), (3, 5, 1, 2), padding="valid", bias=False),
+    conv((2, 1, 4, 3), (3, 3, 3, 2)),  # kernel larger than the image
+    conv((3, 4, 1, 2), (1, 1, 2, 4), padding="valid"),
+    conv((2, 5, 4, 3), (3, 3, 3, 2), name="conv_block"),
+    conv((2, 5, 7, 1), (3, 3, 1, 4), name="conv_block", pool=True),
+    conv((1, 6, 5, 2), (3, 1, 2, 3), name="conv_block", pool=True, padding="valid"),
+    Case("max_pool2d", {"x": apart(2, 5, 7, 3)}),
+    Case("max_pool2d", {"x": apart(3, 4, 6, 2)}, {"size": 2}),
+    Case("max_pool2d", {"x": apart(1, 7, 11, 2)}, {"size": 3}),
+    Case("max_pool2d", {"x": apart(2, 3, 5, 1)}, {"size": 1}),
+    Case("relu", {"x": apart(2, 5, 3, 4)}),
+    Case("relu", {"x": apart(7, 3)}),
+    Case("dense", {"x": normal(3, 5), "weight": normal(5, 4), "bias": normal(4)}),
+    Case("dense", {"x": normal(1, 7), "weight": normal(7, 1), "bias": normal(1)}),
+    Case("dropout", {"x": normal(5, 7)}, {"rate": 0.5, "step": Step(1, 2, 3, 4), "stream": 5}),
+    Case("dropout", {"x": normal(3, 9)}, {"rate": 0.3, "step": Step(2**40, 0), "stream": 9}),
+    Case("dropout", {"x": normal(2, 3)}, {"rate": 0.0, "step": Step(0, 0), "stream": 0}),
+    Case("softmax_cross_entropy", {"logits": normal(5, 3)}, {"labels": np.array([0, 2, 1, 1, 0])}),
+    Case("softmax_cross_entropy", {"logits": normal(1, 7)}, {"labels": np.array([6], np.uint8)}),
+    Case("affine_grid", {"theta": normal(4, 2, 3)}, {"size": (3, 5)}),
+    Case("affine_grid", {"theta": normal(1, 2, 3)}, {"size": (1, 6)}),
+    Case("affine_grid", {"theta": normal(2, 2, 3)}, {"size": (4, 1)}),
+    sampler((2, 4, 5, 3), (3, 6)),
+    sampler((2, 4, 5, 3), (3, 6), border="zeros"),
+    sampler((3, 6, 4, 1), (5, 2), border="zeros", fill=1.5),
+    sampler((1, 3, 7, 2), (4, 6)),
+    sampler((2, 1, 6, 3), (4, 5)),
+    sampler((2, 5, 1, 3), (3, 4), border="zeros", fill=-0.5),
+    sampler((2, 1, 1, 4), (3, 5)),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_op_agrees_with_loops(case):
+    check_against_loops(ops, case)
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays"),
+    [
+        ("conv2d", (normal(2, 5, 4, 3), normal(3, 3, 3, 2), normal(2))),
+        ("conv_block", (normal(2, 5, 4, 3), normal(3, 3, 3, 2), normal(2))),
+        ("dense", (normal(3, 5), normal(5, 4), normal(4))),
+        ("bilinear_sampler", (normal(2, 5, 4, 3), points(2, 3, 6, 5, 4))),
+    ],
+)
+def test_first_gradient_can_be_left_out(name, arrays):
+    y, cache = getattr(ops, name)(*arrays)
+    backward = getattr(ops, f"{name}_backward")
+    _, *rest = backward(y, cache)
+    first, *rest_alone = backward(y, cache, False)
+    assert first is None
+    for with_first, alone in zip(rest, rest_alone, strict=True):
+        np.testing.assert_array_equal(with_first, alone)
+
+
+def test_operations_read_views_and_leave_their_arguments_alone():
+    """Transposed and sliced arrays give the values of their contiguous copies."""
+    for case in CASES:
+        arrays = {
+            name: np.asfortranarray(np.repeat(array, 2, axis=-1))[..., ::2]
+            for name, array in case.arrays.items()
+        }
+        y, cache = getattr(ops, case.name)(**arrays, **case.options)
+        expected, copied = getattr(ops, case.name)(**case.arrays, **case.options)
+        compare("y", y, expected, *TOLERANCE[np.float64])
+        if np.ndim(y):
+            backward = getattr(ops, f"{case.name}_backward")
+            found, wanted = listed(backward(y, cache)), listed(backward(expected, copied))
+            for a, b in zip(found, wanted, strict=True):
+                compare("gradient", a, b, *TOLERANCE[np.float64])
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(array, case.arrays[name])
+
+
+def test_pool_gives_its_gradient_to_the_first_maximum_in_row_major_order():
+    x = np.array([[1.0, 5, 2], [5, 5, 9]]).reshape(1, 2, 3, 1)
+    y, cache = ops.max_pool2d(x)
+    assert y.ravel().tolist() == [5]
+    dx = ops.max_pool2d_backward(np.full(y.shape, 7.0), cache)
+    assert dx[0, :, :, 0].tolist() == [[0, 7, 0], [0, 0, 0]]
+
+
+def test_block_pools_before_the_bias():
+    """The winner is chosen among the sums before the bias, which makes equals of unequals."""
+    x = np.array([1, 1 + 2**-20], np.float32).repeat(2).reshape(1, 2, 2, 1)
+    weight, bias = np.ones((1, 1, 1, 1), np.float32), np.full(1, 1024, np.float32)
+    assert (x + bias).min() == (x + bias).max()
+    y, cache = ops.conv_block(x, weight, bias, pool=True)
+    dx, _, _ = ops.conv_block_backward(np.ones_like(y), cache)
+    assert dx.ravel().tolist() == [0, 0, 1, 0]
+
+
+def test_relu_has_slope_zero_at_zero():
+    y, cache = ops.relu(np.array([-1.0, 0, 1]))
+    assert ops.relu_backward(np.ones_like(y), cache).tolist() == [0, 0, 1]
+
+
+def test_loss_survives_large_logits():
+    logits = np.array([[1e4, 0, -1e4], [0, 1e4, 0]], np.float32)
+    loss, cache = ops.softmax_cross_entropy(logits, np.array([1, 1]))
+    assert loss == 5e3
+    np.testing.assert_array_equal(
+        ops.softmax_cross_entropy_backward(cache), [[0.5, -0.5, 0], [0, 0, 0]]
+    )
+
+
+def test_a_cache_belongs_to_its_call():
+    """Two forward passes, then their backward passes in either order."""
+    a, b = normal(2, 4, 5, 3), normal(2, 6, 3, 3)
+    weight, bias = normal(3, 3, 3, 2), normal(2)
+    (ya, cache_a), (yb, cache_b) = (ops.conv_block(x, weight, bias) for x in (a, b))
+    last = ops.conv_block_backward(yb, cache_b)
+    first = ops.conv_block_backward(ya, cache_a)
+    again = ops.conv_block_backward(yb, cache_b)
+    assert first[0].shape == a.shape
+    for one, other in zip(last, again, strict=True):
+        np.testing.assert_array_equal(one, other)

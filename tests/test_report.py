@@ -1,0 +1,319 @@
+"""Tables and verdicts, from synthetic records whose answers are known."""
+
+import re
+
+import pytest
+from synthetic import COLLAPSE, record
+
+from ministn.claims import FAILS, HOLDS, UNDECIDED, correct, scope, tables, verdicts
+from ministn.errors import UserError
+from ministn.report import WIDTH, report
+
+BACK = {**COLLAPSE, "epoch": 2, "step": 400, "end": {"epoch": 5, "step": 900}}
+
+
+# -- tables ----------------------------------------------------------------------------------------
+
+REDUCED = {"train_size": 10_000, "epochs": 15}
+
+
+def rows(table):
+    return [[r["settings"]["seed"] for r in row] for row in table]
+
+
+def test_runs_are_grouped_by_all_settings_but_the_seed():
+    records = [
+        record("arch1-tstn", 1),
+        record("arch1-tstn", 0),
+        record("arch1-tstn", 0, lr=0.0003),
+        record("arch1-tstn", 0, loc_lr=0.1),
+        record("arch1-tstn", 0, batch_size=64),
+        record("arch1-cnn", 2),
+        record("arch1-tstn", 5, **REDUCED),
+        record("arch1-tstn", 6, train_size=10_000, epochs=16),
+        record("arch1-tstn", 7, data_seed=1, data_sha256="other"),
+        record("arch1-tstn", 8, data_sha256="third"),
+        record("arch1-tstn", 9, canvas=40),
+    ]
+    found = tables(records)
+    assert sorted(map(rows, found)) == sorted(
+        [[[2], [0, 1], [0], [0], [0]], [[5]], [[6]], [[7]], [[8]], [[9]]]
+    )
+    assert [scope(table) == "" for table in found] == sorted(
+        (scope(table) == "" for table in found), reverse=True
+    )
+
+
+def test_a_cnn_has_no_localisation_learning_rate():
+    both = [record("arch1-cnn", 0, loc_lr=0.1), record("arch1-cnn", 1)]
+    assert [rows(table) for table in tables(both)] == [[[0, 1]]]
+    assert "loc-lr x0.1" not in report(both).split("Commands")[0]
+
+
+def test_copies_of_a_run_count_once_and_contradictions_are_refused():
+    assert [rows(table) for table in tables([record(), record()])] == [[[0]]]
+    with pytest.raises(UserError, match="two records of Arch 1 TSTN with seed 0"):
+        tables([record(), record(wrong=range(9))])
+
+
+def line_with(text, start):
+    found = [line for line in text.splitlines() if line.startswith(start)]
+    assert len(found) == 1, found
+    return found[0].split()
+
+
+def test_the_row_of_one_seed_has_no_mean():
+    text = report([record("arch1-cnn", 3, wrong=range(500), train_error=0.25)])
+    assert text.startswith("The paper's data, images and epochs: 50,000 of 50,000 images\n")
+    assert line_with(text, "Arch 1 CNN") == [
+        *["Arch", "1", "CNN", "9,780,963", "145", "3", "145", "0.25", "5.00", "5.00"],
+        *["4.44", "[4.04-4.86]", "-", "-"],
+    ]
+    assert "mean of" not in text.split("Errors in percent")[0]
+
+
+def test_the_mean_is_of_the_finished_runs():
+    runs = [
+        record("arch1-tstn", 0, wrong=range(300)),
+        record("arch1-tstn", 1, wrong=range(400)),
+        record("arch1-tstn", 2, wrong=range(9000), status="interrupted", done=7),
+        record("arch1-tstn", 3, wrong=range(9000), status="diverged", done=0),
+    ]
+    text = report(runs)
+    (mean,) = re.findall(r"mean of 2/4 +([\d.]+) +([\d.]+) +([\d.]+)", text)
+    assert mean == ("1.00", "3.50", "3.50")
+    assert "! seed 2 UNFINISHED: 7 of 196 epochs (interrupted)" in text
+    assert "! seed 3 DIVERGED in epoch 1, step 97: first non-finite values in" in text
+    assert re.search(r"! 3 +- +- +- +-", text)
+
+
+@pytest.mark.parametrize(
+    ("collapses", "words"),
+    [
+        ([COLLAPSE], "seed 0 COLLAPSED in epoch 1, step 31 (213 of 256 had left the image), did"),
+        ([BACK], "back since epoch 5, step 900"),
+        ([BACK, {**COLLAPSE, "epoch": 9}], "COLLAPSED 2 times, first in epoch 2"),
+    ],
+)
+@pytest.mark.parametrize("markdown", [False, True])
+def test_a_collapse_stands_beside_the_result(collapses, words, markdown):
+    text = report([record(collapses=collapses)], markdown=markdown)
+    assert words in text.split("claims")[0]
+    assert "! 0" in text
+
+
+@pytest.mark.parametrize(
+    ("runs", "title"),
+    [
+        ([record(**REDUCED)], "REDUCED: 10,000 of 50,000 images, 15 epochs: compare rows, not col"),
+        ([record(train_size=500)], "REDUCED: 500 of 50,000 images, the paper's epochs: compare"),
+        ([record(data="digits", train_size=60_000)], "REDUCED, OTHER DATA: 60,000 images, the pap"),
+        ([record(epochs=300)], "OTHER EPOCHS: 50,000 of 50,000 images, 300 epochs: compare rows"),
+        ([record(canvas=42)], "REDUCED, OTHER DATA: 50,000 of 50,000 images, the paper's epochs"),
+        ([record("small-stn")], "NOT IN THE PAPER: 50,000 of 50,000 images, 20 epochs\n"),
+    ],
+)
+def test_titles_say_how_far_from_the_paper(runs, title):
+    assert report(runs).startswith(title)
+    assert report(runs, markdown=True).startswith(f"**{title}".rstrip("\n"))
+
+
+def test_the_papers_figure_stands_only_beside_the_papers_data():
+    assert "3.14 [2.81-3.50]" in report([record(**REDUCED)])
+    assert "2.81" not in report([record(data="digits")])
+
+
+def test_what_is_not_the_papers_is_marked():
+    assert "~3.9 (Recipe)" in report([record("small-stn")])
+    assert "not in the paper" in report([record("small-stn")])
+    untied = report([record("arch2-untied", wrong=range(9000), train_error=88)])
+    assert "not converged" in untied and "231 is our choice" in untied
+
+
+def test_deviations_from_the_paper_are_labelled_rows():
+    runs = [
+        record("arch1-untied", wrong=range(8900)),
+        record("arch1-untied", lr=0.0003, loc_lr=0.1, batch_size=64),
+    ]
+    text = report(runs)
+    assert re.search(r"Arch 1 untied STN.*\n  lr 0.0003\n  loc-lr x0.1\n  batch 64\n", text)
+    assert "| Arch 1 untied STN, lr 0.0003, loc-lr x0.1, batch 64 |" in report(runs, markdown=True)
+
+
+def everything():
+    return [
+        *(record("arch1-cnn", seed, **REDUCED) for seed in range(3)),
+        *(record("arch1-untied", s, collapses=[COLLAPSE, BACK], **REDUCED) for s in range(3)),
+        *(record("arch1-untied", seed, loc_lr=0.1, **REDUCED) for seed in range(3)),
+        record("arch2-untied", 0, status="diverged", done=3, batch_size=64, **REDUCED),
+        record("small-stn", 0),
+    ]
+
+
+def test_the_text_fits_a_terminal():
+    long = max(report(everything()).splitlines(), key=len)
+    assert len(long) <= WIDTH, long
+
+
+def test_markdown_tables_are_whole():
+    for block in re.findall(r"(?:^\|.*\n)+", report(everything(), markdown=True), re.MULTILINE):
+        assert len({line.count("|") for line in block.splitlines()}) == 1
+
+
+def test_commands_are_printed_once_with_their_hours():
+    text = report([record(seed=4), record("arch1-cnn", 4), record(seed=5)])
+    commands = text.split("Commands\n")[1].split("\n\n")[0].splitlines()
+    assert [" ".join(line.split()) for line in commands] == [
+        "python reproduce/table3.py --seeds 4 "
+        "(commit 01234567; A processor, 1 of 2 cores; 1.00 hours)",
+        "python reproduce/table3.py --seeds 5 "
+        "(commit 01234567; A processor, 1 of 2 cores; 0.50 hours)",
+    ]
+
+
+def test_nothing_to_report():
+    with pytest.raises(UserError, match="no records to report"):
+        report([])
+
+
+def test_a_damaged_record_is_named():
+    run = record(seed=2)
+    assert correct(run).sum() == 10_000 - 314
+    run["best"]["test_size"] = 9_000
+    with pytest.raises(UserError, match="Arch 1 TSTN, seed 2, is damaged"):
+        correct(run)
+
+
+# -- claims ----------------------------------------------------------------------------------------
+
+
+def verdict(claim, runs):
+    (table,) = tables(runs)
+    (found,) = [v for v in verdicts(table) if v.claim == claim]
+    return found.verdict, found.seeds
+
+
+def pair(first, second, wrongs, **settings):
+    """Runs of two networks, one seed for each pair of sets of wrongly classified images."""
+    return [
+        record(network, seed, wrong=wrong, **settings)
+        for seed, both in enumerate(wrongs)
+        for network, wrong in zip((first, second), both, strict=True)
+    ]
+
+
+FEWER, MORE = range(300), range(433)  # nested: 133 images decide, all one way
+NEARLY = range(307)  # 7 images more: significant, but only 0.07 points
+APART = range(5000, 5300)  # as many as FEWER, but others
+
+
+@pytest.mark.parametrize(
+    ("wrongs", "expected"),
+    [
+        ([(FEWER, MORE)], (HOLDS, 1)),
+        ([(FEWER, MORE)] * 3, (HOLDS, 3)),
+        ([(MORE, FEWER)] * 3, (FAILS, 3)),
+        ([(FEWER, MORE), (MORE, FEWER)], (UNDECIDED, 2)),
+        ([(FEWER, MORE), (FEWER, APART)], (UNDECIDED, 2)),
+        ([(FEWER, FEWER)], (UNDECIDED, 1)),
+    ],
+)
+@pytest.mark.parametrize(
+    ("claim", "networks"),
+    [
+        ("Arch 1: tied < untied", ("arch1-tstn", "arch1-untied")),
+        ("Arch 1: tied < CNN", ("arch1-tstn", "arch1-cnn")),
+        ("Arch 2: tied < CNN", ("arch2-tstn", "arch2-cnn")),
+    ],
+)
+def test_smaller(claim, networks, wrongs, expected):
+    assert verdict(claim, pair(*networks, wrongs)) == expected
+
+
+@pytest.mark.parametrize(
+    ("wrongs", "expected"),
+    [
+        ([(FEWER, NEARLY)], (HOLDS, 1)),
+        ([(FEWER, NEARLY), (NEARLY, FEWER)], (HOLDS, 2)),
+        ([(FEWER, MORE)], (FAILS, 1)),
+        ([(FEWER, MORE), (MORE, FEWER)], (FAILS, 2)),
+        ([(FEWER, APART)], (UNDECIDED, 1)),
+        ([(FEWER, NEARLY), (FEWER, MORE)], (UNDECIDED, 2)),
+    ],
+)
+def test_about_equal(wrongs, expected):
+    runs = pair("arch1-untied", "arch1-cnn", wrongs)
+    assert verdict("Arch 1: untied about the CNN", runs) == expected
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        ([{"train_error": 88}], (HOLDS, 1)),
+        ([{"train_error": 88}, {"status": "diverged", "done": 2}], (HOLDS, 2)),
+        ([{"train_error": 88}, {"train_error": 3}], (FAILS, 2)),
+        ([{"train_error": 88}, {"status": "interrupted", "done": 2}], (UNDECIDED, 1)),
+        ([{"train_error": 3}, {"status": "running", "done": 2}], (FAILS, 1)),
+        ([], (UNDECIDED, 0)),
+    ],
+)
+def test_no_convergence(runs, expected):
+    records = [record("arch2-untied", seed, **run) for seed, run in enumerate(runs)]
+    claim = "Arch 2: untied does not converge"
+    assert verdict(claim, [record("arch2-cnn"), *records]) == expected
+
+
+def test_a_diverged_run_blocks_a_verdict_and_an_unfinished_one_casts_no_vote():
+    runs = pair("arch1-tstn", "arch1-untied", [(FEWER, MORE)])
+    claim = "Arch 1: tied < untied"
+    unfinished = record("arch1-untied", 1, status="interrupted", done=3)
+    assert verdict(claim, [*runs, unfinished]) == (HOLDS, 1)
+    diverged = record("arch1-untied", 1, status="diverged", done=3)
+    assert verdict(claim, [*runs, diverged]) == (UNDECIDED, 1)
+    text = report([*runs, diverged])
+    assert "seed 1: TSTN not run, untied diverged" in text
+
+
+def test_settings_are_judged_apart_and_never_across():
+    stable = {"loc_lr": 0.1}
+    runs = [
+        record("arch1-untied", wrong=range(8900), collapses=[COLLAPSE]),
+        record("arch1-tstn", wrong=FEWER),
+        record("arch1-untied", wrong=FEWER, **stable),
+        record("arch1-tstn", wrong=MORE, **stable),
+        record("arch1-cnn", wrong=MORE),
+        record("arch1-tstn", wrong=FEWER, lr=0.0003),
+    ]
+    (table,) = tables(runs)
+    found = {v.claim: (v.verdict, v.collapses) for v in verdicts(table)}
+    assert found == {
+        "Arch 1: tied < untied": (HOLDS, True),
+        "Arch 1: tied < CNN": (HOLDS, False),
+        "Arch 1: untied about the CNN": (FAILS, True),
+        "Arch 1, loc-lr x0.1: tied < untied": (FAILS, False),
+        "Arch 1, loc-lr x0.1: tied < CNN": (UNDECIDED, False),
+        "Arch 1, loc-lr x0.1: untied about the CNN": (FAILS, False),
+        "Arch 1, lr 0.0003: tied < untied": (UNDECIDED, False),
+        "Arch 1, lr 0.0003: tied < CNN": (UNDECIDED, False),
+        "Arch 1, lr 0.0003: untied about the CNN": (UNDECIDED, False),
+        "Arch 2: all claims": (UNDECIDED, False),
+    }
+    text = report(runs)
+    assert "HOLDS          Arch 1: tied < untied (1 seed, with collapses)" in text
+    assert "DOES NOT HOLD  Arch 1, loc-lr x0.1: tied < untied (1 seed)" in text
+
+
+@pytest.mark.parametrize("markdown", [False, True])
+def test_verdicts_on_reduced_runs_say_so(markdown):
+    runs = pair("arch1-tstn", "arch1-untied", [(MORE, FEWER)], **REDUCED)
+    lines = [
+        line for line in report(runs, markdown=markdown).splitlines() if "Arch 1: tied" in line
+    ]
+    assert len(lines) == 2
+    assert all("reduced, " in line for line in lines)
+    assert "DOES NOT HOLD" in lines[0]
+
+
+def test_networks_that_are_not_in_the_paper_have_no_claims():
+    text = report([record("small-stn")])
+    assert "claims" not in text and "McNemar" not in text

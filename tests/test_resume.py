@@ -1,0 +1,206 @@
+"""Runs that are stopped at every moment end bit for bit as one that was never stopped."""
+
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+from small_runs import SETTINGS, STEPS, child, data_set, outcome, run_in, train
+
+from ministn import checkpoint, environment, runs
+from ministn.errors import UserError
+from ministn.training import BEST, LAST, Trainer
+
+
+@pytest.fixture(autouse=True, scope="module")
+def unchanging_environment():
+    """Records name the code they were made with, which may be edited while the tests run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(environment, "commit", lambda: {"commit": "c0de", "dirty": False})
+        patch.setattr(environment, "source_sha256", lambda: "5a")
+        yield
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    return outcome(train(tmp_path_factory.mktemp("whole")))
+
+
+# Kills its own process at the n-th time that os.fsync or os.replace meets a file of that name, or
+# in the n-th step. A temporary file is half of the real one when fsync would have been called.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import small_runs
+from ministn.training import Trainer
+
+out, function, name, n, when = sys.argv[1:]
+left = int(n)
+
+def hooked(original):
+    def call(*arguments):
+        global left
+        target = str(arguments[-1])
+        if function == "fsync":
+            target = os.readlink(f"/proc/self/fd/{target}")
+        hit = function == "step" or Path(target).name == name
+        left -= hit
+        if hit and left == 0 and when == "half":
+            os.truncate(target, os.path.getsize(target) // 2)
+        if hit and left == 0 and when != "after":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*arguments)
+        if hit and left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    return call
+
+place = Trainer if function == "step" else os
+setattr(place, function, hooked(getattr(place, function)))
+small_runs.train(Path(out), resume=True)
+"""
+KILLS = [
+    ("step", "", 6, "before"),
+    ("step", "", 8, "after"),
+    ("replace", "record.json", 1, "before"),
+    ("replace", "best.safetensors", 1, "after"),
+    ("fsync", "last.safetensors.tmp", 1, "half"),
+    ("replace", "last.safetensors", 2, "before"),
+    ("replace", "last.safetensors", 2, "after"),
+    ("fsync", "record.json.tmp", 5, "half"),
+]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs /proc")
+@pytest.mark.parametrize("moment", KILLS, ids=lambda moment: " ".join(map(str, moment)))
+def test_killed_and_resumed_ends_bit_for_bit_as_uninterrupted(moment, tmp_path, uninterrupted):
+    done = child(KILLED, str(tmp_path), *map(str, moment))
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    left = [path.name for path in run_in(tmp_path).folder.glob("*.tmp")]
+    assert left == (
+        []
+        if moment[0] == "step" or moment[3] == "after"
+        else [moment[1].removesuffix(".tmp") + ".tmp"]
+    )
+    run = train(tmp_path, resume=True)
+    assert outcome(run) == uninterrupted
+    assert not list(run.folder.glob("*.tmp"))
+
+
+def test_killed_again_and_again(tmp_path, uninterrupted):
+    """After one epoch and a half of every start, so that each start gets one epoch further."""
+    for _ in range(2):
+        done = child(KILLED, str(tmp_path), "step", "", "6", "after")
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    run = train(tmp_path, resume=True)
+    assert outcome(run) == uninterrupted
+    starts = runs.read_record(run.record_path)["starts"]
+    assert [start["epoch"] for start in starts] == [0, 1, 2]
+
+
+def stop_in_step(monkeypatch, number: int, *signals: signal.Signals) -> None:
+    """Send this process signals in the middle of every ``number``-th step."""
+    step, count = Trainer._step, 0
+
+    def stopped(self):
+        nonlocal count
+        count += 1
+        if count == number:
+            for each in signals:
+                signal.raise_signal(each)
+        step(self)
+
+    monkeypatch.setattr(Trainer, "_step", stopped)
+
+
+@pytest.mark.parametrize("each", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [1, 4, 6, STEPS])
+def test_a_signal_stops_after_the_step_and_saves(
+    number, each, tmp_path, monkeypatch, uninterrupted
+):
+    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    with monkeypatch.context() as patch:
+        stop_in_step(patch, number, each)
+        run = train(tmp_path)
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert runs.read_record(run.record_path)["status"] == "interrupted"
+    assert checkpoint.load(run.folder / LAST)[1]["state"]["steps"] == number
+    assert outcome(train(tmp_path, resume=True)) == uninterrupted
+
+
+def test_stopped_after_every_single_step(tmp_path, monkeypatch, uninterrupted):
+    for number in range(STEPS):
+        with monkeypatch.context() as patch:
+            stop_in_step(patch, 1, signal.SIGINT)
+            run = train(tmp_path, resume=True)
+        assert checkpoint.load(run.folder / LAST)[1]["state"]["steps"] == number + 1
+    assert outcome(train(tmp_path, resume=True)) == uninterrupted
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path, monkeypatch, uninterrupted):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_in_step(patch, 6, signal.SIGINT, signal.SIGINT)
+        train(tmp_path)
+    assert outcome(train(tmp_path, resume=True)) == uninterrupted
+
+
+def test_full_disk_while_training_loses_one_epoch_at_most(tmp_path, monkeypatch, uninterrupted):
+    fsync, count = os.fsync, 0
+
+    def full(descriptor):
+        nonlocal count
+        count += 1
+        if count > 9:
+            raise OSError(28, os.strerror(28))
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"cannot save.*No space"):
+        patch.setattr(os, "fsync", full)
+        train(tmp_path)
+    run = run_in(tmp_path)
+    assert checkpoint.load(run.folder / LAST)[1]["state"]["epoch"] >= 1
+    assert not list(run.folder.glob("*.tmp"))
+    assert outcome(train(tmp_path, resume=True)) == uninterrupted
+
+
+def test_epochs_may_grow(tmp_path, uninterrupted):
+    train(tmp_path, epochs=2)
+    assert outcome(train(tmp_path, resume=True)) == uninterrupted
+
+
+def trainer(**changes) -> Trainer:
+    return Trainer(replace(SETTINGS, **changes), data_set(), print)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lr": 0.001}, r"has other settings \(lr\): found \[0.003\], expected \[0.001\]"),
+        ({"seed": 5, "batch_size": 8}, r"other settings \(batch_size, seed\): found \[16, 4\]"),
+        ({"network": "arch1-cnn"}, r"other settings \(network\): found \['arch1-tstn'\]"),
+    ],
+)
+def test_a_checkpoint_of_other_settings_is_refused(changes, message, tmp_path):
+    trainer().save(tmp_path)
+    with pytest.raises(UserError, match=message) as error:
+        trainer(**changes).load(tmp_path)
+    assert str(tmp_path / LAST) in str(error.value)
+
+
+def test_a_checkpoint_of_other_data_or_without_a_state_is_refused(tmp_path):
+    trained = trainer()
+    trained.save(tmp_path)
+    data = trained.data
+    other = Trainer(SETTINGS, replace(data, train=data.valid), print)
+    with pytest.raises(UserError, match="has other data_sha256: found"):
+        other.load(tmp_path)
+    while not trained.finished:
+        trained.step()
+    trained.save(tmp_path)
+    (tmp_path / LAST).write_bytes((tmp_path / BEST).read_bytes())
+    with pytest.raises(UserError, match="has other data_sha256: found None"):
+        trainer().load(tmp_path)
+    arrays, content = checkpoint.load(tmp_path / BEST)
+    checkpoint.save(tmp_path / BEST, arrays, content | {"epoch": 99})
+    with pytest.raises(UserError, match="has other epoch: found 99"):
+        trained.test_best(tmp_path)
