@@ -144,16 +144,13 @@ def result(seconds: dict[str, list[float]]) -> dict[str, Any]:
     }
 
 
-def table(networks: dict[str, dict[str, Any]]) -> str:
-    """One line for each network; seconds for a step."""
-    lines = [f"{'network':14}{'ours, s':>10}{'PyTorch, s':>12}{'ratio':>8}"]
-    for name, row in networks.items():
-        cells = [
-            "-" if row[key] is None else format(row[key], digits)
-            for key, digits in (("ours", ".3f"), ("torch", ".3f"), ("ratio", ".2f"))
-        ]
-        lines.append(f"{name:14}{cells[0]:>10}{cells[1]:>12}{cells[2]:>8}")
-    return "\n".join(lines)
+def line(name: str, row: dict[str, Any]) -> str:
+    """A line of the table: seconds for a step."""
+    cells = [
+        "-" if row[key] is None else format(row[key], digits)
+        for key, digits in (("ours", ".3f"), ("torch", ".3f"), ("ratio", ".2f"))
+    ]
+    return f"{name:14}{cells[0]:>10}{cells[1]:>12}{cells[2]:>8}"
 
 
 def main() -> int:
@@ -163,18 +160,18 @@ def main() -> int:
             flag = "--" + name.replace("_", "-")
             raise UserError(f"{flag} must be at least 1, got {getattr(arguments, name)}")
     with_torch = find_spec("torch") is not None
+    where = f"on one thread of {environment.processor()}"
+    print(f"a training step at batch {arguments.batch_size} {where}, median of {arguments.rounds}")
+    print(f"{'network':14}{'ours, s':>10}{'PyTorch, s':>12}{'ratio':>8}", flush=True)
     networks = {}
     total = len(arguments.nets) * (1 + with_torch) * (WARM_UP + arguments.rounds)
     with threadpool_limits(1), tqdm(total=total, unit="step") as progress:
         for name in arguments.nets:
             progress.set_description(name)
             steps = {"ours": our_step(name)} | ({"torch": torch_step(name)} if with_torch else {})
-            networks[name] = result(
-                measure(steps, arguments.batch_size, arguments.rounds, progress)
-            )
-    where = f"on one thread of {environment.processor()}"
-    print(f"a training step at batch {arguments.batch_size} {where}, median of {arguments.rounds}")
-    print(table(networks))
+            seconds = measure(steps, arguments.batch_size, arguments.rounds, progress)
+            networks[name] = result(seconds)
+            progress.write(line(name, networks[name]))  # now: what follows may take minutes
     if not with_torch:
         print("PyTorch is not installed: nothing to compare with, and no record is written")
         print("to compare: pip install torch")

@@ -23,8 +23,8 @@ COMMANDS = sorted(
 )
 # Five minutes of training and two of gradient checks run elsewhere; here they need only start.
 SHORTER = {
-    "python reproduce/table3.py --quick": "python reproduce/table3.py --quick --nets arch1-cnn --plan",
-    "python reproduce/table3.py --plan": "python reproduce/table3.py --nets small-stn --plan",
+    "python reproduce/table3.py --quick": "python reproduce/table3.py --plan --nets arch1-cnn",
+    "python reproduce/table3.py --plan": "python reproduce/table3.py --plan --nets small-stn",
     "python -m ministn.gradcheck": "python -m ministn.gradcheck relu",
 }
 

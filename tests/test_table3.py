@@ -18,7 +18,7 @@ from ministn.models import NETWORKS
 
 SCRIPT = Path(__file__).parents[1] / "reproduce" / "table3.py"
 TINY = "--data digits --train-size 64 --epochs 1 --batch-size 32 --nets small-stn --threads 1"
-FOLDER = "small-stn-digits40-clutter3x6-data0-n64-batch32-lr0.001-loc1-seed0"
+FOLDER = "small-stn-digits36-clutter3x6-data0-n64-batch32-lr0.001-loc1-seed0"
 
 
 def load_script():
@@ -80,7 +80,7 @@ def started(line: str, folder: Path, **options) -> subprocess.Popen[str]:
         ("--train-size 0", "train_size must be at least 1, got 0"),
         ("--train-size -5", "train_size must be at least 1, got -5"),
         ("--train-size 50001", "--train-size must be at most 50000"),
-        ("--data digits --train-size 1000000000", "--train-size must be at most 4000"),
+        ("--data digits --train-size 1000000000", "--train-size must be at most 8000"),
         ("--shard 0/3", "--shard must be I/N with I from 1 to N, got '0/3'"),
         ("--shard 4/3", "--shard must be I/N with I from 1 to N, got '4/3'"),
         ("--shard 3", "--shard must be I/N with I from 1 to N, got '3'"),
@@ -165,10 +165,10 @@ def test_without_flags_it_is_the_papers_protocol():
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        ("--quick", {"data": "digits", "canvas": 40, "epochs": 6}),
+        ("--quick", {"data": "digits", "canvas": 36, "epochs": 5}),
         ("--quick --epochs 3 --lr 0.1 --canvas 44", {"epochs": 3, "lr": 0.1, "canvas": 44}),
         ("--quick --data mnist", {"data": "mnist", "canvas": 60, "distractors": 6}),
-        ("--data digits", {"data": "digits", "train_size": 4000, "patch": 6, "batch_size": 256}),
+        ("--data digits", {"data": "digits", "train_size": 8000, "patch": 6, "batch_size": 256}),
         ("--lr 0 --loc-lr 0 --distractors 0", {"lr": 0, "loc_lr": 0, "distractors": 0}),
         ("--epochs paper --nets small-stn", {"epochs": 46}),
     ],
@@ -230,7 +230,7 @@ def test_a_run_from_its_start_to_more_epochs(table3, tmp_path):
     assert saved["command"] == f"python reproduce/table3.py {TINY}"
     assert f"{saved['best']['test_error']:.2f}" in out
     assert saved["command"] in " ".join(out.split())
-    assert "REDUCED" in out and "64 of 4,000 images" in out
+    assert "REDUCED" in out and "64 of 8,000 images" in out
 
     weights = (folder / "last.safetensors").read_bytes()
     for flags in (TINY, TINY + " --resume"):

@@ -25,7 +25,7 @@ RECIPES = {
     # The TSTN paper's cluttered MNIST: DeepMind's generator with its default settings.
     "mnist": Recipe(60, 6, 8, 50_000, 10_000, 10_000),
     # Our own, small enough to train on in minutes.
-    "digits": Recipe(40, 3, 6, 4_000, 1_000, 1_000),
+    "digits": Recipe(36, 3, 6, 8_000, 1_000, 1_000),
 }
 
 
