@@ -37,7 +37,7 @@ WARM_UP = 1  # steps of each side that are not counted: memory and PyTorch's pri
 EXAMPLES = """\
 examples (times on two cores of a 2020 server):
   python reproduce/benchmark.py --cpu
-      all six networks at batch 256: about six minutes, 4 GB of memory
+      all six networks at batch 256: about seven minutes
   python reproduce/benchmark.py --cpu --nets arch1-tstn --rounds 9
       one network, with a steadier median: about a minute
   python reproduce/benchmark.py --cpu --nets small-stn --batch-size 32 --rounds 3 --out small.json
