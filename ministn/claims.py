@@ -1,8 +1,8 @@
 """The paper's Table 3 and claims, and what our runs say about each claim.
 
-Runs belong in one table when they saw the same data for the same number of epochs, and in one row
-when all their settings but the seed agree. Nothing else is ever averaged, and networks are compared
-only where every setting but the network agrees.
+Runs belong in one table when they saw the same data for the same number of epochs, or each for as
+many as in the paper, and in one row when all their settings but the seed agree. Nothing else is
+ever averaged, and networks are compared only where every setting but the network agrees.
 """
 
 import base64
@@ -74,12 +74,14 @@ def paper_interval(network: str) -> tuple[float, float, float] | None:
 def tables(records: list[Record]) -> list[Table]:
     """Records in tables, the paper's protocol first, and in rows, in the order of Table 3.
 
-    Raises UserError when two records of one run disagree.
+    Networks that are not in the paper have tables of their own. Raises UserError when two records
+    of one run disagree.
     """
     result = []
-    for table in _grouped(records, _table_key):
-        rows = [_by_seed(row) for row in _grouped(table, _row_key)]
-        result.append(sorted(rows, key=_row_order))
+    for same_data in _grouped(records, _data_key):
+        for table in _by_epochs(same_data):
+            rows = [_by_seed(row) for row in _grouped(table, _row_key)]
+            result.append(sorted(rows, key=_row_order))
     return sorted(result, key=lambda table: scope(table) != "")
 
 
@@ -100,17 +102,18 @@ def is_cnn(record: Record) -> bool:
 
 def scope(table: Table) -> str:
     """How a table differs from the paper's data, images, epochs or networks; empty if not."""
-    records = [record for row in table for record in row]
+    heads = [row[0] for row in table]
+    first = heads[0]
+    in_paper = _network(first) in TABLE3
+    shorter = in_paper and any(head["settings"]["epochs"] < head["paper_epochs"] for head in heads)
+    parts = [] if in_paper else ["not in the paper"]
     if not on_paper_data(table):
-        return "reduced, other data"
-    shorter = any(
-        _network(r) in TABLE3 and r["settings"]["epochs"] < r["paper_epochs"] for r in records
-    )
-    if shorter or records[0]["settings"]["train_size"] < records[0]["full_train_size"]:
-        return "reduced"
-    if not any(_network(record) in TABLE3 for record in records):
-        return "not in the paper"
-    return "" if paper_length(records[0]) else "other epochs"
+        parts.append("reduced, other data")
+    elif shorter or first["settings"]["train_size"] < first["full_train_size"]:
+        parts.append("reduced")
+    elif in_paper and not paper_lengths(table):
+        parts.append("other epochs")
+    return ", ".join(parts)
 
 
 def on_paper_data(table: Table) -> bool:
@@ -122,6 +125,11 @@ def on_paper_data(table: Table) -> bool:
 def paper_length(record: Record) -> bool:
     """Whether the run is to last as long as in Table 3."""
     return _network(record) in TABLE3 and record["settings"]["epochs"] == record["paper_epochs"]
+
+
+def paper_lengths(table: Table) -> bool:
+    """Whether every run of a table is to last as long as in Table 3."""
+    return all(paper_length(row[0]) for row in table)
 
 
 def _network(record: Record) -> str:
@@ -139,11 +147,25 @@ def _without(record: Record, *names: str) -> tuple[tuple[str, str], ...]:
     return tuple((name, repr(settings[name])) for name in sorted(settings.keys() - set(names)))
 
 
-def _table_key(record: Record) -> tuple[Any, ...]:
+def _data_key(record: Record) -> tuple[Any, ...]:
     settings = record["settings"]
     names = ("data", "canvas", "distractors", "patch", "data_seed", "train_size")
-    epochs = 0 if paper_length(record) else settings["epochs"]
-    return (*(repr(settings[name]) for name in names), record["data_sha256"], epochs)
+    known = _network(record) in TABLE3
+    return (not known, *(repr(settings[name]) for name in names), record["data_sha256"])
+
+
+def _by_epochs(records: list[Record]) -> Iterator[list[Record]]:
+    """All runs of N epochs, for each N that is not the paper's for some; the paper's lengths.
+
+    So a run of the paper's length is compared with those that lasted as long as it, and stays
+    beside the others of the paper's lengths, if there are any.
+    """
+    lengths = {record["settings"]["epochs"] for record in records if not paper_length(record)}
+    for epochs in sorted(lengths):
+        yield [record for record in records if record["settings"]["epochs"] == epochs]
+    paper = [record for record in records if paper_length(record)]
+    if any(record["settings"]["epochs"] not in lengths for record in paper):
+        yield paper
 
 
 def _row_key(record: Record) -> tuple[Any, ...]:

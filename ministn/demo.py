@@ -4,16 +4,16 @@ Runs small-stn on embedded digits among clutter, with weights that ship in the p
 from the run recorded in reproduce/records/demo/small-stn.json.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from ministn import checkpoint, cli, data, models, plot
+from ministn import checkpoint, cli, data, models
 from ministn.attention import inside, overlap, quadrilateral
 from ministn.data import Split
+from ministn.drawing import draw_quadrilateral, save, show_image
 from ministn.parameter import ParameterBuffer
 from ministn.training import as_batch
 
@@ -42,9 +42,9 @@ def draw(split: Split, theta: np.ndarray, warped: np.ndarray, read: np.ndarray) 
     axes = figure.subplots(2, COLUMNS)
     for i, quad in enumerate(quadrilateral(theta, size)):
         above, below = axes[0, i], axes[1, i]
-        plot.show_image(above, split.images[i], margin=0.12)
-        plot.draw_quadrilateral(above, quad)
-        plot.show_image(below, 255 * warped[i, ..., 0])
+        show_image(above, split.images[i], margin=0.12)
+        draw_quadrilateral(above, quad)
+        show_image(below, 255 * warped[i, ..., 0])
         below.set_xlabel(f"read as {read[i]}")
         above.set_title(f"a {split.labels[i]}")
     figure.suptitle(
@@ -55,7 +55,7 @@ def draw(split: Split, theta: np.ndarray, warped: np.ndarray, read: np.ndarray) 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="python -m ministn.demo",
         description="Draw where a trained spatial transformer looks, on embedded digits.",
         epilog="example: python -m ministn.demo    (a few seconds; writes ministn-demo.png here)",
@@ -78,7 +78,7 @@ def main() -> int:
 
     shown = Split(*(array[:COLUMNS] for array in vars(test).values()))
     warped = network.transformer.warp(as_batch(shown.images), theta[:COLUMNS])
-    plot.save(draw(shown, theta[:COLUMNS], warped, read), arguments.out)
+    save(draw(shown, theta[:COLUMNS], warped, read), arguments.out)
 
     quads = quadrilateral(theta, test.images.shape[1:])
     print(f"small-stn on {len(test)} test images of embedded digits it has not seen:")

@@ -12,6 +12,7 @@ sharing weights means using the same layer object.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,7 +38,32 @@ class Layer(Protocol):
     def parameters(self) -> list[Parameter]: ...
 
 
-class Conv2d:
+class Weighted:
+    """A layer that is one operation with a weight (..., K) and a bias (K,) to learn."""
+
+    def __init__(
+        self,
+        path: str,
+        shape: tuple[int, ...],
+        initial: Initializer,
+        initial_bias: Initializer = ZEROS,
+    ) -> None:
+        self.path = path
+        self.weight = Parameter(path + "/weight", shape, initial)
+        self.bias = Parameter(path + "/bias", shape[-1:], initial_bias)
+
+    def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
+        backward, cache = cache
+        dx, dweight, dbias = backward(dy, cache, need_dx)
+        self.weight.grad += dweight
+        self.bias.grad += dbias
+        return dx
+
+    def parameters(self) -> list[Parameter]:
+        return [self.weight, self.bias]
+
+
+class Conv2d(Weighted):
     """Convolution block: convolution, then 2x2 max pooling if ``pool``, bias and ReLU.
 
     x (N, H, W, C) -> y (N, h, w, K). ``path`` names the parameters path/weight (kernel, kernel,
@@ -55,16 +81,14 @@ class Conv2d:
         pool: bool = False,
         initial: Initializer = HE_UNIFORM,
     ) -> None:
-        self.path = path
-        self.weight = Parameter(path + "/weight", (kernel, kernel, in_channels, channels), initial)
-        self.bias = Parameter(path + "/bias", (channels,), ZEROS)
+        super().__init__(path, (kernel, kernel, in_channels, channels), initial)
         self.padding = padding
         self.pool = pool
 
     def with_pool(self, pool: bool) -> "Conv2d":
         """The same layer, sharing its parameters, with pooling on or off."""
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__, pool=pool)
+        twin = copy(self)
+        twin.pool = pool
         return twin
 
     def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
@@ -74,18 +98,8 @@ class Conv2d:
         )
         return y, None if step is None else (backward, cache)
 
-    def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
-        backward, cache = cache
-        dx, dweight, dbias = backward(dy, cache, need_dx)
-        self.weight.grad += dweight
-        self.bias.grad += dbias
-        return dx
 
-    def parameters(self) -> list[Parameter]:
-        return [self.weight, self.bias]
-
-
-class Dense:
+class Dense(Weighted):
     """Fully connected layer: x (N, D) -> x @ weight + bias (N, K), without a nonlinearity."""
 
     def __init__(
@@ -97,24 +111,12 @@ class Dense:
         initial: Initializer = HE_UNIFORM,
         initial_bias: Initializer = ZEROS,
     ) -> None:
-        self.path = path
-        self.weight = Parameter(path + "/weight", (in_features, features), initial)
-        self.bias = Parameter(path + "/bias", (features,), initial_bias)
+        super().__init__(path, (in_features, features), initial, initial_bias)
 
     def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
         forward, backward = implementation("dense", x)
         y, cache = forward(x, self.weight.data, self.bias.data)
         return y, None if step is None else (backward, cache)
-
-    def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
-        backward, cache = cache
-        dx, dweight, dbias = backward(dy, cache, need_dx)
-        self.weight.grad += dweight
-        self.bias.grad += dbias
-        return dx
-
-    def parameters(self) -> list[Parameter]:
-        return [self.weight, self.bias]
 
 
 class WithoutParameters:

@@ -39,22 +39,10 @@ from ministn.drawing import (
     draw_quadrilateral,
     plain_logarithm,
     remark,
-    save,
     show_image,
 )
-from ministn.engines import implementation
 from ministn.errors import UserError
 from ministn.report import RATES, RECIPE_EPOCH, RECIPE_ERROR, data_line, title
-
-__all__ = [
-    "attention_figure",
-    "draw_quadrilateral",
-    "learning_curves",
-    "overlap_figure",
-    "save",
-    "seeds_figure",
-    "show_image",
-]
 
 # By the last part of a network's name.
 LOOKS = {"cnn": (BLUE, "o"), "untied": (VERMILION, "s"), "tstn": (GREEN, "^"), "stn": (PURPLE, "D")}
@@ -134,11 +122,7 @@ def _warped(record: Record, images: np.ndarray, theta: np.ndarray) -> np.ndarray
     """The transformer's output (N, h, w), 0..255, computed as the network does."""
     network = models.build(record["settings"]["network"], images.shape[1:])
     assert network.transformer is not None
-    x = images[..., None].astype(np.float32)
-    affine_grid, _ = implementation("affine_grid", theta)
-    sampler, _ = implementation("bilinear_sampler", x)
-    grid, _ = affine_grid(theta, network.transformer.size)
-    return np.asarray(sampler(x, grid, border=network.transformer.border)[0][..., 0])
+    return network.transformer.warp(images[..., None].astype(np.float32), theta)[..., 0]
 
 
 # -- results over seeds ----------------------------------------------------------------------------

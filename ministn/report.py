@@ -6,7 +6,7 @@ A collapse, a divergence and a verdict against the paper stand where the results
 from itertools import groupby, zip_longest
 from statistics import fmean
 from textwrap import wrap
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ministn.claims import (
     TABLE3,
@@ -18,6 +18,7 @@ from ministn.claims import (
     on_paper_data,
     paper_interval,
     paper_length,
+    paper_lengths,
     scope,
     tables,
     verdicts,
@@ -91,8 +92,8 @@ def title(table: Table) -> str:
     images = f"{count:,} of {full:,} images" if count <= full else f"{count:,} images"
     if not scope(table):
         return f"The paper's data, images and epochs: {images}"
-    epochs = "the paper's" if paper_length(first) else first["settings"]["epochs"]
-    advice = "" if scope(table) == "not in the paper" else ": compare rows, not columns"
+    epochs = "the paper's" if paper_lengths(table) else first["settings"]["epochs"]
+    advice = ": compare rows, not columns" if first["settings"]["network"] in TABLE3 else ""
     return f"{scope(table).upper()}: {images}, {epochs} epochs{advice}"
 
 
@@ -143,20 +144,25 @@ def _block(row: Row, beside_paper: bool) -> Block:
     settings = first["settings"]
     lines = []
     for record in row:
-        best = record["best"]
+        best = _best_so_far(record)
         head = (
             [f"{first['parameters']:,}", str(settings["epochs"])] if record is first else ["", ""]
         )
         mark = "! " if troubles(record) else ""
-        seed = [f"{mark}{record['settings']['seed']}", str(best["epoch"]) if best else NONE]
-        errors = [_number(best and best[name + "_error"]) for name in ERRORS]
+        seed = [f"{mark}{record['settings']['seed']}", str(best.get("epoch", NONE))]
+        errors = [_number(best.get(name + "_error")) for name in ERRORS]
         paper = (_paper(settings["network"]) if beside_paper else NONE) if record is first else ""
-        attention = [_number(best and best["test_" + name]) for name in ATTENTION]
+        attention = [_number(best.get("test_" + name)) for name in ATTENTION]
         lines.append([*head, *seed, *errors, paper, *attention])
     if len(row) > 1:
         lines.append(_mean_line(row))
     notes = [f"seed {r['settings']['seed']} {text}" for r in row for text in troubles(r)]
     return Block(label(first), lines, notes)
+
+
+def _best_so_far(record: Record) -> dict[str, Any]:
+    """The best epoch's results; none on the test images before the run has ended."""
+    return record["best"] or min(record["epochs"], key=lambda e: e["valid_error"], default={})
 
 
 def _mean_line(row: Row) -> list[str]:
@@ -193,18 +199,19 @@ def _legends(table: Table) -> list[str]:
         result.append(PAPER_LEGEND + "; ".join(numbers) + ".")
     if "small-stn" in networks and on_paper_data(table):
         result.append(RECIPE_LEGEND)
-    if "arch2-untied" in networks and paper_length(table[0][0]):
+    heads = [row[0] for row in table]
+    if any(r["settings"]["network"] == "arch2-untied" and paper_length(r) for r in heads):
         result.append(OUR_EPOCHS)
     return result
 
 
-def _commands(table: Table) -> list[str]:
-    """Each command once, with the code and machine it ran on and the hours of its runs."""
+def _commands(table: Table) -> list[tuple[str, str]]:
+    """Each command once, and the code and machine it ran on with the hours of its runs."""
     records = sorted((r for row in table for r in row), key=_origin)
     result = []
     for (command, commit, machine), group in groupby(records, key=_origin):
         hours = sum(record["wall_seconds"] for record in group) / 3600
-        result.append(f"{command}  ({commit}; {machine}; {hours:.2f} hours)")
+        result.append((command, f"({commit}; {machine}; {hours:.2f} hours)"))
     return result
 
 
@@ -254,8 +261,8 @@ def _text(table: Table) -> str:
         for detail in verdict.details:
             lines += _wrapped(detail, " " * 6)
     lines += ["", "Commands"]
-    for command in _commands(table):
-        lines += _wrapped(command, "  ")
+    for command, made in _commands(table):
+        lines += _wrapped(f"{command}  {made}", "  ")
     return "\n".join(lines)
 
 
@@ -291,7 +298,7 @@ def _markdown(table: Table) -> str:
         ]
         for verdict in verdicts(table)
     ]
-    commands = [f"- `{command}`" for command in _commands(table)]
+    commands = [f"- `{command}` {made}" for command, made in _commands(table)]
     parts = [f"**{title(table)}**", data_line(table[0][0]), _pipes(header, rows), *_legends(table)]
     parts += [_pipes(["claim", "verdict", "paired test"], claims)] if claims else []
     return "\n\n".join([*parts, "\n".join(commands)])

@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -53,7 +53,7 @@ def read_record(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, UserError) as error:
-        raise UserError(f"{path} is not a record of a run; delete it or restore it") from error
+        raise UserError(f"{path} is not a record of a run; move it away or restore it") from error
     if found != FORMAT:
         raise UserError(f"{path} has record format {found}, this version reads {FORMAT}")
     return record
@@ -119,6 +119,11 @@ class Run:
             )
         return None
 
+    def still_to_do(self) -> Settings:
+        """The settings with as many epochs as are left; a run that waits for its test has one."""
+        done = len(read_record(self.record_path)["epochs"]) if self.record_path.exists() else 0
+        return replace(self.settings, epochs=max(1, self.settings.epochs - done))
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Own the folder. Raises UserError if another process does; its death releases it."""
@@ -139,16 +144,18 @@ class Run:
             if self.already_finished(resume):  # by another process, since this one looked
                 return read_record(self.record_path)["status"]
             trainer = Trainer(self.settings, data, say=tqdm.write)
-            wall, starts = 0.0, []
+            wall, starts, tested = 0.0, [], None
             if resume and (self.folder / LAST).exists():
                 trainer.load(self.folder)
                 if self.record_path.exists():
                     before = read_record(self.record_path)
                     wall, starts = before["wall_seconds"], before["starts"]
+                    tested = before["best"]  # of a finished run that is to go on: still true
+                    self._compare_threads(starts[-1])
             starts = [*starts, self._start(trainer)]
             clock = time.monotonic()
 
-            def write(status: str, best: dict[str, Any] | None = None) -> None:
+            def write(status: str, best: dict[str, Any] | None = tested) -> None:
                 seconds = wall + time.monotonic() - clock
                 self._write_record(trainer, status, best, starts, seconds)
 
@@ -166,8 +173,16 @@ class Run:
                         trainer.save(self.folder)
                         write("running")
             status = "diverged" if trainer.state.diverged else "finished"
-            write(status, trainer.test_best(self.folder))
+            write(status, _packed(trainer.test_best(self.folder)))
             return status
+
+    def _compare_threads(self, before: dict[str, Any]) -> None:
+        threads = before["device"]["threads"]
+        if threads != self.threads:
+            tqdm.write(
+                f"this run had {threads} threads before and has {self.threads} now: its last "
+                "bits will differ from those of an uninterrupted one"
+            )
 
     def _bar(self, trainer: Trainer, shown: bool) -> tqdm:
         batches = self.settings.batches_per_epoch
@@ -183,6 +198,7 @@ class Run:
     def _start(self, trainer: Trainer) -> dict[str, Any]:
         """What this process brings to the run; a resumed run has one entry for each process."""
         return {
+            "command": self.command,
             "epoch": trainer.state.epoch,
             "batch": trainer.state.batch,
             **environment.commit(),
@@ -199,19 +215,14 @@ class Run:
         starts: list[dict[str, Any]],
         seconds: float,
     ) -> None:
-        state, latest = trainer.state, dict(starts[-1])
-        del latest["epoch"], latest["batch"]
-        if best is not None:
-            correct = best.pop("correct")
-            packed = base64.b64encode(np.packbits(correct).tobytes()).decode()
-            best |= {"test_correct": packed, "test_size": len(correct)}
+        state, latest = trainer.state, starts[-1]
         record = {
             "format": FORMAT,
             "status": status,
-            "command": self.command,
+            "command": starts[0]["command"],
             "settings": asdict(self.settings),
             **self.extra,
-            **latest,
+            **{name: latest[name] for name in latest if name not in ("command", "epoch", "batch")},
             "data_sha256": trainer.data.sha256,
             "parameters": trainer.buffer.data.size,
             "best": best,
@@ -224,6 +235,15 @@ class Run:
         }
         text = json.dumps(record, indent=1, allow_nan=False)
         write_atomically(self.record_path, text.encode())
+
+
+def _packed(best: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The best epoch's results with ``correct``, a bool for each test image, as text."""
+    if best is None:
+        return None
+    correct = best.pop("correct")
+    packed = base64.b64encode(np.packbits(correct).tobytes()).decode()
+    return {**best, "test_correct": packed, "test_size": len(correct)}
 
 
 def _examples(data: DataSet) -> dict[str, Any]:

@@ -202,7 +202,8 @@ class Trainer:
             state.collapses.append({**now, "images": left, "batch": images, "end": None})
             self.say(
                 f"COLLAPSE at step {state.steps} (epoch {state.epoch + 1}): the attention of "
-                f"{left} of {images} images has left the image, where the gradient to theta is zero"
+                f"{left} of {images} images has left the image, where theta gets hardly any "
+                "gradient"
             )
         elif collapsed and 4 * left < images:  # well below a half, so that it cannot flicker
             state.collapses[-1]["end"] = now
@@ -254,16 +255,28 @@ class Trainer:
     # -- checkpoints -----------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
-        """Write the best weights if this epoch made them, then everything needed to go on."""
-        weights = {parameter.name: parameter.data for parameter in self.buffer.parameters}
-        settings = self.settings.apart_from_epochs()
+        """Write everything needed to go on, then the best weights if this epoch made them."""
+        content = {
+            "settings": self.settings.apart_from_epochs(),
+            "data_sha256": self.data.sha256,
+            "state": asdict(self.state),
+        }
+        checkpoint.save(folder / LAST, self._weights | self._moments, content)
+        self._save_best(folder)
+
+    def _save_best(self, folder: Path) -> None:
         state = self.state
         if state.batch == 0 and state.best_epoch == state.epoch and self.best is not None:
-            content = {"settings": settings, "epoch": state.epoch}
-            checkpoint.save(folder / BEST, weights, content)
-        moments = {"adam/m": self.optimizer.m, "adam/v": self.optimizer.v}
-        content = {"settings": settings, "data_sha256": self.data.sha256, "state": asdict(state)}
-        checkpoint.save(folder / LAST, weights | moments, content)
+            content = {"settings": self.settings.apart_from_epochs(), "epoch": state.epoch}
+            checkpoint.save(folder / BEST, self._weights, content)
+
+    @property
+    def _weights(self) -> dict[str, np.ndarray]:
+        return {parameter.name: parameter.data for parameter in self.buffer.parameters}
+
+    @property
+    def _moments(self) -> dict[str, np.ndarray]:
+        return {"adam/m": self.optimizer.m, "adam/v": self.optimizer.v}
 
     def load(self, folder: Path) -> None:
         """Continue where ``save`` left off.
@@ -273,11 +286,10 @@ class Trainer:
         arrays, content = checkpoint.load(folder / LAST)
         check_same(folder / LAST, "settings", content, self.settings.apart_from_epochs())
         check_same(folder / LAST, "data_sha256", content, self.data.sha256)
-        weights = {parameter.name: parameter.data for parameter in self.buffer.parameters}
-        moments = {"adam/m": self.optimizer.m, "adam/v": self.optimizer.v}
-        checkpoint.fill(folder / LAST, arrays, weights | moments)
+        checkpoint.fill(folder / LAST, arrays, self._weights | self._moments)
         self.state = State(**content["state"])
         self.optimizer.t = self.state.steps
+        self._save_best(folder)  # the process may have been killed between the two files
 
     def test_best(self, folder: Path) -> dict[str, Any] | None:
         """Evaluate the best epoch's weights on the test set. The network then holds them."""
@@ -286,8 +298,7 @@ class Trainer:
             return None
         arrays, content = checkpoint.load(folder / BEST)
         check_same(folder / BEST, "epoch", content, best["epoch"])
-        weights = {parameter.name: parameter.data for parameter in self.buffer.parameters}
-        checkpoint.fill(folder / BEST, arrays, weights)
+        checkpoint.fill(folder / BEST, arrays, self._weights)
         evaluation = evaluate(self.network, self.data.test)
         results = attention(evaluation, self.data.test)
         return {

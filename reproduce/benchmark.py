@@ -49,7 +49,7 @@ TrainingStep = Callable[[np.ndarray, np.ndarray], object]
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
+    p = cli.Parser(
         prog="python reproduce/benchmark.py",
         description=__doc__,
         epilog=EXAMPLES,

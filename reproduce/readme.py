@@ -18,14 +18,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ministn import cli, environment, plot, report, runs
+from ministn import cli, drawing, environment, plot, report, runs
 from ministn.errors import UserError
 from ministn.files import write_atomically
 
 ROOT = Path(__file__).parents[1]
 README, FIGURES = ROOT / "README.md", ROOT / "figures"
 RECORDS = ROOT / "reproduce" / "records"
-TABLE3, COMMANDS, BENCHMARK = RECORDS / "table3", RECORDS / "commands.json", "benchmark-cpu.json"
+TABLE3, QUICK = RECORDS / "table3", RECORDS / "quick"
+COMMANDS, BENCHMARK = RECORDS / "commands.json", RECORDS / "benchmark-cpu.json"
 SAMPLER = ROOT / "ministn" / "ops" / "bilinear.py"
 
 # What the first screen invites to, in the order of see, train, check.
@@ -71,7 +72,7 @@ def duration(seconds: float) -> str:
 
 def benchmark() -> str:
     """Time of a training step, ours over PyTorch's."""
-    record = read(RECORDS / BENCHMARK)
+    record = read(BENCHMARK)
     lines = ["| network | ours, s | PyTorch eager, s | ratio |", "|---|---|---|---|"]
     for name, row in record["networks"].items():
         lines.append(f"| {name} | {row['ours']:.2f} | {row['torch']:.2f} | {row['ratio']:.2f} |")
@@ -92,6 +93,7 @@ def filled(text: str) -> str:
         "core": core(),
         "commands": commands(),
         "table": report.report(runs.find_records([TABLE3]), markdown=True).strip(),
+        "quick": report.report(runs.find_records([QUICK]), markdown=True).strip(),
         "benchmark": benchmark(),
     }
     for name, part in parts.items():
@@ -116,7 +118,7 @@ def draw() -> None:
         "learning-curves.png": plot.learning_curves(records),
     }
     for name, figure in figures.items():
-        plot.save(figure, FIGURES / name)
+        drawing.save(figure, FIGURES / name)
 
 
 def measure() -> None:
@@ -129,6 +131,8 @@ def measure() -> None:
             start = time.perf_counter()
             subprocess.run(words, cwd=folder, check=True, stdout=subprocess.DEVNULL)
             seconds[command] = round(time.perf_counter() - start, 1)
+            for path in Path(folder).glob("runs/*/record.json"):
+                write_atomically(QUICK / f"{path.parent.name}.json", path.read_bytes())
     record = {
         "command": "python reproduce/readme.py --time",
         **environment.commit(),
@@ -141,7 +145,7 @@ def measure() -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="python reproduce/readme.py",
         description=__doc__,
         epilog=EXAMPLES,

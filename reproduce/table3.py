@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from threadpoolctl import threadpool_limits
 
 from ministn import claims, cli, data, planning, report, runs
@@ -36,6 +37,9 @@ QUICK: dict[str, Any] = {
     "train_size": 2000,
     "epochs": 5,
 }
+
+# The cores this process may use: a scheduler may have given it fewer than there are.
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 FROM_RECIPE = ("train_size", "canvas", "distractors", "patch")  # unless a flag says otherwise
 
@@ -65,7 +69,12 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = p.add_argument_group("what to train (default: the paper's protocol)")
-    what.add_argument("--quick", action="store_true", help="embedded digits, a small setting")
+    what.add_argument(
+        "--quick",
+        action="store_true",
+        help="a small setting, from which other flags may still differ: "
+        + ", ".join(f"{name.replace('_', '-')} {value}" for name, value in QUICK.items()),
+    )
     what.add_argument(
         "--nets",
         nargs="+",
@@ -144,7 +153,7 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--threads",
         type=int,
-        default=os.cpu_count(),
+        default=CORES,
         metavar="N",
         help="of the linear algebra library; default: all cores",
     )
@@ -157,7 +166,8 @@ def parser() -> argparse.ArgumentParser:
         nargs="*",
         type=Path,
         metavar="DIR",
-        help="print the table of the records under --out, or under these folders",
+        help="print the table of the records under --out, or under these folders, and draw the "
+        "figures that compare runs into --out",
     )
     return p
 
@@ -249,7 +259,7 @@ def train(chosen: list[Settings], arguments: argparse.Namespace) -> int:
             s.data, arguments.data_dir, s.data_seed, s.train_size, s.canvas, s.distractors, s.patch
         )
     if todo:
-        print(plan([run.settings for run in todo], arguments), flush=True)
+        print(plan([run.still_to_do() for run in todo]), flush=True)
     if arguments.plan:
         return 0
     for run in todo:
@@ -263,32 +273,34 @@ def train(chosen: list[Settings], arguments: argparse.Namespace) -> int:
     return 0
 
 
-def plan(chosen: list[Settings], arguments: argparse.Namespace) -> str:
+def plan(chosen: list[Settings]) -> str:
     """What the runs will cost here; where that is long, a smaller command as well."""
     cost = planning.costs(chosen)
     text = "plan, from two timed steps of each network:\n" + planning.describe(chosen, cost)
     if planning.total(chosen, cost) > LONG:
         text += f"\n  a smaller one: python reproduce/table3.py {SMALLER}"
-        if {"arch1-cnn", "arch1-tstn"} <= cost.keys():
-            small = parser().parse_args(SMALLER.split())
-            duration = planning.hours(planning.total(settings_of(small), cost))
-            text += f": {duration}"
+        small = settings_of(parser().parse_args(SMALLER.split()))
+        # What was timed serves the smaller runs only if their steps are the same.
+        timed = {(s.network, s.batch_size, s.canvas) for s in chosen}
+        if timed >= {(s.network, s.batch_size, s.canvas) for s in small}:
+            text += f": {planning.hours(planning.total(small, cost))}"
     return text
 
 
 def draw_run(record: dict[str, Any], folder: Path) -> None:
     """The figures of one run, in its folder."""
-    from ministn import plot  # matplotlib takes a second to import; --help and --plan do not wait
+    # Matplotlib takes a second to import; --help and --plan do not wait.
+    from ministn import drawing, plot
 
     if record["epochs"]:
-        plot.save(plot.learning_curves([record]), folder / "learning-curves.png")
+        drawing.save(plot.learning_curves([record]), folder / "learning-curves.png")
     if record["best"] and record["best"]["test_overlap"] is not None:
-        plot.save(plot.attention_figure(record), folder / "attention.png")
+        drawing.save(plot.attention_figure(record), folder / "attention.png")
 
 
 def show(records: list[dict[str, Any]], out: Path) -> None:
     """Print the table and draw the figures that compare runs."""
-    from ministn import plot
+    from ministn import drawing, plot
 
     print()
     print(report.report(records))
@@ -296,9 +308,10 @@ def show(records: list[dict[str, Any]], out: Path) -> None:
     figures = {"seeds.png": plot.seeds_figure}
     if not all(claims.is_cnn(record) for record in records):
         figures["overlap.png"] = plot.overlap_figure
-    for name, figure in figures.items():
-        plot.save(figure(records), out / name)
-        print(f"wrote {out / name}")
+    with FileLock(out / "figures.lock"):  # other shards may end at the same moment
+        for name, figure in figures.items():
+            drawing.save(figure(records), out / name)
+            print(f"wrote {out / name}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ Prints the largest difference for each network, writes both loss curves to
 reproduce/records/torch-oracle.json and exits with 1 if a difference exceeds the bound.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -150,7 +149,7 @@ def record(curves: dict[str, Curves]) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         description="Take the same 20 training steps in ministn and in PyTorch, from the same "
         "weights, and compare the losses."
     )

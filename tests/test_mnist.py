@@ -215,9 +215,8 @@ def test_fetch_command(monkeypatch, tmp_path, capsys, mirrors):
     assert len(mnist.load(tmp_path / "here")["train"]) == 50_000
 
     (tmp_path / "here" / f"{IMAGES}.gz").write_bytes(b"")
-    assert command.main(["fetch", "--data-dir", str(tmp_path / "here")]) == 2
-    output = capsys.readouterr()
-    assert output.out == "" and output.err.count("\n") == 1 and IMAGES in output.err
+    assert IMAGES in complaint(command.main, ["fetch", "--data-dir", str(tmp_path / "here")])
+    assert capsys.readouterr().out == ""
 
 
 def test_command_runs_as_a_module():

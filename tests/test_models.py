@@ -198,6 +198,8 @@ def test_dropout_follows_the_relu_of_the_625_units_only(name):
         (("small-stn", (31, 60)), "at least 32x32.*31x60"),
         (("arch1-tstn", (60, 60), 10, 0), "downsample must be above 0, got 0"),
         (("arch1-tstn", (60, 60), 10, float("nan")), "downsample must be above 0, got nan"),
+        (("arch2-cnn", (60, 60), 10, 2), "downsample must be 1 for arch2-cnn, got 2"),
+        (("small-stn", (60, 60), 10, 1.5), "downsample must be 1 for small-stn, got 1.5"),
         (("arch1-cnn", (60, 60), 0), "classes must be at least 1, got 0"),
         (("arch3-cnn", (60, 60)), "unknown network 'arch3-cnn'; choose from arch1-cnn, "),
     ],

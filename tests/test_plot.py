@@ -9,17 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from synthetic import COLLAPSE, SIDE, record
 
+from ministn.drawing import draw_quadrilateral, save, show_image
 from ministn.errors import UserError
 from ministn.ops import affine_grid, bilinear_sampler
-from ministn.plot import (
-    attention_figure,
-    draw_quadrilateral,
-    learning_curves,
-    overlap_figure,
-    save,
-    seeds_figure,
-    show_image,
-)
+from ministn.plot import attention_figure, learning_curves, overlap_figure, seeds_figure
 
 BACK = {**COLLAPSE, "epoch": 2, "end": {"epoch": 4, "step": 99}}
 REDUCED = {"train_size": 10_000, "epochs": 6}
@@ -48,6 +41,7 @@ FIGURES = {
     ),
     "seeds": lambda: seeds_figure(runs()),
     "overlap": lambda: overlap_figure(runs()),
+    "overlap, longest title": lambda: overlap_figure([record("small-stn", canvas=40, **REDUCED)]),
     "curves": lambda: learning_curves(runs()),
 }
 

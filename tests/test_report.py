@@ -5,7 +5,7 @@ import re
 import pytest
 from synthetic import COLLAPSE, record
 
-from ministn.claims import FAILS, HOLDS, UNDECIDED, correct, scope, tables, verdicts
+from ministn.claims import FAILS, HOLDS, UNDECIDED, correct, label, scope, tables, verdicts
 from ministn.errors import UserError
 from ministn.report import WIDTH, report
 
@@ -42,6 +42,35 @@ def test_runs_are_grouped_by_all_settings_but_the_seed():
     assert [scope(table) == "" for table in found] == sorted(
         (scope(table) == "" for table in found), reverse=True
     )
+
+
+def test_runs_of_equal_epochs_share_a_table():
+    cnn, tied = record("arch1-cnn", wrong=range(400)), record(epochs=145)
+    (table,) = tables([cnn, tied])
+    text = report([cnn, tied])
+    assert rows(table) == [[0], [0]] and scope(table) == "reduced"
+    assert text.startswith("REDUCED: 50,000 of 50,000 images, 145 epochs: compare rows")
+    assert "HOLDS          Arch 1: tied < CNN (reduced, 1 seed)" in text
+
+    longer = record("arch1-cnn", epochs=231)
+    assert [scope(t) for t in tables([record("arch2-tstn"), longer])] == ["other epochs"]
+
+
+def test_the_papers_table_keeps_a_run_that_others_lasted_as_long_as():
+    runs = [record("arch1-cnn"), record(), record("arch1-tstn", 1, epochs=145)]
+    found = [(scope(t), [label(row[0])[0] for row in t], rows(t)) for t in tables(runs)]
+    names = ["Arch 1 CNN", "Arch 1 TSTN"]
+    assert found == [("", names, [[0], [0]]), ("reduced", names, [[0], [1]])]
+
+
+@pytest.mark.parametrize(
+    ("settings", "own"),
+    [({}, "not in the paper"), (REDUCED, "not in the paper, reduced")],
+)
+def test_networks_not_in_the_paper_have_their_own_table(settings, own):
+    settings = {"epochs": 46, **settings}
+    found = tables([record("small-stn", **settings), record("arch1-cnn", **settings)])
+    assert [scope(table) for table in found] == ["reduced", own]
 
 
 def test_a_cnn_has_no_localisation_learning_rate():
@@ -87,6 +116,16 @@ def test_the_mean_is_of_the_finished_runs():
     assert re.search(r"! 3 +- +- +- +-", text)
 
 
+@pytest.mark.parametrize("status", ["running", "interrupted"])
+def test_an_unfinished_run_shows_its_best_epoch_so_far(status):
+    run = record("arch1-tstn", status=status, done=4)
+    run["best"] = None
+    for epoch, valid in zip(run["epochs"], (50, 20.5, 20.5, 30), strict=True):
+        epoch.update(valid_error=valid, train_error=10 * epoch["epoch"])
+    line = line_with(report([run]), "Arch 1 TSTN")
+    assert line[5:] == ["!", "0", "2", "20.00", "20.50", "-", "3.14", "[2.81-3.50]", "-", "-"]
+
+
 @pytest.mark.parametrize(
     ("collapses", "words"),
     [
@@ -111,6 +150,7 @@ def test_a_collapse_stands_beside_the_result(collapses, words, markdown):
         ([record(epochs=300)], "OTHER EPOCHS: 50,000 of 50,000 images, 300 epochs: compare rows"),
         ([record(canvas=42)], "REDUCED, OTHER DATA: 50,000 of 50,000 images, the paper's epochs"),
         ([record("small-stn")], "NOT IN THE PAPER: 50,000 of 50,000 images, 20 epochs\n"),
+        ([record("small-stn", **REDUCED)], "NOT IN THE PAPER, REDUCED: 10,000 of 50,000 images"),
     ],
 )
 def test_titles_say_how_far_from_the_paper(runs, title):

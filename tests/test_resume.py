@@ -66,7 +66,7 @@ KILLS = [
     ("replace", "best.safetensors", 1, "after"),
     ("fsync", "last.safetensors.tmp", 1, "half"),
     ("replace", "last.safetensors", 2, "before"),
-    ("replace", "last.safetensors", 2, "after"),
+    ("replace", "last.safetensors", 3, "after"),
     ("fsync", "record.json.tmp", 5, "half"),
 ]
 
@@ -126,6 +126,12 @@ def test_a_signal_stops_after_the_step_and_saves(
     assert runs.read_record(run.record_path)["status"] == "interrupted"
     assert checkpoint.load(run.folder / LAST)[1]["state"]["steps"] == number
     assert outcome(train(tmp_path, resume=True)) == uninterrupted
+
+
+def test_weights_in_the_middle_of_an_epoch_are_never_the_best(tmp_path, monkeypatch):
+    expected = outcome(train(tmp_path / "one epoch", epochs=1))[1]
+    stop_in_step(monkeypatch, 6, signal.SIGINT)
+    assert outcome(train(tmp_path / "and a half"))[1] == expected
 
 
 def test_stopped_after_every_single_step(tmp_path, monkeypatch, uninterrupted):

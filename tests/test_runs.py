@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,21 +168,36 @@ def test_a_checkpoint_without_a_record_is_not_overwritten(out):
     assert outcome(run)[2]["best"] == before[2]["best"]
 
 
-@pytest.mark.parametrize("name", [LAST, BEST])
-@pytest.mark.parametrize("damage", ["cut", "other run"])
-def test_a_spoilt_checkpoint_is_named(name, damage, out):
-    run = run_in(out, epochs=1)
-    edit(run.record_path, lambda record: record.update(status="running"))
-    path = run.folder / name
+def spoil(path: Path, damage: str) -> None:
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-9])
     else:
         arrays, state = checkpoint.load(path)
         del state["format"]
         checkpoint.save(path, arrays, state | {"settings": {}, "epoch": 7})
+
+
+@pytest.mark.parametrize("name", [LAST, BEST])
+@pytest.mark.parametrize("damage", ["cut", "other run"])
+def test_a_spoilt_checkpoint_is_named(name, damage, out):
+    run = run_in(out, epochs=1)
+    trainer = Trainer(run.settings, data_set(), say=lambda line: None)
+    if name == BEST:
+        trainer.load(run.folder)
+    spoil(run.folder / name, damage)
     with pytest.raises(UserError, match=r"other|not a readable checkpoint") as error:
-        train(out, epochs=1, resume=True)
-    assert str(path) in str(error.value)
+        (trainer.test_best if name == BEST else trainer.load)(run.folder)
+    assert str(run.folder / name) in str(error.value)
+
+
+@pytest.mark.parametrize("damage", ["cut", "other run"])
+def test_a_spoilt_best_of_the_last_epoch_is_written_again(damage, out):
+    """The last checkpoint holds the same weights: so it is after a kill between the two files."""
+    run = run_in(out, epochs=1)
+    before = outcome(run)
+    edit(run.record_path, lambda record: record.update(status="running"))
+    spoil(run.folder / BEST, damage)
+    assert outcome(train(out, epochs=1, resume=True)) == before
 
 
 HOLD = """
@@ -207,15 +223,15 @@ def test_two_processes_cannot_write_one_run(tmp_path):
         text=True,
     ) as holder:
         assert holder.stdout.readline() == "locked\n"
-        (folder / "last.safetensors.tmp").touch()  # as if it were writing just now
+        (folder / "stale.tmp").touch()  # as if it were writing just now
         with pytest.raises(UserError, match=f"another process is writing {folder}"):
             train(tmp_path)
-        assert sorted(os.listdir(folder)) == ["last.safetensors.tmp", "run.lock"]
+        assert sorted(os.listdir(folder)) == ["run.lock", "stale.tmp"]
         train(tmp_path, seed=5, epochs=1)  # another run is free
         holder.send_signal(signal.SIGKILL)
     run = train(tmp_path, epochs=1)
     assert runs.read_record(run.record_path)["status"] == "finished"
-    assert "last.safetensors.tmp" not in os.listdir(folder)
+    assert "stale.tmp" not in os.listdir(folder)
 
 
 def test_an_error_inside_a_run_is_not_taken_for_a_lock(tmp_path):
@@ -298,3 +314,19 @@ def test_costs_are_measured_at_any_batch_size(network, batch_size):
 )  # fmt: skip
 def test_hours_as_people_say_them(seconds, text):
     assert planning.hours(seconds) == text
+
+
+def test_a_grown_run_keeps_its_command_and_what_was_tested(out, monkeypatch, capsys):
+    """Until it is finished again, the test result of its shorter self stands."""
+    before = outcome(run_in(out, epochs=1))[2]
+    monkeypatch.setattr(Trainer, "step", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    grown = run_in(out, epochs=2)
+    grown.command, grown.threads = "another", 2
+    assert grown.still_to_do() == replace(grown.settings, epochs=1)
+    with pytest.raises(KeyboardInterrupt):
+        grown.train(data_set(), resume=True, bar=False)
+    record = runs.read_record(grown.record_path)
+    assert (record["status"], record["command"]) == ("running", before["command"])
+    assert record["best"] == before["best"]
+    assert [start["command"] for start in record["starts"]] == [before["command"], "another"]
+    assert "had 1 threads before and has 2 now" in capsys.readouterr().out

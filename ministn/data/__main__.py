@@ -1,17 +1,15 @@
 """python -m ministn.data fetch: prepare MNIST, also for a machine without network."""
 
-import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ministn import cli
 from ministn.data import mnist
-from ministn.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m ministn.data", description="The data sets.")
+    """Run the command; returns its exit status. Raises UserError."""
+    parser = cli.Parser(prog="python -m ministn.data", description="The data sets.")
     commands = parser.add_subparsers(required=True, metavar="command")
     fetch = commands.add_parser(
         "fetch",
@@ -29,14 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "the user's cache; downloads go to the cache)",
     )
     options = parser.parse_args(arguments)
-    try:
-        paths = mnist.fetch(options.data_dir)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    paths = mnist.fetch(options.data_dir)
     print("MNIST is complete and unaltered:", *paths, sep="\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.run(main)

@@ -24,6 +24,7 @@ import numpy as np
 
 from ministn import ops
 from ministn.errors import check_arrays
+from ministn.ops.bilinear import check_sampler
 
 # Points of one block of images: some twenty arrays of them, 64 KiB each, stay in a core's cache.
 BLOCK_POINTS = 2**14
@@ -46,19 +47,13 @@ def bilinear_sampler(
 ) -> tuple[np.ndarray, Cache]:
     """image (N, H, W, C) at grid (N, h, w, 2) -> y (N, h, w, C). STN equation (5).
 
-    Raises TypeError for a dtype other than float32, ValueError for a wrong shape, border or fill.
+    Raises TypeError for a dtype other than float32, ValueError as check_sampler does.
     """
-    sizes = check_arrays(image=(image, "N H W C"), grid=(grid, "N h w 2"))
+    sizes = check_sampler(image, grid, border, fill)
     if image.dtype != np.float32:
         raise TypeError(
             f"image must be float32, got {image.dtype}: float64 is for ops.bilinear_sampler"
         )
-    if border not in ("nearest", "zeros"):
-        raise ValueError(f"border must be 'nearest' or 'zeros', got {border!r}")
-    if border == "nearest" and fill != 0:
-        raise ValueError(f"fill needs border 'zeros', got fill {fill} with border 'nearest'")
-    if sizes["H"] == 0 or sizes["W"] == 0:
-        raise ValueError(f"image must have at least one pixel, got shape {image.shape}")
 
     frame = ((0, 0), (FRAME, FRAME), (FRAME, FRAME), (0, 0))
     if border == "nearest":

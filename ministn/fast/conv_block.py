@@ -18,6 +18,7 @@ import numpy as np
 
 from ministn.errors import check_arrays
 from ministn.fast.columns import Columns, add_windows
+from ministn.ops.conv2d import checked_margin
 
 # Columns of dz copy kh kw K numbers for each pixel. Columns of x are kh kw C, but for dx their
 # gradients must be added up, which costs four times a copy. Measured with C from 1 to K: columns
@@ -44,27 +45,17 @@ def conv_block(
 ) -> tuple[np.ndarray, Cache]:
     """x (N, H, W, C), weight (kh, kw, C, K), bias (K) -> y (N, h, w, K), h and w halved by pool.
 
-    Raises TypeError for a dtype other than float32, ValueError for a wrong shape, kernel or
-    padding, and where x is too small.
+    Raises TypeError for a dtype other than float32, ValueError for a wrong shape or as
+    checked_margin does.
     """
     sizes = check_arrays(x=(x, "N H W C"), weight=(weight, "kh kw C K"), bias=(bias, "K"))
     if x.dtype != np.float32:
         raise TypeError(f"x must be float32, got {x.dtype}: float64 is for ops.conv_block")
-    kh, kw, kernels = sizes["kh"], sizes["kw"], sizes["K"]
-    if padding not in ("same", "valid"):
-        raise ValueError(f"padding must be 'same' or 'valid', got {padding!r}")
-    if kh % 2 == 0 or kw % 2 == 0:
-        raise ValueError(f"weight must have an odd height and width, got {kh} by {kw}")
-    margin = (kh // 2, kw // 2) if padding == "same" else (0, 0)
     stride = 2 if pool else 1
-    smallest = (kh - 1 - 2 * margin[0] + stride, kw - 1 - 2 * margin[1] + stride)
-    if sizes["H"] < smallest[0] or sizes["W"] < smallest[1]:
-        raise ValueError(
-            f"x must be at least {smallest[0]} by {smallest[1]} pixels for this weight and pool, "
-            f"got shape {x.shape}"
-        )
+    margin = checked_margin(sizes, padding, stride)
 
-    columns = Columns(len(x), x.shape[1:], (kh, kw), margin)
+    kernels = sizes["K"]
+    columns = Columns(len(x), x.shape[1:], (sizes["kh"], sizes["kw"]), margin)
     h, w = columns.size
     matrix = weight.reshape(-1, kernels)
     z = np.empty((columns.images, h, w, kernels), np.float32)

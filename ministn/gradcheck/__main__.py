@@ -1,6 +1,5 @@
 """``python -m ministn.gradcheck``: check every backward pass, or break each to see it noticed."""
 
-import argparse
 import time
 
 from threadpoolctl import threadpool_limits
@@ -19,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     Raises UserError if no name does.
     """
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="python -m ministn.gradcheck",
         description="Check every backward pass against finite differences in float64: all "
         "operations and whole networks. Exits with 1 if one is wrong.",

@@ -1,6 +1,7 @@
 """Networks of the papers, by the names the command lines use."""
 
 from collections.abc import Callable
+from functools import partial
 
 from ministn.errors import UserError
 from ministn.models.network import Network
@@ -9,27 +10,26 @@ from ministn.models.tstn import classification_cnn, tstn, untied_stn
 
 __all__ = ["NETWORKS", "Network", "build"]
 
-Builder = Callable[[tuple[int, int], int, float], Network]
-
-NETWORKS: dict[str, Builder] = {
-    "arch1-cnn": lambda size, classes, d: classification_cnn(1, size, classes),
-    "arch1-untied": lambda size, classes, d: untied_stn(1, size, classes, d),
-    "arch1-tstn": lambda size, classes, d: tstn(1, size, classes, d),
-    "arch2-cnn": lambda size, classes, d: classification_cnn(2, size, classes),
-    "arch2-untied": lambda size, classes, d: untied_stn(2, size, classes, d),
-    "arch2-tstn": lambda size, classes, d: tstn(2, size, classes, d),
-    "small-stn": lambda size, classes, d: small_stn(size, classes),
+NETWORKS: dict[str, Callable[..., Network]] = {
+    "arch1-cnn": partial(classification_cnn, 1),
+    "arch1-untied": partial(untied_stn, 1),
+    "arch1-tstn": partial(tstn, 1),
+    "arch2-cnn": partial(classification_cnn, 2),
+    "arch2-untied": partial(untied_stn, 2),
+    "arch2-tstn": partial(tstn, 2),
+    "small-stn": small_stn,
 }
+DOWNSAMPLING = [name for name in NETWORKS if name.endswith(("-untied", "-tstn"))]
 
 
 def build(name: str, size: tuple[int, int], classes: int = 10, downsample: float = 1) -> Network:
     """The network called ``name`` for (H, W) images, its parameters not yet laid out.
 
-    downsample: factor d of the transformer's output size, floor(H / d); TSTN uses 1. small-stn
-    has its own, 3.
+    downsample: factor d of the transformer's output size, floor(H / d); TSTN uses 1. A CNN has
+    no transformer, and small-stn's always shrinks by 3.
 
     Raises UserError for an unknown name, an image too small for the network's pooling, or a
-    number of classes or factor that no network can have.
+    number of classes or factor that the network cannot have.
     """
     if name not in NETWORKS:
         raise UserError(f"unknown network {name!r}; choose from {', '.join(NETWORKS)}")
@@ -37,4 +37,11 @@ def build(name: str, size: tuple[int, int], classes: int = 10, downsample: float
         raise UserError(f"classes must be at least 1, got {classes}")
     if not downsample > 0:
         raise UserError(f"downsample must be above 0, got {downsample}")
+    if downsample == 1:
+        return NETWORKS[name](size, classes)
+    if name not in DOWNSAMPLING:
+        raise UserError(
+            f"downsample must be 1 for {name}, got {downsample}; other factors are for "
+            f"{', '.join(DOWNSAMPLING)}"
+        )
     return NETWORKS[name](size, classes, downsample)

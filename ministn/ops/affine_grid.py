@@ -6,7 +6,9 @@ STN equation (1), for every output pixel i = (x^t, y^t):
     y^s = theta_21 x^t + theta_22 y^t + theta_23
 
     dtheta_11 = sum_i dx^s_i x^t_i,   dtheta_12 = sum_i dx^s_i y^t_i,   dtheta_13 = sum_i dx^s_i
-    and so for the second row with dy^s
+
+and so for the second row with dy^s. With a row (dx^s_i, dy^s_i) of dgrid and a row
+(x^t_i, y^t_i, 1) of targets for every i, that is dtheta = dgrid^T targets.
 
 Convention: t is target (output), s is source (input), so theta maps *output to input*: a theta
 of scale 1/2 shows the middle of the input enlarged. x is horizontal and comes first. -1 and +1
@@ -46,11 +48,8 @@ def affine_grid_backward(dgrid: np.ndarray, cache: Cache) -> np.ndarray:
     """dgrid (N, h, w, 2) -> dtheta (N, 2, 3)."""
     n, xt, yt = cache
     check_arrays(xt=(xt, "w"), yt=(yt, "h 1"), dgrid=(dgrid, f"{n} h w 2"))
-    dtheta = np.empty((n, 2, 3), dgrid.dtype)
-    dtheta[:, :, 0] = (dgrid * xt[:, None]).sum(axis=(1, 2))
-    dtheta[:, :, 1] = (dgrid * yt[:, :, None]).sum(axis=(1, 2))
-    dtheta[:, :, 2] = dgrid.sum(axis=(1, 2))
-    return dtheta
+    targets = np.stack(np.broadcast_arrays(xt, yt, np.ones_like(yt)), axis=-1).reshape(-1, 3)
+    return dgrid.reshape(n, len(targets), 2).transpose(0, 2, 1) @ targets
 
 
 def pixel_centres(length: int, dtype: np.dtype) -> np.ndarray:

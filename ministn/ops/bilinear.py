@@ -43,15 +43,9 @@ def bilinear_sampler(
 ) -> tuple[np.ndarray, Cache]:
     """image (N, H, W, C) at grid (N, h, w, 2) -> y (N, h, w, C). STN equation (5).
 
-    Raises TypeError for a wrong dtype, ValueError for a wrong shape, border or fill.
+    Raises as check_sampler does.
     """
-    sizes = check_arrays(image=(image, "N H W C"), grid=(grid, "N h w 2"))
-    if border not in ("nearest", "zeros"):
-        raise ValueError(f"border must be 'nearest' or 'zeros', got {border!r}")
-    if border == "nearest" and fill != 0:
-        raise ValueError(f"fill needs border 'zeros', got fill {fill} with border 'nearest'")
-    if sizes["H"] == 0 or sizes["W"] == 0:
-        raise ValueError(f"image must have at least one pixel, got shape {image.shape}")
+    sizes = check_sampler(image, grid, border, fill)
 
     half = np.array([sizes["W"] - 1, sizes["H"] - 1], grid.dtype) / 2
     with np.errstate(over="ignore", invalid="ignore"):  # 1e38 * 20, inf * 0
@@ -101,6 +95,21 @@ def bilinear_sampler_backward(
     if not need_dimage:
         return None, dgrid
     return dimage[:, margin : margin + height, margin : margin + width], dgrid
+
+
+def check_sampler(image: np.ndarray, grid: np.ndarray, border: str, fill: float) -> dict[str, int]:
+    """The size of every letter in image (N, H, W, C) and grid (N, h, w, 2).
+
+    Raises TypeError for a wrong dtype, ValueError for a wrong shape, border or fill.
+    """
+    sizes = check_arrays(image=(image, "N H W C"), grid=(grid, "N h w 2"))
+    if border not in ("nearest", "zeros"):
+        raise ValueError(f"border must be 'nearest' or 'zeros', got {border!r}")
+    if border == "nearest" and fill != 0:
+        raise ValueError(f"fill needs border 'zeros', got fill {fill} with border 'nearest'")
+    if sizes["H"] == 0 or sizes["W"] == 0:
+        raise ValueError(f"image must have at least one pixel, got shape {image.shape}")
+    return sizes
 
 
 def _neighbours(

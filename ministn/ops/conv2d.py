@@ -35,20 +35,12 @@ def conv2d(
     """x (N, H, W, C), weight (kh, kw, C, K), bias (K) or None -> y (N, h, w, K).
 
     padding "same" keeps h = H and w = W; "valid" has no padding: h = H - kh + 1. Kernels are odd.
-    Raises TypeError for a wrong dtype, ValueError for a wrong shape, kernel or padding.
+    Raises TypeError for a wrong dtype, ValueError for a wrong shape or as checked_margin does.
     """
     arrays = {"x": (x, "N H W C"), "weight": (weight, "kh kw C K")}
     if bias is not None:
         arrays["bias"] = (bias, "K")
-    sizes = check_arrays(**arrays)
-    kh, kw = sizes["kh"], sizes["kw"]
-    if padding not in ("same", "valid"):
-        raise ValueError(f"padding must be 'same' or 'valid', got {padding!r}")
-    if kh % 2 == 0 or kw % 2 == 0:
-        raise ValueError(f"weight must have an odd height and width, got {kh} by {kw}")
-    if padding == "valid" and (sizes["H"] < kh or sizes["W"] < kw):
-        raise ValueError(f"x must be at least {kh} by {kw} pixels, as weight is, got {x.shape}")
-    margin = (kh // 2, kw // 2) if padding == "same" else (0, 0)
+    margin = checked_margin(check_arrays(**arrays), padding)
     y = _convolve(x, weight, margin)
     if bias is not None:
         y += bias
@@ -73,6 +65,26 @@ def conv2d_backward(
         flipped = weight[::-1, ::-1].transpose(0, 1, 3, 2)  # (kh, kw, K, C)
         dx = _convolve(dy, flipped, (kh - 1 - margin[0], kw - 1 - margin[1]))
     return dx, dweight, dbias
+
+
+def checked_margin(sizes: dict[str, int], padding: str, window: int = 1) -> tuple[int, int]:
+    """Rows and columns of zeros that a convolution puts on each side of x.
+
+    sizes: of H, W, kh and kw. window: side of the windows that are pooled afterwards, 1 for none.
+    Raises ValueError for a wrong padding, an even kernel or an x too small to fill one window.
+    """
+    kh, kw = sizes["kh"], sizes["kw"]
+    if padding not in ("same", "valid"):
+        raise ValueError(f"padding must be 'same' or 'valid', got {padding!r}")
+    if kh % 2 == 0 or kw % 2 == 0:
+        raise ValueError(f"weight must have an odd height and width, got {kh} by {kw}")
+    margin = (kh // 2, kw // 2) if padding == "same" else (0, 0)
+    height, width = kh - 2 * margin[0] + window - 1, kw - 2 * margin[1] + window - 1
+    if sizes["H"] < height or sizes["W"] < width:
+        raise ValueError(
+            f"x must be at least {height} by {width} pixels, got {sizes['H']} by {sizes['W']}"
+        )
+    return margin
 
 
 def _convolve(x: np.ndarray, weight: np.ndarray, margin: tuple[int, int]) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ministn.errors import check_arrays
 from ministn.ops.conv2d import Cache as Conv2dCache
-from ministn.ops.conv2d import conv2d, conv2d_backward
+from ministn.ops.conv2d import checked_margin, conv2d, conv2d_backward
 from ministn.ops.max_pool2d import Cache as MaxPool2dCache
 from ministn.ops.max_pool2d import max_pool2d, max_pool2d_backward
 from ministn.ops.relu import Cache as ReluCache
@@ -36,9 +36,10 @@ def conv_block(
 ) -> tuple[np.ndarray, Cache]:
     """x (N, H, W, C), weight (kh, kw, C, K), bias (K) -> y (N, h, w, K), h and w halved by pool.
 
-    Raises as conv2d and max_pool2d do.
+    Raises TypeError for a wrong dtype, ValueError for a wrong shape or as checked_margin does.
     """
-    check_arrays(x=(x, "N H W C"), weight=(weight, "kh kw C K"), bias=(bias, "K"))
+    sizes = check_arrays(x=(x, "N H W C"), weight=(weight, "kh kw C K"), bias=(bias, "K"))
+    checked_margin(sizes, padding, 2 if pool else 1)
     y, convolved = conv2d(x, weight, padding=padding)
     pooled = None
     if pool:
