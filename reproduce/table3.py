@@ -35,7 +35,7 @@ QUICK: dict[str, Any] = {
     "lr": 0.0005,
     "loc_lr": 0.3,  # at 1 the untied STN's attention leaves the image, as at the paper's setting
     "train_size": 2000,
-    "epochs": 5,
+    "epochs": 4,
 }
 
 # The cores this process may use: a scheduler may have given it fewer than there are.

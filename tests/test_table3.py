@@ -165,7 +165,7 @@ def test_without_flags_it_is_the_papers_protocol():
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        ("--quick", {"data": "digits", "canvas": 36, "epochs": 5}),
+        ("--quick", {"data": "digits", "canvas": 36, "epochs": 4}),
         ("--quick --epochs 3 --lr 0.1 --canvas 44", {"epochs": 3, "lr": 0.1, "canvas": 44}),
         ("--quick --data mnist", {"data": "mnist", "canvas": 60, "distractors": 6}),
         ("--data digits", {"data": "digits", "train_size": 8000, "patch": 6, "batch_size": 256}),
