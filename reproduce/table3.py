@@ -31,7 +31,7 @@ PROTOCOL: dict[str, Any] = {
 }
 QUICK: dict[str, Any] = {
     "data": "digits",
-    "batch_size": 32,
+    "batch_size": 16,
     "lr": 0.0005,
     "loc_lr": 0.3,  # at 1 the untied STN's attention leaves the image, as at the paper's setting
     "train_size": 2000,
