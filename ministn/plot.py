@@ -230,9 +230,10 @@ def overlap_figure(records: list[Record]) -> Figure:
             _identity_overlap(rows[0][0]), color=GREY, linewidth=1.0, linestyle=(0, (1, 3))
         )
         axes.set_title(name, loc="left", fontsize=10)
-        axes.set(ylim=(0, None), ylabel="mean overlap (IoU)")
+        axes.set_ylabel("mean overlap (IoU)")
         identity = Line2D([], [], color=GREY, linestyle=(0, (1, 3)), label="identity")
         _legend(axes, rows, [identity])
+    grid[0, 0].set_ylim(bottom=0)  # shared, and only now do all panels have their lines
     grid[-1, 0].set_xlabel("epoch")
     caption(
         figure,

@@ -168,3 +168,15 @@ def test_an_unwritable_place_is_one_clear_line(tmp_path):
 def test_pyplot_stays_out():
     code = "import sys, ministn.plot; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_overlap_panels_show_all_of_every_line():
+    """One scale serves all panels, and the highest line is not always in the first."""
+    low, high = record("arch1-tstn"), record("small-stn")
+    for run, level in ((low, 0.1), (high, 0.7)):
+        for epoch in run["epochs"]:
+            epoch["overlap"] = level
+    figure = overlap_figure([low, high])
+    assert len(figure.axes) > 1
+    for axes in figure.axes:
+        assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > 0.7
