@@ -7,7 +7,6 @@ which on one thread are the seconds that pass on an idle machine. Shown are medi
 
 import argparse
 import json
-import os
 import shlex
 import sys
 import time
@@ -187,7 +186,7 @@ def save(networks: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> 
         "command": shlex.join(["python", "reproduce/benchmark.py", *sys.argv[1:]]),
         **environment.commit(),
         "source_sha256": environment.source_sha256(),
-        "device": {"name": environment.processor(), "cores": os.cpu_count(), "threads": 1},
+        "device": environment.device() | {"threads": 1},
         "versions": environment.versions() | {"torch": version("torch")},
         "batch_size": arguments.batch_size,
         "networks": networks,
