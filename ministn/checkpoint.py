@@ -12,6 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
+from ministn.backend import assign, to_cpu
 from ministn.errors import UserError
 from ministn.files import write_atomically
 
@@ -19,12 +20,12 @@ FORMAT = 1
 
 
 def save(path: Path, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
-    """Write ``arrays`` and the JSON-able ``state``, atomically.
+    """Write ``arrays``, wherever they lie, and the JSON-able ``state``, atomically.
 
     Raises UserError when the disk is full or not writable; the previous file is then kept.
     """
     text = json.dumps({"format": FORMAT, **state}, sort_keys=True, allow_nan=False)
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    contiguous = {name: np.ascontiguousarray(to_cpu(array)) for name, array in arrays.items()}
     write_atomically(path, to_bytes(contiguous, metadata={"ministn": text}))
 
 
@@ -71,4 +72,4 @@ def fill(path: Path, arrays: dict[str, np.ndarray], into: dict[str, np.ndarray])
                 f"expected {wanted.dtype} {wanted.shape}"
             )
     for name, wanted in into.items():
-        wanted[...] = arrays[name]
+        assign(wanted, arrays[name])

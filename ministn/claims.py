@@ -92,6 +92,8 @@ def label(record: Record) -> list[str]:
     for name, text in (("lr", "lr {:g}"), ("loc_lr", "loc-lr x{:g}"), ("batch_size", "batch {}")):
         if settings[name] != PAPER_RATES[name] and not (name == "loc_lr" and is_cnn(record)):
             parts.append(text.format(settings[name]))
+    if settings.get("precision", "fp32") != "fp32":
+        parts.append(settings["precision"])
     return parts
 
 

@@ -14,8 +14,8 @@ from ministn import checkpoint, cli, data, models
 from ministn.attention import inside, overlap, quadrilateral
 from ministn.data import Split
 from ministn.drawing import draw_quadrilateral, save, show_image
+from ministn.ops import as_batch
 from ministn.parameter import ParameterBuffer
-from ministn.training import as_batch
 
 WEIGHTS = Path(__file__).parent / "weights" / "small-stn.safetensors"
 PICTURE = Path("ministn-demo.png")

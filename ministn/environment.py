@@ -8,7 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ministn.backend import Device
+
 PACKAGE = Path(__file__).parent
+SOURCES = ("*.py", "*.cu", "*.cuh")
 
 
 def versions() -> dict[str, str]:
@@ -28,15 +31,16 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def device() -> dict[str, Any]:
-    """The machine that computes."""
-    return {"name": processor(), "cores": os.cpu_count()}
+def device(gpu: Device | None = None) -> dict[str, Any]:
+    """What computes: the machine, or the GPU and the machine that it is in."""
+    machine = {"name": processor(), "cores": os.cpu_count()}
+    return machine if gpu is None else gpu.describe() | {"host": machine}
 
 
 def source_sha256() -> str:
-    """SHA-256 over the package's Python sources: each path, its length and its bytes, in order."""
+    """SHA-256 over the package's sources: each path, its length and its bytes, in order."""
     digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in sorted(p for kind in SOURCES for p in PACKAGE.rglob(kind)):
         content = path.read_bytes()
         digest.update(f"{path.relative_to(PACKAGE).as_posix()} {len(content)}\n".encode())
         digest.update(content)

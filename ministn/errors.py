@@ -56,3 +56,10 @@ def check_arrays(**arrays: tuple[Any, str]) -> dict[str, int]:
             (axis, got) for axis, got in zip(axes, array.shape, strict=True) if not axis.isdigit()
         )
     return sizes
+
+
+def check_float32(**arrays: Any) -> None:
+    """Raise TypeError naming the first array that is not float32."""
+    for name, array in arrays.items():
+        if array.dtype != np.float32:
+            raise TypeError(f"{name} must be float32, got {array.dtype}: float64 is for ops")

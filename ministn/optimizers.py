@@ -1,11 +1,11 @@
 """Optimisers over a ParameterBuffer: Lasagne's formulas, updating in place."""
 
+from typing import Any
+
 import numpy as np
 
+from ministn.engines import function
 from ministn.parameter import ParameterBuffer
-
-# Values updated at a time: the five arrays of one block stay in a core's L2 cache.
-BLOCK = 16384
 
 
 class Adam:
@@ -33,35 +33,29 @@ class Adam:
     ) -> None:
         self.buffer = buffer
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
-        self.m = np.zeros_like(buffer.data)
-        self.v = np.zeros_like(buffer.data)
+        self.m = buffer.zeros()
+        self.v = buffer.zeros()
         self.t = 0
 
     def step(self, lr: float) -> None:
         """Update every parameter from its gradient; ``lr`` times each group's multiplier."""
         self.t += 1
-        correction = np.sqrt(1 - self.beta2**self.t) / (1 - self.beta1**self.t)
-        number = self.buffer.data.dtype.type  # keep scalars from widening float32 arrays
-        beta1, beta2, epsilon = number(self.beta1), number(self.beta2), number(self.epsilon)
-        gain1, gain2 = number(1 - self.beta1), number(1 - self.beta2)
-        scratch = np.empty(BLOCK, self.buffer.data.dtype)
-        for group, multiplier in self.buffer.groups:
-            step_size = number(lr * multiplier * correction)
-            for start in range(group.start, group.stop, BLOCK):
-                block = slice(start, min(start + BLOCK, group.stop))
-                p, g = self.buffer.data[block], self.buffer.grad[block]
-                m, v, t = self.m[block], self.v[block], scratch[: len(p)]
-                m *= beta1
-                m += np.multiply(g, gain1, out=t)
-                np.multiply(g, g, out=t)
-                t *= gain2
-                v *= beta2
-                v += t
-                np.sqrt(v, out=t)
-                t += epsilon
-                np.divide(m, t, out=t)
-                t *= step_size
-                p -= t
+        self.update(self.step_sizes(lr, self.t))
+
+    def step_sizes(self, lr: float, t: int) -> list[float]:
+        """a_t times the multiplier of each group."""
+        correction = np.sqrt(1 - self.beta2**t) / (1 - self.beta1**t)
+        return [lr * multiplier * correction for _, multiplier in self.buffer.groups]
+
+    def update(self, step_sizes: list[Any]) -> None:
+        """Update every parameter, with a step size for each group."""
+        data, grad = self.buffer.data, self.buffer.grad
+        adam = function("adam", data)
+        for (group, _), step_size in zip(self.buffer.groups, step_sizes, strict=True):
+            adam(
+                data[group], grad[group], self.m[group], self.v[group],
+                step_size, self.beta1, self.beta2, self.epsilon,
+            )  # fmt: skip
 
 
 def step_decay(lr: float, epoch: int, *, factor: float = 0.7, every: int = 20) -> float:

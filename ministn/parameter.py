@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from ministn.backend import Device, assign
 from ministn.initializers import Initializer
 from ministn.randomness import generator
 
@@ -57,7 +58,7 @@ class ParameterBuffer:
 
     parameters: of one network, shared ones in any number. seed: initial values are drawn from
     (seed, name), so networks with equally named layers start equal. dtype: float32 to train,
-    float64 to check gradients.
+    float64 to check gradients. device: the GPU that trains, None for the CPU.
     """
 
     def __init__(
@@ -65,18 +66,21 @@ class ParameterBuffer:
         parameters: Iterable[Parameter],
         seed: int,
         dtype: type[np.floating] = np.float32,
+        device: Device | None = None,
     ) -> None:
         self.parameters = sorted(unique(parameters), key=lambda p: -p.lr_multiplier)
         size = sum(parameter.size for parameter in self.parameters)
-        self.data = np.zeros(size, dtype)
-        self.grad = np.zeros(size, dtype)
+        initial = np.zeros(size, dtype)
+        self.data = initial if device is None else device.empty(initial.shape, initial.dtype)
+        self.device = device
+        self.grad = self.zeros()
         self.groups: list[tuple[slice, float]] = []
         start = 0
         for parameter in self.parameters:
             stop = start + parameter.size
             parameter.data = self.data[start:stop].reshape(parameter.shape)
             parameter.grad = self.grad[start:stop].reshape(parameter.shape)
-            parameter.data[...] = parameter.initial(
+            initial[start:stop].reshape(parameter.shape)[...] = parameter.initial(
                 parameter.shape, generator(seed, "initial values of " + parameter.name)
             )
             if self.groups and self.groups[-1][1] == parameter.lr_multiplier:
@@ -84,6 +88,13 @@ class ParameterBuffer:
             else:
                 self.groups.append((slice(start, stop), parameter.lr_multiplier))
             start = stop
+        assign(self.data, initial)
+
+    def zeros(self) -> np.ndarray:
+        """A new array like ``data``."""
+        if self.device is not None:
+            return self.device.zeros(self.data.shape, self.data.dtype)
+        return np.zeros_like(self.data)
 
     def zero_grad(self) -> None:
         self.grad.fill(0)

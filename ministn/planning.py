@@ -1,4 +1,4 @@
-"""What a set of runs will cost on this machine, from two timed steps of each network."""
+"""What a set of runs will cost on this machine, from a few timed steps of each network."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from ministn.backend import Device
 from ministn.data import RECIPES, DataSet, Split
 from ministn.training import EVALUATION_BATCH, Settings, Trainer, evaluate
 
+CPU_TRIES, GPU_TRIES = 2, 6  # a GPU's first ones compile kernels and capture graphs
 BYTES_PER_PARAMETER = 16  # last.safetensors has values and two moments, best.safetensors values
 
 
@@ -18,7 +20,7 @@ class Cost:
     step: seconds of one training step; image: seconds to evaluate one image; parameters: count.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, device: Device | None) -> None:
         noise = np.random.default_rng(0)
         batch = min(settings.batch_size, settings.train_size)
         count = max(2 * batch, EVALUATION_BATCH)
@@ -27,11 +29,18 @@ class Cost:
         split = Split(images, labels, np.zeros((count, 4), np.int16))
         data = DataSet("noise", split, split, split, {})
         never_ending = replace(settings, batch_size=batch, train_size=count + batch)
-        trainer = Trainer(never_ending, data, say=lambda line: None)
+        trainer = Trainer(never_ending, data, say=lambda line: None, device=device)
         self.parameters = trainer.buffer.data.size
-        self.step = min(_seconds(trainer.step) for _ in range(2))
-        some = Split(*(array[:EVALUATION_BATCH] for array in vars(split).values()))
-        self.image = _seconds(lambda: evaluate(trainer.network, some)) / EVALUATION_BATCH
+
+        def step() -> None:
+            trainer.step()
+            trainer.catch_up()
+
+        tries = CPU_TRIES if device is None else GPU_TRIES
+        self.step = min(_seconds(step) for _ in range(tries))
+        some = Split(*(array[:EVALUATION_BATCH] for array in vars(trainer.valid).values()))
+        evaluations = (_seconds(lambda: evaluate(trainer.network, some)) for _ in range(tries))
+        self.image = min(evaluations) / EVALUATION_BATCH
 
     def seconds(self, settings: Settings) -> float:
         """Of a whole run: training, validation after every epoch, one test at the end."""
@@ -46,12 +55,12 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def costs(runs: Sequence[Settings]) -> dict[str, Cost]:
+def costs(runs: Sequence[Settings], device: Device | None = None) -> dict[str, Cost]:
     """One Cost for each network among the runs."""
     first: dict[str, Settings] = {}
     for settings in runs:
         first.setdefault(settings.network, settings)
-    return {network: Cost(settings) for network, settings in first.items()}
+    return {network: Cost(settings, device) for network, settings in first.items()}
 
 
 def describe(runs: Sequence[Settings], cost: dict[str, Cost]) -> str:

@@ -9,6 +9,7 @@ Two sources:
 """
 
 from dataclasses import dataclass
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -23,13 +24,14 @@ MASK = np.uint64(0xFFFFFFFF)
 class Step:
     """Where in training a forward pass happens; ``None`` in its place means evaluation.
 
-    seed: of the run. number: optimiser steps done so far. first_row: index, in the whole batch,
-    of the first row this call sees (batches may be cut). call: tells repeated uses of one layer
-    within one step apart.
+    seed: of the run. number: optimiser steps done so far; in training on a GPU an array (1,) of
+    uint32 there, which a captured graph reads anew each time it runs. first_row: index, in the
+    whole batch, of the first row this call sees (batches may be cut). call: tells repeated uses of
+    one layer within one step apart.
     """
 
     seed: int
-    number: int
+    number: Any
     first_row: int = 0
     call: int = 0
 

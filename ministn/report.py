@@ -219,7 +219,9 @@ def _origin(record: Record) -> tuple[str, str, str]:
     commit = f"commit {record['commit'][:8]}" if record["commit"] else "no commit"
     commit += " with changes" if record["dirty"] else ""
     device = record["device"]
-    machine = f"{device['name']}, {device['threads']} of {device['cores']} cores"
+    machine = device["name"]
+    if device["engine"] == "numpy":
+        machine += f", {device['threads']} of {device['cores']} cores"
     return record["command"], commit, machine
 
 

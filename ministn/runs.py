@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from ministn import environment
+from ministn.backend import Device, memory_explained
 from ministn.data import DataSet
 from ministn.errors import UserError
 from ministn.files import remove_temporaries, write_atomically
@@ -36,7 +37,9 @@ def folder_name(settings: Settings) -> str:
     lr, loc_lr = (str(rate).removesuffix(".0") for rate in (s.lr, s.loc_lr))
     return (
         f"{s.network}-{s.data}{s.canvas}-clutter{s.distractors}x{s.patch}-data{s.data_seed}"
-        f"-n{s.train_size}-batch{s.batch_size}-lr{lr}-loc{loc_lr}-seed{s.seed}"
+        f"-n{s.train_size}-batch{s.batch_size}-lr{lr}-loc{loc_lr}"
+        + (f"-{s.precision}" if s.precision != "fp32" else "")
+        + f"-seed{s.seed}"
     )
 
 
@@ -49,7 +52,8 @@ def read_record(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_text())
         found = record["format"]
         if found == FORMAT:
-            Settings(**record["settings"])  # are they all there, and possible?
+            # Are they all there, and possible? Those that came later have their defaults.
+            record["settings"] = asdict(Settings(**record["settings"]))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, UserError) as error:
@@ -73,17 +77,24 @@ def find_records(folders: list[Path]) -> list[dict[str, Any]]:
 class Run:
     """A run's folder and record.
 
-    command: how the run was asked for. threads: of the linear algebra library. Further entries of
-    ``extra`` go into the record as they are.
+    command: how the run was asked for. threads: of the linear algebra library. device: the GPU to
+    train on, None for the CPU. Further entries of ``extra`` go into the record as they are.
     """
 
     def __init__(
-        self, out: Path, settings: Settings, command: str, threads: int, **extra: Any
+        self,
+        out: Path,
+        settings: Settings,
+        command: str,
+        threads: int,
+        device: Device | None = None,
+        **extra: Any,
     ) -> None:
         self.settings = settings
         self.folder = out / folder_name(settings)
         self.command = command
         self.threads = threads
+        self.device = device
         self.extra = extra
 
     @property
@@ -140,10 +151,10 @@ class Run:
 
     def train(self, data: DataSet, *, resume: bool, bar: bool = True) -> str:
         """Train to the end, or to Ctrl-C; returns the status the record ends with."""
-        with self.locked():
+        with self.locked(), memory_explained("a smaller --batch-size needs less"):
             if self.already_finished(resume):  # by another process, since this one looked
                 return read_record(self.record_path)["status"]
-            trainer = Trainer(self.settings, data, say=tqdm.write)
+            trainer = Trainer(self.settings, data, say=tqdm.write, device=self.device)
             wall, starts, tested = 0.0, [], None
             if resume and (self.folder / LAST).exists():
                 trainer.load(self.folder)
@@ -151,7 +162,7 @@ class Run:
                     before = read_record(self.record_path)
                     wall, starts = before["wall_seconds"], before["starts"]
                     tested = before["best"]  # of a finished run that is to go on: still true
-                    self._compare_threads(starts[-1])
+                    self._compare_devices(starts[-1]["device"])
             starts = [*starts, self._start(trainer)]
             clock = time.monotonic()
 
@@ -163,8 +174,9 @@ class Run:
             with interruptible() as interrupted, self._bar(trainer, bar) as progress:
                 while not trainer.finished:
                     trainer.step()
-                    progress.update()
-                    _describe(progress, trainer)
+                    if progress.update():  # drawn anew: not every step, nor where there is no bar
+                        trainer.catch_up()
+                        _describe(progress, trainer)
                     if interrupted():
                         trainer.save(self.folder)
                         write("interrupted")
@@ -176,13 +188,22 @@ class Run:
             write(status, _packed(trainer.test_best(self.folder)))
             return status
 
-    def _compare_threads(self, before: dict[str, Any]) -> None:
-        threads = before["device"]["threads"]
-        if threads != self.threads:
-            tqdm.write(
-                f"this run had {threads} threads before and has {self.threads} now: its last "
-                "bits will differ from those of an uninterrupted one"
-            )
+    def _compare_devices(self, before: dict[str, Any]) -> None:
+        now = self._computes_on()
+        for name, unit in (("engine", "engine {}"), ("name", "{}"), ("threads", "{} threads")):
+            if before.get(name) != now.get(name):
+                tqdm.write(
+                    f"this run had {unit.format(before.get(name))} before and has "
+                    f"{unit.format(now.get(name))} now: its last bits will differ from those of "
+                    "an uninterrupted one"
+                )
+                return
+
+    def _computes_on(self) -> dict[str, Any]:
+        """The record's entry on the device and the engine."""
+        if self.device is not None:
+            return environment.device(self.device) | {"engine": "cuda"}
+        return environment.device() | {"threads": self.threads, "engine": "numpy"}
 
     def _bar(self, trainer: Trainer, shown: bool) -> tqdm:
         batches = self.settings.batches_per_epoch
@@ -204,7 +225,7 @@ class Run:
             **environment.commit(),
             "source_sha256": environment.source_sha256(),
             "versions": environment.versions(),
-            "device": {**environment.device(), "threads": self.threads, "engine": "numpy"},
+            "device": self._computes_on(),
         }
 
     def _write_record(
@@ -258,13 +279,11 @@ def _examples(data: DataSet) -> dict[str, Any]:
 
 
 def _describe(progress: tqdm, trainer: Trainer) -> None:
-    state, settings = trainer.state, trainer.settings
-    seen = min(state.batch * settings.batch_size, settings.train_size)
-    if seen:
+    state = trainer.state
+    if state.seen:
         progress.set_postfix_str(
-            f"epoch {state.epoch + 1}, loss {state.loss_sum / seen:.3f}, "
-            f"error {100 * state.errors / seen:.1f} %",
-            refresh=False,
+            f"epoch {state.epoch + 1}, loss {state.loss_sum / state.seen:.3f}, "
+            f"error {100 * state.errors / state.seen:.1f} %",
         )
 
 

@@ -1,7 +1,7 @@
 """The epoch loop: shuffle, step, evaluate, keep the best by validation, resume."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,16 @@ import numpy as np
 
 from ministn import checkpoint, models
 from ministn.attention import inside, left_image, overlap, quadrilateral
+from ministn.backend import Device, to_cpu
+from ministn.cuda.choice import PRECISIONS, TF32_CAPABILITY, precision
 from ministn.data import DataSet, Split
-from ministn.engines import implementation
+from ministn.engines import function
 from ministn.errors import UserError
+from ministn.ops import softmax_cross_entropy
 from ministn.optimizers import Adam, step_decay
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
+from ministn.steps import CpuSteps, Epoch, GpuSteps, Outcome, Steps
 
 EVALUATION_BATCH = 250
 EXAMPLES = 6  # test images whose theta is recorded every epoch, for the attention figure
@@ -28,7 +32,8 @@ class Settings:
 
     canvas, distractors, patch: in pixels, see data/cluttered.py. lr: Adam's starting learning
     rate, x0.7 after every 20 epochs. loc_lr: multiplier on it for the layers that only the
-    localisation network has. seed: of initial values, shuffling and dropout.
+    localisation network has. seed: of initial values, shuffling and dropout. precision: of
+    products, "tf32" on a GPU only, see cuda/choice.py.
     """
 
     network: str
@@ -43,6 +48,7 @@ class Settings:
     lr: float = 0.001
     loc_lr: float = 1.0
     seed: int = 0
+    precision: str = "fp32"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "train_size", "batch_size", "canvas", "distractors", "patch"):
@@ -55,6 +61,8 @@ class Settings:
         for name in ("seed", "data_seed"):
             if not 0 <= getattr(self, name) < 2**64:
                 raise UserError(f"{name} must be from 0 to 2^64 - 1, got {getattr(self, name)}")
+        if self.precision not in PRECISIONS:
+            raise UserError(f"precision must be {' or '.join(PRECISIONS)}, got {self.precision!r}")
 
     @property
     def batches_per_epoch(self) -> int:
@@ -73,7 +81,8 @@ class State:
     epoch: int = 0  # completed
     batch: int = 0  # completed in the epoch after those
     steps: int = 0  # of the optimiser
-    loss_sum: float = 0.0  # over the images of the current epoch so far
+    seen: int = 0  # images of the current epoch whose outcome is known, all but on a GPU
+    loss_sum: float = 0.0  # over them
     errors: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int | None = None
@@ -95,27 +104,18 @@ class Evaluation:
         return 100.0 * int((~self.correct).sum()) / len(self.correct)
 
 
-def as_batch(images: np.ndarray) -> np.ndarray:
-    """uint8 (N, H, W) -> float32 (N, H, W, 1) in [0, 1]."""
-    return (images.astype(np.float32) * np.float32(1 / 255))[..., None]
-
-
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # the loss will tell
 def evaluate(network: models.Network, split: Split) -> Evaluation:
     """Run the network over a split without dropout."""
-    logits: list[np.ndarray] = []
-    thetas: list[np.ndarray] = []
-    for start in range(0, len(split.images), EVALUATION_BATCH):
-        y, theta = network.predict(as_batch(split.images[start : start + EVALUATION_BATCH]))
-        logits.append(y)
-        if theta is not None:
-            thetas.append(theta)
-    y = np.concatenate(logits)
-    cross_entropy, _ = implementation("softmax_cross_entropy", y)
-    loss, _ = cross_entropy(y, split.labels)
-    return Evaluation(
-        float(loss), y.argmax(1) == split.labels, np.concatenate(thetas) if thetas else None
-    )
+    as_batch = function("as_batch", split.images)
+    batches = [
+        network.predict(as_batch(split.images[start : start + EVALUATION_BATCH]))
+        for start in range(0, len(split.images), EVALUATION_BATCH)
+    ]
+    y = np.concatenate([to_cpu(logits) for logits, _ in batches])
+    thetas = [to_cpu(theta) for _, theta in batches if theta is not None]
+    loss, _ = softmax_cross_entropy(y, split.labels)
+    return Evaluation(loss, y.argmax(1) == split.labels, np.concatenate(thetas) if thetas else None)
 
 
 def attention(evaluation: Evaluation, split: Split) -> dict[str, float | None]:
@@ -134,97 +134,128 @@ def attention(evaluation: Evaluation, split: Split) -> dict[str, float | None]:
 class Trainer:
     """One network being trained on one data set.
 
-    ``say`` receives one-line events: a collapse, an epoch's results.
+    device: the GPU to train on, None for the CPU. ``say`` receives one-line events: a collapse,
+    an epoch's results.
+
+    Raises UserError where the device cannot compute in the settings' precision.
     """
 
     def __init__(
-        self, settings: Settings, data: DataSet, say: Callable[[str], None] = print
+        self,
+        settings: Settings,
+        data: DataSet,
+        say: Callable[[str], None] = print,
+        device: Device | None = None,
     ) -> None:
         self.settings = settings
         self.data = data
         self.say = say
+        check_precision(settings.precision, device)
         height, width = data.train.images.shape[1:]
         self.network = models.build(settings.network, (height, width))
         for parameter in self.network.localisation_only():
             parameter.lr_multiplier = settings.loc_lr
-        self.buffer = ParameterBuffer(self.network.parameters(), settings.seed)
+        self.buffer = ParameterBuffer(self.network.parameters(), settings.seed, device=device)
         self.optimizer = Adam(self.buffer)
         self.state = State()
-        self._order: tuple[int, np.ndarray] = (0, np.empty(0, int))  # (epoch, its shuffle)
+        self.steps: Steps
+        common = self.network, self.optimizer, data.train, settings.batch_size, settings.seed
+        if device is None:
+            self.valid, self.test = data.valid, data.test
+            self.steps = CpuSteps(*common)
+        else:
+            self.valid, self.test = on_device(data.valid, device), on_device(data.test, device)
+            self.steps = GpuSteps(*common, device, captured=settings.precision == "tf32")
+        self._begun: int | None = None  # epoch that the steps have been told of
 
     # -- one step, one epoch ---------------------------------------------------------------------
 
     def step(self) -> None:
-        """One optimiser step on the next batch; ends the epoch after its last batch."""
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            self._step()
-            if self.state.batch == self.settings.batches_per_epoch:
+        """One optimiser step on the next batch; ends the epoch after its last batch.
+
+        On a GPU, what came of it may be noted only later: see ``catch_up``.
+        """
+        settings, state = self.settings, self.state
+        with (
+            np.errstate(over="ignore", invalid="ignore", divide="ignore"),
+            precision(settings.precision),
+        ):
+            if self._begun != state.epoch:
+                lr = step_decay(settings.lr, state.epoch + 1)
+                epoch = Epoch(self._shuffled(), lr, state.steps - state.batch)
+                self.steps.begin(epoch, state.batch)
+                self._begun = state.epoch
+            self.steps.take(state.batch)
+            state.steps += 1
+            state.batch += 1
+            if self.steps.immediate or state.batch == settings.batches_per_epoch:
+                self.catch_up()
+            if state.batch == settings.batches_per_epoch and not state.diverged:
                 self._end_epoch()
 
-    def _step(self) -> None:
-        settings, state = self.settings, self.state
-        rows = self._shuffled()[state.batch * settings.batch_size :][: settings.batch_size]
-        x, labels = as_batch(self.data.train.images[rows]), self.data.train.labels[rows]
-        step = Step(settings.seed, state.steps)
-        logits, cache = self.network.forward(x, step)
-        assert cache is not None
-        cross_entropy, cross_entropy_backward = implementation("softmax_cross_entropy", logits)
-        loss, loss_cache = cross_entropy(logits, labels)
-        if not np.isfinite(loss):
-            self._diverge(x)
-            return
-        self.buffer.zero_grad()
-        self.network.backward(cross_entropy_backward(loss_cache), cache)
-        self.optimizer.step(step_decay(settings.lr, state.epoch + 1))
-        state.steps += 1
-        state.batch += 1
-        state.loss_sum += float(loss) * len(rows)
-        state.errors += int((logits.argmax(1) != labels).sum())
-        if cache.transformer is not None:
-            self._watch(cache.transformer.theta)
+    def catch_up(self) -> None:
+        """Note in the state what came of the steps so far. On a GPU this waits for it."""
+        for outcome in self.steps.outcomes():
+            if not np.isfinite(outcome.loss):
+                self._diverge(outcome.step)
+                return
+            self.state.loss_sum += outcome.loss * outcome.images
+            self.state.errors += outcome.errors
+            self.state.seen += outcome.images
+            self._watch(outcome)
 
     def _shuffled(self) -> np.ndarray:
         """This epoch's order of the training images: a function of (seed, epoch)."""
         epoch = self.state.epoch + 1
-        if self._order[0] != epoch:
-            count = len(self.data.train.images)
-            order = generator(self.settings.seed, "shuffle", epoch).permutation(count)
-            self._order = (epoch, order)
-        return self._order[1]
+        count = len(self.data.train.images)
+        return generator(self.settings.seed, "shuffle", epoch).permutation(count)
 
-    def _watch(self, theta: np.ndarray) -> None:
+    def _watch(self, outcome: Outcome) -> None:
         """Note when most of a batch's attention leaves the image, and when it is back."""
-        state = self.state
-        left, images = int(left_image(theta).sum()), len(theta)
-        now = {"epoch": state.epoch + 1, "step": state.steps}
+        state, left, images = self.state, outcome.left, outcome.images
+        if left is None:
+            return
+        now = {"epoch": state.epoch + 1, "step": outcome.step + 1}
         collapsed = bool(state.collapses) and state.collapses[-1]["end"] is None
         if not collapsed and 2 * left > images:
             state.collapses.append({**now, "images": left, "batch": images, "end": None})
             self.say(
-                f"COLLAPSE at step {state.steps} (epoch {state.epoch + 1}): the attention of "
+                f"COLLAPSE at step {now['step']} (epoch {now['epoch']}): the attention of "
                 f"{left} of {images} images has left the image, where theta gets hardly any "
                 "gradient"
             )
         elif collapsed and 4 * left < images:  # well below a half, so that it cannot flicker
             state.collapses[-1]["end"] = now
-            self.say(f"attention is back in the image at step {state.steps}")
+            self.say(f"attention is back in the image at step {now['step']}")
 
-    def _diverge(self, x: np.ndarray) -> None:
+    def _diverge(self, step: int) -> None:
+        """Go back to that step, whose loss was not finite, and find the layer where it began."""
+        settings, state = self.settings, self.state
+        state.batch -= state.steps - step
+        state.steps = step
+        rows = self._shuffled()[state.batch * settings.batch_size :][: settings.batch_size]
+        self._name_layer(self.data.train.images[rows])
+
+    def _name_layer(self, images: np.ndarray) -> None:
         state = self.state
+        if self.buffer.device is not None:
+            images = self.buffer.device.to_gpu(images)
+        x = function("as_batch", images)(images)
         layer = self.network.first_non_finite(x, Step(self.settings.seed, state.steps)) or "loss"
         state.diverged = {"epoch": state.epoch + 1, "step": state.steps, "layer": layer}
         self.say(f"DIVERGED at step {state.steps}: the first non-finite values are in {layer}")
 
     def _end_epoch(self) -> None:
         settings, state, split = self.settings, self.state, self.data.valid
-        evaluation = evaluate(self.network, split)
+        evaluation = evaluate(self.network, self.valid)
         if not np.isfinite(evaluation.loss):
-            self._diverge(as_batch(split.images[:EVALUATION_BATCH]))
+            self._name_layer(split.images[:EVALUATION_BATCH])
             return
         theta = None
         if self.network.transformer is not None:
-            examples = as_batch(self.data.test.images[:EXAMPLES])
-            theta = self.network.transformer.theta(examples).reshape(-1, 6).tolist()
+            examples = self.test.images[:EXAMPLES]
+            looked = self.network.transformer.theta(function("as_batch", examples)(examples))
+            theta = to_cpu(looked).reshape(-1, 6).tolist()
         result = {
             "epoch": state.epoch + 1,
             "lr": step_decay(settings.lr, state.epoch + 1),
@@ -236,7 +267,8 @@ class Trainer:
             "theta": theta,
         }
         state.history.append(result)
-        state.epoch, state.batch, state.loss_sum, state.errors = state.epoch + 1, 0, 0.0, 0
+        state.epoch, state.batch = state.epoch + 1, 0
+        state.seen, state.loss_sum, state.errors = 0, 0.0, 0
         best = self.best
         if best is None or result["valid_error"] < best["valid_error"]:
             state.best_epoch = state.epoch
@@ -256,6 +288,7 @@ class Trainer:
 
     def save(self, folder: Path) -> None:
         """Write everything needed to go on, then the best weights if this epoch made them."""
+        self.catch_up()
         content = {
             "settings": self.settings.apart_from_epochs(),
             "data_sha256": self.data.sha256,
@@ -289,6 +322,7 @@ class Trainer:
         checkpoint.fill(folder / LAST, arrays, self._weights | self._moments)
         self.state = State(**content["state"])
         self.optimizer.t = self.state.steps
+        self._begun = None
         self._save_best(folder)  # the process may have been killed between the two files
 
     def test_best(self, folder: Path) -> dict[str, Any] | None:
@@ -299,7 +333,8 @@ class Trainer:
         arrays, content = checkpoint.load(folder / BEST)
         check_same(folder / BEST, "epoch", content, best["epoch"])
         checkpoint.fill(folder / BEST, arrays, self._weights)
-        evaluation = evaluate(self.network, self.data.test)
+        with precision(self.settings.precision):
+            evaluation = evaluate(self.network, self.test)
         results = attention(evaluation, self.data.test)
         return {
             "epoch": best["epoch"],
@@ -309,6 +344,22 @@ class Trainer:
             **{"test_" + name: value for name, value in results.items()},
             "correct": evaluation.correct,
         }
+
+
+def on_device(split: Split, device: Device) -> Split:
+    """The split with its images on the device."""
+    return replace(split, images=device.to_gpu(split.images))
+
+
+def check_precision(name: str, device: Device | None) -> None:
+    """Raise UserError unless products can be computed so."""
+    if name == "tf32" and device is None:
+        raise UserError("precision tf32 needs --gpu: the CPU computes in fp32")
+    if name == "tf32" and device is not None and device.capability < TF32_CAPABILITY:
+        raise UserError(
+            f"precision tf32 needs a GPU of compute capability {TF32_CAPABILITY / 10}, "
+            f"{device.name} has {device.capability / 10}: use fp32"
+        )
 
 
 def check_same(path: Path, name: str, content: dict[str, Any], wanted: Any) -> None:

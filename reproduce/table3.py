@@ -13,10 +13,11 @@ from typing import Any
 from filelock import FileLock
 from threadpoolctl import threadpool_limits
 
-from ministn import claims, cli, data, planning, report, runs
+from ministn import backend, claims, cli, data, planning, report, runs
+from ministn.cuda.choice import PRECISIONS
 from ministn.errors import UserError
 from ministn.models import NETWORKS
-from ministn.training import Settings
+from ministn.training import Settings, check_precision
 
 SIX = list(claims.TABLE3)
 PAPER_EPOCHS = {name: row.epochs for name, row in claims.TABLE3.items()}
@@ -28,6 +29,7 @@ PROTOCOL: dict[str, Any] = {
     "batch_size": 256,
     "lr": 0.001,
     "loc_lr": 1.0,
+    "precision": "fp32",
 }
 QUICK: dict[str, Any] = {
     "data": "digits",
@@ -57,6 +59,8 @@ examples (times on two cores of a 2020 server):
   python reproduce/table3.py --seeds 0 1 2 --shard 2/6 --out runs && \\
   python reproduce/table3.py --report
       every sixth run of a sweep, from the second; then the table of all that has run
+  python reproduce/table3.py --gpu
+      the paper's protocol on a GPU
 """
 
 
@@ -157,7 +161,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="of the linear algebra library; default: all cores",
     )
-    how.add_argument("--gpu", action="store_true", help="the CUDA engine (not available yet)")
+    how.add_argument("--gpu", action="store_true", help="train on the GPU, with the CUDA engine")
+    how.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="of products on a GPU; tf32 is faster, and rounds; default: fp32",
+    )
 
     instead = p.add_argument_group("instead of training")
     instead.add_argument("--plan", action="store_true", help="print what it would take, and stop")
@@ -217,8 +226,6 @@ def main() -> int:
     arguments = parser().parse_args()
     if arguments.out.exists() and not arguments.out.is_dir():
         raise UserError(f"--out {arguments.out} is not a folder")
-    if arguments.gpu:
-        raise UserError("there is no GPU engine yet: leave out --gpu to run on the CPU")
     if arguments.threads < 1:
         raise UserError(f"--threads must be at least 1, got {arguments.threads}")
     if arguments.report is not None:
@@ -228,11 +235,16 @@ def main() -> int:
     if not chosen:
         print(f"--shard {arguments.shard} has no run: there are fewer runs than shards")
         return 0
+    device = backend.gpu() if arguments.gpu else None
+    for settings in chosen:
+        check_precision(settings.precision, device)
     with threadpool_limits(arguments.threads):
-        return train(chosen, arguments)
+        return train(chosen, arguments, device)
 
 
-def train(chosen: list[Settings], arguments: argparse.Namespace) -> int:
+def train(
+    chosen: list[Settings], arguments: argparse.Namespace, device: backend.Device | None
+) -> int:
     """Plan, then run whatever is not finished, then print the table of all the chosen runs."""
     command = shlex.join(["python", "reproduce/table3.py", *sys.argv[1:]])
     todo = []
@@ -242,6 +254,7 @@ def train(chosen: list[Settings], arguments: argparse.Namespace) -> int:
             settings,
             command,
             arguments.threads,
+            device,
             full_train_size=data.RECIPES[settings.data].train_size,
             paper_epochs=PAPER_EPOCHS[settings.network],
         )
@@ -259,7 +272,7 @@ def train(chosen: list[Settings], arguments: argparse.Namespace) -> int:
             s.data, arguments.data_dir, s.data_seed, s.train_size, s.canvas, s.distractors, s.patch
         )
     if todo:
-        print(plan([run.still_to_do() for run in todo]), flush=True)
+        print(plan([run.still_to_do() for run in todo], device), flush=True)
     if arguments.plan:
         return 0
     for run in todo:
@@ -273,10 +286,10 @@ def train(chosen: list[Settings], arguments: argparse.Namespace) -> int:
     return 0
 
 
-def plan(chosen: list[Settings]) -> str:
+def plan(chosen: list[Settings], device: backend.Device | None = None) -> str:
     """What the runs will cost here; where that is long, a smaller command as well."""
-    cost = planning.costs(chosen)
-    text = "plan, from two timed steps of each network:\n" + planning.describe(chosen, cost)
+    cost = planning.costs(chosen, device)
+    text = "plan, from a few timed steps of each network:\n" + planning.describe(chosen, cost)
     if planning.total(chosen, cost) > LONG:
         text += f"\n  a smaller one: python reproduce/table3.py {SMALLER}"
         small = settings_of(parser().parse_args(SMALLER.split()))

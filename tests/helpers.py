@@ -80,3 +80,9 @@ def compare(name: str, got: Any, expected: Any, rtol: float, atol: float) -> Non
         return
     assert np.shape(got) == np.shape(expected), name
     np.testing.assert_allclose(got, expected, rtol, atol, err_msg=name)
+
+
+def tf32(array: np.ndarray) -> np.ndarray:
+    """float32 values rounded to TF32's 10 bits, of two equally near ones to the larger."""
+    bits = array.astype(np.float32).view(np.uint32)
+    return ((bits + 0x1000) & ~np.uint32(0x1FFF)).view(np.float32)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ministn.initializers import Normal
-from ministn.optimizers import BLOCK, Adam, step_decay
+from ministn.ops.adam import BLOCK
+from ministn.optimizers import Adam, step_decay
 from ministn.parameter import Parameter, ParameterBuffer
 
 # Rounding over ten steps of values up to 4; the largest differences measured: 6.4e-7 and 4e-16.

@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ministn import backend
+from ministn.errors import UserError
+
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
@@ -26,6 +29,7 @@ SHORTER = {
     "python reproduce/table3.py --quick": "python reproduce/table3.py --plan --nets arch1-cnn",
     "python reproduce/table3.py --plan": "python reproduce/table3.py --plan --nets small-stn",
     "python -m ministn.gradcheck": "python -m ministn.gradcheck relu",
+    "python reproduce/table3.py --gpu": "python reproduce/table3.py --gpu --plan --nets arch1-cnn",
 }
 
 
@@ -47,7 +51,18 @@ def test_commands_run(command, tmp_path):
     done = subprocess.run(
         [sys.executable, *words[1:]], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
+    if "--gpu" in command and not has_gpu():
+        assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+
+
+def has_gpu() -> bool:
+    try:
+        backend.gpu()
+    except UserError:
+        return False
+    return True
 
 
 def test_links_lead_somewhere():

@@ -9,6 +9,7 @@ from small_runs import SETTINGS, STEPS, child, data_set, outcome, run_in, train
 
 from ministn import checkpoint, environment, runs
 from ministn.errors import UserError
+from ministn.steps import CpuSteps
 from ministn.training import BEST, LAST, Trainer
 
 
@@ -100,17 +101,17 @@ def test_killed_again_and_again(tmp_path, uninterrupted):
 
 def stop_in_step(monkeypatch, number: int, *signals: signal.Signals) -> None:
     """Send this process signals in the middle of every ``number``-th step."""
-    step, count = Trainer._step, 0
+    take, count = CpuSteps.take, 0
 
-    def stopped(self):
+    def stopped(self, batch):
         nonlocal count
         count += 1
         if count == number:
             for each in signals:
                 signal.raise_signal(each)
-        step(self)
+        take(self, batch)
 
-    monkeypatch.setattr(Trainer, "_step", stopped)
+    monkeypatch.setattr(CpuSteps, "take", stopped)
 
 
 @pytest.mark.parametrize("each", [signal.SIGINT, signal.SIGTERM])

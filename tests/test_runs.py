@@ -329,4 +329,4 @@ def test_a_grown_run_keeps_its_command_and_what_was_tested(out, monkeypatch, cap
     assert (record["status"], record["command"]) == ("running", before["command"])
     assert record["best"] == before["best"]
     assert [start["command"] for start in record["starts"]] == [before["command"], "another"]
-    assert "had 1 threads before and has 2 now" in capsys.readouterr().out
+    assert "had 1 threads before and has 2 threads now" in capsys.readouterr().out

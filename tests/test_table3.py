@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from synthetic import record
 
-from ministn import cli, runs
+from ministn import backend, cli, planning, runs
 from ministn.models import NETWORKS
 
 SCRIPT = Path(__file__).parents[1] / "reproduce" / "table3.py"
@@ -64,7 +64,7 @@ def started(line: str, folder: Path, **options) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--gpu", "there is no GPU engine yet: leave out --gpu to run on the CPU"),
+        ("--precision tf32", "precision tf32 needs --gpu: the CPU computes in fp32"),
         ("--epochs 0", "epochs must be at least 1, got 0"),
         ("--epochs -1", "--epochs must be a whole number or 'paper', got '-1'"),
         ("--epochs x", "--epochs must be a whole number or 'paper', got 'x'"),
@@ -135,17 +135,17 @@ def test_altered_data_are_refused(table3, tmp_path):
     assert os.listdir(tmp_path) == ["mnist"] and os.listdir(tmp_path / "mnist") == [path.name]
 
 
-def test_help_names_all_flags_and_ends_with_four_examples(table3):
+def test_help_names_all_flags_and_ends_with_examples(table3):
     status, out, _ = table3("--help")
     assert status == 0
     flags = "quick nets epochs train-size batch-size lr loc-lr seeds data data-dir data-seed " \
-        "out resume shard threads gpu plan report".split()  # fmt: skip
+        "out resume shard threads gpu precision plan report".split()  # fmt: skip
     assert not [flag for flag in flags if not re.search(rf"^  --{flag}\b", out, re.MULTILINE)]
     assert all(network in out for network in NETWORKS)
     examples = out[out.index("\nexamples") :]
     commands = re.findall(r"^  (python reproduce/table3.py .*?)(?: && \\)?$", examples, re.M)
     times = re.findall(r"^      .*", examples, re.M)
-    assert len(times) == 4 and examples.rstrip().endswith(times[-1].strip())
+    assert len(times) == 5 and examples.rstrip().endswith(times[-1].strip())
     for command in commands:
         TABLE3.settings_of(TABLE3.parser().parse_args(command.split()[2:]))
 
@@ -200,7 +200,7 @@ def test_plan_only_plans(epochs, smaller, table3, tmp_path):
     status, out, err = table3(f"{TINY} --epochs {epochs} --seeds 0 1 --plan")
     assert (status, err) == (0, "")
     first, network, together, *more = out.splitlines()
-    assert first == "plan, from two timed steps of each network:"
+    assert first == "plan, from a few timed steps of each network:"
     assert re.match(rf"  small-stn +2 runs of +{epochs} epochs, +\d+\.\d\d s a step: \d", network)
     assert re.match(r"  together 2 runs, [\d.]+ \w+, \d MB of checkpoints", together)
     assert bool(more) == smaller
@@ -217,7 +217,7 @@ def test_a_run_from_its_start_to_more_epochs(table3, tmp_path):
     with started(TINY, tmp_path) as process:
         out, err = process.communicate()
     assert process.returncode == 0, err
-    assert out.startswith("plan, from two timed steps of each network:\n")
+    assert out.startswith("plan, from a few timed steps of each network:\n")
     assert "epoch 1/1: loss" in out and "Traceback" not in err
     folder = tmp_path / "runs" / FOLDER
     made = {path.name for path in folder.iterdir()}
@@ -340,3 +340,21 @@ def test_report_draws_what_there_is(table3, tmp_path):
     put(tmp_path / "runs", record("arch1-cnn"), record("arch2-cnn", status="running", done=0))
     status, out, err = table3("--report")
     assert (status, err) == (0, "") and "UNFINISHED: 0 of 95 epochs" in out
+
+
+# -- on a GPU ----------------------------------------------------------------------------------
+
+
+def test_gpu_is_the_same_program_with_the_other_engine(quick_device, table3, monkeypatch):
+    """One epoch each way: the same steps, the same table, nearly the same errors."""
+    monkeypatch.setattr(backend, "gpu", lambda: quick_device)
+    monkeypatch.setattr(planning, "GPU_TRIES", 1)
+    errors = []
+    for out, flag in (("cpu", ""), ("gpu", "--gpu")):
+        status, said, err = table3(f"{TINY} --out {out} {flag}")
+        assert status == 0, err
+        assert "small-stn" in said
+        record = runs.read_record(Path(out) / FOLDER / runs.RECORD)
+        assert record["device"]["engine"] == ("cuda" if flag else "numpy")
+        errors.append((record["epochs"][0]["valid_loss"], record["best"]["test_error"]))
+    assert errors[1] == pytest.approx(errors[0], rel=1e-3)

@@ -13,6 +13,7 @@ from ministn.errors import UserError
 from ministn.optimizers import Adam, step_decay
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
+from ministn.steps import Outcome
 from ministn.training import BEST, Evaluation, Settings, Trainer
 
 INSIDE, OUTSIDE = [1, 0, 0, 0, 1, 0], [1, 0, 9, 0, 1, 0]
@@ -74,7 +75,7 @@ def test_one_seed_gives_one_run_and_another_seed_another():
 
 
 def test_images_become_numbers_from_0_to_1():
-    batch = training.as_batch(np.arange(256, dtype=np.uint8).reshape(1, 16, 16))
+    batch = ops.as_batch(np.arange(256, dtype=np.uint8).reshape(1, 16, 16))
     assert batch.dtype == np.float32 and batch.shape == (1, 16, 16, 1)
     np.testing.assert_allclose(batch.ravel(), np.arange(256) / 255, rtol=2e-7)
     assert batch.max() == 1
@@ -89,7 +90,7 @@ def test_evaluation_does_not_depend_on_how_it_is_cut(monkeypatch):
     assert whole.theta.shape == (31, 2, 3) and whole.correct.shape == (31,)
     np.testing.assert_allclose(cut.theta, whole.theta, atol=1e-6)
     assert cut.loss == pytest.approx(whole.loss, rel=1e-5)
-    logits, _ = trained.network.predict(training.as_batch(split.images))
+    logits, _ = trained.network.predict(ops.as_batch(split.images))
     np.testing.assert_array_equal(whole.correct, logits.argmax(1) == split.labels)
     assert whole.error == 100 * np.count_nonzero(~whole.correct) / 31
 
@@ -186,9 +187,7 @@ def test_the_largest_seed_works():
 def test_collapse_is_more_than_half_and_recovery_less_than_a_quarter(shares, events):
     trained, said = trainer()
     for step, left in enumerate(shares, 1):
-        trained.state.steps = step
-        thetas = [OUTSIDE] * left + [INSIDE] * (16 - left)
-        trained._watch(np.float32(thetas).reshape(16, 2, 3))
+        trained._watch(Outcome(step - 1, images=16, loss=1.0, errors=0, left=left))
     named = ["COLLAPSE {}", "back {}"]
     found = [
         name.format(event["step"])
@@ -268,14 +267,14 @@ def test_a_run_that_diverges_by_itself_is_recorded_as_such(network, changes, tmp
 
 def test_a_run_that_diverges_later_keeps_its_best_epoch(tmp_path, monkeypatch):
     whole = outcome(train(tmp_path / "whole", epochs=2))
-    step = Trainer._step
+    step = Trainer.step
 
     def poisoned(self):
         if self.state.steps == 9:
             parameter(self, "classifier/conv2/weight")[0] = np.inf
         step(self)
 
-    monkeypatch.setattr(Trainer, "_step", poisoned)
+    monkeypatch.setattr(Trainer, "step", poisoned)
     record = outcome(train(tmp_path / "diverged"))[2]
     assert record["diverged"]["epoch"] == 3 and record["diverged"]["step"] == 9
     assert (record["best"], record["epochs"]) == (whole[2]["best"], whole[2]["epochs"])

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ministn.backend import to_cpu
 from ministn.errors import check_arrays
 from ministn.layers import Sequential
 from ministn.parameter import Parameter, unique
@@ -70,7 +71,7 @@ class Network:
     def first_non_finite(self, x: np.ndarray, step: Step) -> str | None:
         """Path of the first layer whose output for ``x`` is not finite, in order of execution."""
         for path, y in self._outputs(x, step):
-            if not np.isfinite(y).all():
+            if not np.isfinite(to_cpu(y)).all():
                 return path
         return None
 

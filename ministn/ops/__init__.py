@@ -11,7 +11,9 @@ written by one forward call and read by its backward call; nothing else looks in
 the arrays of the call themselves: do not write into them between the two.
 """
 
+from ministn.ops.adam import adam
 from ministn.ops.affine_grid import affine_grid, affine_grid_backward
+from ministn.ops.batch import as_batch
 from ministn.ops.bilinear import bilinear_sampler, bilinear_sampler_backward
 from ministn.ops.conv2d import conv2d, conv2d_backward
 from ministn.ops.conv_block import conv_block, conv_block_backward
@@ -25,8 +27,10 @@ from ministn.ops.softmax_cross_entropy import (
 )
 
 __all__ = [
+    "adam",
     "affine_grid",
     "affine_grid_backward",
+    "as_batch",
     "bilinear_sampler",
     "bilinear_sampler_backward",
     "conv2d",

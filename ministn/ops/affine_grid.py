@@ -35,7 +35,7 @@ def affine_grid(theta: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, C
     Raises TypeError for a wrong dtype, ValueError for a wrong shape or size.
     """
     check_arrays(theta=(theta, "N 2 3"))
-    h, w = _whole(size)
+    h, w = check_size(size)
     xt = pixel_centres(w, theta.dtype)
     yt = pixel_centres(h, theta.dtype)[:, None]
     # Elementwise and not a matrix product, so that the identity returns xt and yt to the last bit.
@@ -69,7 +69,8 @@ def pixel_centres(length: int, dtype: np.dtype) -> np.ndarray:
     return np.where(centre * half + half < pixel, np.nextafter(centre, 1, dtype=dtype), centre)
 
 
-def _whole(size: tuple[int, int]) -> tuple[int, int]:
+def check_size(size: tuple[int, int]) -> tuple[int, int]:
+    """(h, w) as two ints of at least 1. Raises ValueError for anything else."""
     try:
         h, w = (index(length) for length in size)
     except (TypeError, ValueError):

@@ -22,17 +22,17 @@ def relu(x: np.ndarray) -> tuple[np.ndarray, Cache]:
 
     Raises TypeError for a wrong dtype.
     """
-    check_arrays(x=(x, _axes(x)))
+    check_arrays(x=(x, axes(x)))
     y = np.maximum(x, 0)
     return y, Cache(y)
 
 
 def relu_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """The gradient dx, of x's shape."""
-    check_arrays(y=(cache.y, _axes(cache.y)), dy=(dy, _axes(cache.y)))
+    check_arrays(y=(cache.y, axes(cache.y)), dy=(dy, axes(cache.y)))
     return dy * (cache.y > 0)
 
 
-def _axes(x: np.ndarray) -> str:
+def axes(x: np.ndarray) -> str:
     """One letter for each axis of an array of any shape: "a b c" for three."""
     return " ".join("abcdefgh"[: np.ndim(x)])

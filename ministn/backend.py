@@ -1,0 +1,216 @@
+"""Who holds the GPU engine's arrays and runs its kernels. The only file that imports CuPy.
+
+CuPy is optional: ``cp`` is None without it. Everything above asks a ``Device`` for memory, copies
+and kernels, so the tests can register one that runs the same kernels without a GPU.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+
+from ministn.errors import UserError
+
+try:
+    import cupy as cp
+except ImportError:
+    cp = None
+
+Array = Any  # an array of some Device: shape, dtype, slices and arithmetic as NumPy's
+Shape = tuple[int, ...]
+# Called with a grid, a block (each one to three sizes), the arguments and bytes of dynamic shared
+# memory. Returns at once; the GPU may still be at work.
+CompiledKernel = Callable[[Shape, Shape, tuple[Any, ...], int], None]
+
+STATIC_SHARED_BYTES = 48 * 1024  # a kernel that wants more must ask for it before its launch
+
+
+class Device(Protocol):
+    """One GPU, with one queue of work.
+
+    name: of the product. capability: 10 x major + minor version of its instruction set: 90 is
+    Hopper. array: the type of its arrays.
+    """
+
+    name: str
+    capability: int
+    array: type
+
+    def __hash__(self) -> int: ...
+
+    def empty(self, shape: Shape, dtype: Any) -> Array: ...
+
+    def zeros(self, shape: Shape, dtype: Any) -> Array: ...
+
+    def contiguous(self, array: Array) -> Array:
+        """The array itself if it is C-contiguous, else a copy that is."""
+
+    def to_gpu(self, array: np.ndarray) -> Array:
+        """A copy on the device."""
+
+    def to_cpu(self, array: Array) -> np.ndarray:
+        """A copy on the host; waits for all work that was asked for before."""
+
+    def wait(self) -> None:
+        """Wait for all work that was asked for."""
+
+    def kernel(self, source: str, name: str) -> CompiledKernel:
+        """The kernel called ``name``, of CUDA C++ text that does not include anything."""
+
+    def repeating(self, work: Callable[[], None]) -> Callable[[], None]:
+        """A function that does ``work``, as fast as the device can do the same thing again.
+
+        ``work`` must ask for the same launches each time it is called, on the same arrays apart
+        from those that it makes itself, and may not call cuBLAS.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """What a record says of the device and its software."""
+
+
+class CupyDevice:
+    """The GPU that CuPy finds first (CUDA_VISIBLE_DEVICES chooses among several)."""
+
+    def __init__(self) -> None:
+        properties = cp.cuda.runtime.getDeviceProperties(cp.cuda.Device().id)
+        self.name: str = properties["name"].decode()
+        self.capability = 10 * properties["major"] + properties["minor"]
+        self.array = cp.ndarray
+        # A graph can be captured on any stream but the default one, so all work is done on this.
+        self._stream = cp.cuda.Stream(non_blocking=True)
+        self._stream.use()
+        # What captured graphs write to is never handed to anyone else.
+        self._graphs_memory = cp.cuda.MemoryPool()
+        self._module = cache(lambda source: cp.RawModule(code=source, options=("--std=c++17",)))
+
+    def empty(self, shape: Shape, dtype: Any) -> Array:
+        return cp.empty(shape, dtype)
+
+    def zeros(self, shape: Shape, dtype: Any) -> Array:
+        return cp.zeros(shape, dtype)
+
+    def contiguous(self, array: Array) -> Array:
+        return cp.ascontiguousarray(array)
+
+    def to_gpu(self, array: np.ndarray) -> Array:
+        return cp.array(array, order="C")
+
+    def to_cpu(self, array: Array) -> np.ndarray:
+        return cp.asnumpy(array)
+
+    def wait(self) -> None:
+        self._stream.synchronize()
+
+    def kernel(self, source: str, name: str) -> CompiledKernel:
+        kernel = self._module(source).get_function(name)
+        allowed = STATIC_SHARED_BYTES
+
+        def call(grid: Shape, block: Shape, arguments: tuple[Any, ...], shared_bytes: int) -> None:
+            nonlocal allowed
+            if shared_bytes > allowed:
+                kernel.max_dynamic_shared_size_bytes = allowed = shared_bytes
+            kernel(grid, block, arguments, shared_mem=shared_bytes)
+
+        return call
+
+    def repeating(self, work: Callable[[], None]) -> Callable[[], None]:
+        """The first call does the work plainly: it compiles kernels and finds the memory needed.
+
+        The second captures it as a CUDA graph; from then on the graph is launched.
+        """
+        graph: Any = None
+        calls = 0
+
+        def call() -> None:
+            nonlocal graph, calls
+            calls += 1
+            if calls == 1:
+                with cp.cuda.using_allocator(self._graphs_memory.malloc):
+                    work()
+                return
+            if calls == 2:
+                with cp.cuda.using_allocator(self._graphs_memory.malloc):
+                    self._stream.begin_capture()
+                    try:
+                        work()
+                    finally:
+                        graph = self._stream.end_capture()
+            graph.launch(self._stream)
+
+        return call
+
+    def describe(self) -> dict[str, Any]:
+        runtime = cp.cuda.runtime
+        return {
+            "name": self.name,
+            "capability": self.capability,
+            "driver": runtime.driverGetVersion(),
+            "cuda": runtime.runtimeGetVersion(),
+            "cupy": cp.__version__,
+        }
+
+
+_devices: dict[type, Device] = {}
+
+
+def register(device: Device) -> None:
+    """From now on arrays of type ``device.array`` are this device's."""
+    _devices[device.array] = device
+
+
+@cache
+def gpu() -> Device:
+    """The first GPU. Raises UserError that says what to install where there is none."""
+    if cp is None:
+        raise UserError(
+            "the GPU engine needs CuPy: pip install 'ministn[gpu]' for CUDA 12, "
+            "'ministn[gpu13]' for CUDA 13"
+        )
+    try:
+        found = cp.cuda.runtime.getDeviceCount()
+    except cp.cuda.runtime.CUDARuntimeError as error:
+        raise UserError(
+            f"no GPU: {error}; install NVIDIA's driver, or leave out --gpu to run on the CPU"
+        ) from error
+    if found == 0:
+        raise UserError("no GPU is visible (is CUDA_VISIBLE_DEVICES empty?)")
+    device = CupyDevice()
+    register(device)
+    return device
+
+
+def device_of(x: Any) -> Device | None:
+    """The device that holds ``x``; None for a NumPy array."""
+    return _devices.get(type(x))
+
+
+def device_holding(**array: Any) -> Device:
+    """The device of the one array given by name. Raises TypeError if it is on none."""
+    ((name, x),) = array.items()
+    device = device_of(x)
+    if device is None:
+        raise TypeError(f"{name} must be an array on a GPU, got {type(x).__name__}")
+    return device
+
+
+def to_cpu(x: Any) -> np.ndarray:
+    """``x`` as a NumPy array, wherever it lies."""
+    device = device_of(x)
+    return x if device is None else device.to_cpu(x)
+
+
+def assign(x: Any, values: np.ndarray) -> None:
+    """Write NumPy ``values`` into ``x``, wherever it lies."""
+    device = device_of(x)
+    x[...] = values if device is None else device.to_gpu(values)
+
+
+@contextmanager
+def memory_explained(remedy: str) -> Iterator[None]:
+    """Inside this block too little memory is a UserError: how much was needed, and the remedy."""
+    try:
+        yield
+    except MemoryError as error:
+        raise UserError(f"{error}; {remedy}") from error

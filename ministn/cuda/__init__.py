@@ -1,0 +1,40 @@
+"""The GPU engine: float32 twins of ``ops``, each a .cu file and the Python that launches it.
+
+Same names, arguments and results as in ``ops``, each with a cache of its own; ``engines`` chooses.
+Nothing here waits for the GPU, and no result depends on the order in which its threads run.
+"""
+
+from ministn.cuda.adam import adam
+from ministn.cuda.affine_grid import affine_grid, affine_grid_backward
+from ministn.cuda.batch import as_batch
+from ministn.cuda.bilinear import bilinear_sampler, bilinear_sampler_backward
+from ministn.cuda.conv_block import conv_block, conv_block_backward
+from ministn.cuda.dense import dense, dense_backward
+from ministn.cuda.dropout import dropout, dropout_backward
+from ministn.cuda.max_pool2d import max_pool2d, max_pool2d_backward
+from ministn.cuda.relu import relu, relu_backward
+from ministn.cuda.softmax_cross_entropy import (
+    softmax_cross_entropy,
+    softmax_cross_entropy_backward,
+)
+
+__all__ = [
+    "adam",
+    "affine_grid",
+    "affine_grid_backward",
+    "as_batch",
+    "bilinear_sampler",
+    "bilinear_sampler_backward",
+    "conv_block",
+    "conv_block_backward",
+    "dense",
+    "dense_backward",
+    "dropout",
+    "dropout_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "relu",
+    "relu_backward",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_backward",
+]

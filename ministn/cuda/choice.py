@@ -1,0 +1,50 @@
+"""Which kernels compute a convolution or a dense layer: by shape, and by the precision in force."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+from ministn.cuda import conv_exact, conv_first, conv_tf32
+
+PRECISIONS = ("fp32", "tf32")
+TF32_CAPABILITY = 80
+
+_precision = "fp32"
+
+
+@contextmanager
+def precision(name: str) -> Iterator[None]:
+    """Inside this block "fp32" computes products in float32, "tf32" on tensor cores.
+
+    TF32 rounds the factors of a product to 10 bits after the first; sums stay float32.
+    """
+    global _precision
+    if name not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {name!r}")
+    before, _precision = _precision, name
+    try:
+        yield
+    finally:
+        _precision = before
+
+
+def convolution(
+    kernel: tuple[int, int], margin: tuple[int, int], channels: int, kernels: int
+) -> ModuleType:
+    """The shape table: the module whose kernels compute this convolution.
+
+    3x3 of one channel                                       conv_first    float32
+    3x3 "same", channels and kernels multiples of 32, tf32   conv_tf32     tensor cores
+    everything else                                          conv_exact    float32
+    """
+    if kernel == (3, 3) and channels == 1 and margin in ((0, 0), (1, 1)):
+        return conv_first
+    whole_tiles = channels % 32 == 0 and kernels % 32 == 0
+    if _precision == "tf32" and kernel == (3, 3) and margin == (1, 1) and whole_tiles:
+        return conv_tf32
+    return conv_exact
+
+
+def dense_on_tensor_cores() -> bool:
+    """Whether a dense layer runs on our tensor core kernels rather than on cuBLAS."""
+    return _precision == "tf32"

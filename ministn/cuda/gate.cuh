@@ -1,0 +1,22 @@
+// What the gradient of a convolution block finds open: gate is the place, in row-major order, of
+// the largest value in its 2x2 window, 0 where there is no pool, or CLOSED where ReLU let nothing
+// through.
+
+constexpr int CLOSED = 4;
+
+// Whether value replaces the largest one so far: it is larger, or the first NaN, as in np.argmax.
+__device__ __forceinline__ bool replaces(float value, float largest) {
+    return largest == largest && !(value <= largest);
+}
+
+// max(0, value), where NaN stays NaN.
+__device__ __forceinline__ float rectified(float value) { return value < 0.f ? 0.f : value; }
+
+// The gradient that four channels' dy give the pixel of z at this place in their window; gates:
+// their four bytes, the first channel's the lowest.
+__device__ __forceinline__ float4 through(float4 dy, unsigned gates, unsigned place) {
+    return make_float4((gates & 255) == place ? dy.x : 0.f,
+                       (gates >> 8 & 255) == place ? dy.y : 0.f,
+                       (gates >> 16 & 255) == place ? dy.z : 0.f,
+                       gates >> 24 == place ? dy.w : 0.f);
+}

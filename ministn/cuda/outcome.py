@@ -1,0 +1,67 @@
+"""What training steps came to, kept on the GPU until the host asks: see outcome.cu."""
+
+import math
+from functools import cache
+
+import numpy as np
+
+from ministn.attention import LEFT_BELOW, POINTS
+from ministn.backend import Array, Device
+from ministn.cuda.launch import launch
+
+
+class Log:
+    """One entry for each of an epoch's ``batches``, and how far training has come.
+
+    number: (1,) uint32, steps done. halted: (1,) int32, 1 from the first step on whose loss was
+    not finite; number then stays at that step.
+    """
+
+    def __init__(self, device: Device, batches: int) -> None:
+        self.device = device
+        self.batches = batches
+        self.number = device.zeros((1,), np.uint32)
+        self.halted = device.zeros((1,), np.int32)
+        self._losses = device.zeros((batches,), np.float32)
+        self._errors = device.zeros((batches,), np.int32)
+        self._left = device.zeros((batches,), np.int32)
+
+    def note(self, loss: Array, logits: Array, labels: Array, theta: Array | None) -> None:
+        """Write the step's entry: loss (1,), logits (n, K), labels (n,), theta (n, 2, 3)."""
+        n, classes = logits.shape
+        launch(
+            "outcome", "note_loss", 1,
+            logits, labels, loss, self.number, self.batches, n, classes,
+            self._losses, self._errors, self.halted,
+        )  # fmt: skip
+        if theta is not None:
+            launch(
+                "outcome", "note_left", 1,
+                theta, _axis(self.device), POINTS, math.ceil(LEFT_BELOW * POINTS**2),
+                self.number, self.batches, n, self._left,
+            )  # fmt: skip
+
+    def count_step(self) -> None:
+        """The step is done; has no effect once halted."""
+        launch("outcome", "count_step", 1, self.number, self.halted)
+
+    def start(self, number: int) -> None:
+        """The next step is step ``number``."""
+        self.number.fill(number)
+        self.halted.fill(0)
+
+    def read(self, first: int) -> list[tuple[int, float, int, int]]:
+        """(number, loss, errors, left) of the steps from ``first`` on. Waits for the GPU.
+
+        At most the last ``batches`` steps are known. A step that halted training is the last.
+        """
+        to_cpu = self.device.to_cpu
+        end = int(to_cpu(self.number)[0]) + int(to_cpu(self.halted)[0])
+        losses, errors, left = map(to_cpu, (self._losses, self._errors, self._left))
+        places = ((number, number % self.batches) for number in range(first, end))
+        return [(n, float(losses[i]), int(errors[i]), int(left[i])) for n, i in places]
+
+
+@cache
+def _axis(device: Device) -> Array:
+    return device.to_gpu(np.linspace(-1.0, 1.0, POINTS))

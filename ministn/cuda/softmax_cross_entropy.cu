@@ -1,0 +1,61 @@
+// Softmax and cross entropy (ops/softmax_cross_entropy.py).
+//
+// softmax_rows: one warp for each row, which alone writes the row's p and loss. A lane takes every
+// 32nd class; maximum and total go through trees of shuffles, always the same. Subtracting the
+// largest logit keeps exp from overflowing. A logit that is NaN or +inf makes its row NaN.
+//
+// mean: one block for the one number. Each thread sums every 256th row, then warps and block add up
+// in a tree, in double: the sum of any batch is exact to float32. Shared memory holds the sums of
+// the warps.
+//
+// Labels are not known to the host when it launches, so a label out of range cannot be an error
+// message: it makes the loss NaN, and its row of dlogits.
+
+__device__ float nan_value() { return __int_as_float(0x7fc00000); }
+
+extern "C" __global__ void __launch_bounds__(128)
+softmax_rows(const float* __restrict__ logits, const int* __restrict__ labels,
+             float* __restrict__ p, float* __restrict__ losses, int rows, int classes) {
+    const int row = blockIdx.x * 4 + threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (row >= rows) return;  // the whole warp
+    const float* z = logits + row * classes;
+    float largest = -__int_as_float(0x7f800000), total = 0.f;
+    for (int k = lane; k < classes; k += 32) largest = fmaxf(largest, z[k]);
+    for (int offset = 16; offset > 0; offset /= 2)
+        largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, offset));
+    for (int k = lane; k < classes; k += 32) total += expf(z[k] - largest);  // NaN comes in here
+    for (int offset = 16; offset > 0; offset /= 2)
+        total += __shfl_xor_sync(0xffffffffu, total, offset);
+    for (int k = lane; k < classes; k += 32) p[row * classes + k] = expf(z[k] - largest) / total;
+    if (lane == 0) {
+        const int label = labels[row];
+        const bool known = label >= 0 && label < classes;
+        losses[row] = known ? logf(total) - (z[label] - largest) : nan_value();
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+mean(const float* __restrict__ losses, float* __restrict__ loss, int rows) {
+    __shared__ double of_warp[8];
+    double sum = 0.0;
+    for (int row = threadIdx.x; row < rows; row += 256) sum += (double)losses[row];
+    for (int offset = 16; offset > 0; offset /= 2)
+        sum += __shfl_down_sync(0xffffffffu, sum, offset);
+    if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = sum;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        for (int warp = 1; warp < 8; ++warp) sum += of_warp[warp];
+        *loss = (float)(sum / rows);
+    }
+}
+
+// One thread for each element, which it alone writes. factor: dloss/N.
+extern "C" __global__ void __launch_bounds__(256)
+softmax_cross_entropy_backward(const float* __restrict__ p, const int* __restrict__ labels,
+                               float* __restrict__ dlogits, int size, int classes, float factor) {
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= size) return;
+    const int label = labels[i / classes];
+    const bool known = label >= 0 && label < classes;
+    dlogits[i] = known ? (p[i] - (i % classes == label ? 1.f : 0.f)) * factor : nan_value();
+}

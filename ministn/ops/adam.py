@@ -1,0 +1,36 @@
+"""The update of Adam, in place over flat arrays: the formulas are in ministn/optimizers.py."""
+
+import numpy as np
+
+# Values updated at a time: the five arrays of one block stay in a core's L2 cache.
+BLOCK = 16384
+
+
+def adam(
+    p: np.ndarray,
+    g: np.ndarray,
+    m: np.ndarray,
+    v: np.ndarray,
+    step_size: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+) -> None:
+    """Update p, m and v from the gradient g: flat arrays of one dtype and length."""
+    number = p.dtype.type  # keep scalars from widening float32 arrays
+    gain1, gain2 = number(1 - beta1), number(1 - beta2)
+    scratch = np.empty(min(BLOCK, p.size), p.dtype)
+    for start in range(0, p.size, BLOCK):
+        block = slice(start, start + BLOCK)
+        t = scratch[: len(p[block])]
+        m[block] *= number(beta1)
+        m[block] += np.multiply(g[block], gain1, out=t)
+        np.multiply(g[block], g[block], out=t)
+        t *= gain2
+        v[block] *= number(beta2)
+        v[block] += t
+        np.sqrt(v[block], out=t)
+        t += number(epsilon)
+        np.divide(m[block], t, out=t)
+        t *= number(step_size)
+        p[block] -= t

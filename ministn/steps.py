@@ -1,0 +1,182 @@
+"""Optimiser steps, one after another: on the CPU each as it is asked for, on a GPU without waiting.
+
+Both engines do the same thing in a step: take the next batch in the epoch's order, go forward and
+backward, and let Adam update. They differ in when the host learns what came of it. The CPU knows
+at once. A GPU keeps a log, which is read at the end of an epoch or when somebody wants to look;
+until then the host only hands it work.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from ministn.attention import left_image
+from ministn.backend import Device
+from ministn.cuda.adam import Schedule
+from ministn.cuda.batch import take_batch
+from ministn.cuda.outcome import Log
+from ministn.data import Split
+from ministn.engines import implementation
+from ministn.models import Network
+from ministn.ops import as_batch
+from ministn.optimizers import Adam
+from ministn.randomness import Step
+
+
+class Outcome(NamedTuple):
+    """What one step came to.
+
+    step: number of steps done before it. images: in its batch. loss: their mean. errors: images
+    misclassified. left: images whose attention has left the image, None without a transformer.
+    """
+
+    step: int
+    images: int
+    loss: float
+    errors: int
+    left: int | None
+
+
+class Epoch(NamedTuple):
+    """order: of the training images. lr: learning rate. first: number of its first step."""
+
+    order: np.ndarray
+    lr: float
+    first: int
+
+
+class Steps(Protocol):
+    """Trains a network by one step a time.
+
+    ``begin`` an epoch at one of its batches, then ``take`` that and the following ones.
+    ``outcomes`` are those not handed out yet; ask before the next epoch begins. A step whose loss
+    is not finite changes nothing and is the last: no outcome follows its own.
+    """
+
+    immediate: bool  # whether asking for outcomes costs nothing
+
+    def begin(self, epoch: Epoch, batch: int) -> None: ...
+
+    def take(self, batch: int) -> None: ...
+
+    def outcomes(self) -> list[Outcome]: ...
+
+
+class CpuSteps:
+    """Steps on NumPy arrays."""
+
+    immediate = True
+
+    def __init__(
+        self, network: Network, optimizer: Adam, split: Split, batch_size: int, seed: int
+    ) -> None:
+        self.network, self.optimizer, self.split = network, optimizer, split
+        self.batch_size, self.seed = batch_size, seed
+        self._outcomes: list[Outcome] = []
+
+    def begin(self, epoch: Epoch, batch: int) -> None:
+        self._epoch = epoch
+
+    def take(self, batch: int) -> None:
+        rows = self._epoch.order[batch * self.batch_size :][: self.batch_size]
+        x, labels = as_batch(self.split.images[rows]), self.split.labels[rows]
+        number = self._epoch.first + batch
+        logits, cache = self.network.forward(x, Step(self.seed, number))
+        assert cache is not None
+        cross_entropy, cross_entropy_backward = implementation("softmax_cross_entropy", logits)
+        loss, loss_cache = cross_entropy(logits, labels)
+        if np.isfinite(loss):
+            self.optimizer.buffer.zero_grad()
+            self.network.backward(cross_entropy_backward(loss_cache), cache)
+            self.optimizer.step(self._epoch.lr)
+        errors = int((logits.argmax(1) != labels).sum())
+        transformer = cache.transformer
+        left = None if transformer is None else int(left_image(transformer.theta).sum())
+        self._outcomes.append(Outcome(number, len(rows), float(loss), errors, left))
+
+    def outcomes(self) -> list[Outcome]:
+        found, self._outcomes = self._outcomes, []
+        return found
+
+
+class GpuSteps:
+    """Steps on a GPU. Images stay there as bytes; everything a step reads lies in device memory.
+
+    captured: a step becomes a CUDA graph, one launch instead of some fifty, and a second graph
+    where an epoch's last batch is smaller. Only where all kernels are our own.
+    """
+
+    immediate = False
+
+    def __init__(
+        self,
+        network: Network,
+        optimizer: Adam,
+        split: Split,
+        batch_size: int,
+        seed: int,
+        device: Device,
+        captured: bool,
+    ) -> None:
+        self.network, self.optimizer, self.device = network, optimizer, device
+        self.batch_size, self.seed = batch_size, seed
+        count = len(split.images)
+        self.batches = -(-count // batch_size)
+        self._images, self._labels = device.to_gpu(split.images), device.to_gpu(split.labels)
+        self._order = device.empty((count,), np.int32)
+        self._log = Log(device, self.batches)
+        self._schedules = [
+            Schedule(device.empty((self.batches,), np.float32), self._log.number, self._log.halted)
+            for _ in optimizer.buffer.groups
+        ]
+        self._next = 0  # step whose outcome is the next to be handed out
+        sizes = {batch_size, count - (self.batches - 1) * batch_size}
+        self._step = {n: self._work(n, captured) for n in sizes}
+
+    def begin(self, epoch: Epoch, batch: int) -> None:
+        """Copy what the epoch's steps will read to the device."""
+        to_gpu = self.device.to_gpu
+        self._order[...] = to_gpu(epoch.order.astype(np.int32))
+        every_step = range(epoch.first + 1, epoch.first + self.batches + 1)
+        sizes = np.array([self.optimizer.step_sizes(epoch.lr, t) for t in every_step], np.float32)
+        for schedule, values in zip(self._schedules, sizes.T, strict=True):
+            schedule.values[...] = to_gpu(np.ascontiguousarray(values))
+        self._next = epoch.first + batch
+        self._log.start(self._next)
+
+    def take(self, batch: int) -> None:
+        self._step[self._images_in(batch)]()
+
+    def outcomes(self) -> list[Outcome]:
+        found = []
+        for number, loss, errors, left in self._log.read(self._next):
+            images = self._images_in(number % self.batches)
+            has_left = None if self.network.transformer is None else left
+            found.append(Outcome(number, images, loss, errors, has_left))
+        self._next += len(found)
+        return found
+
+    def _images_in(self, batch: int) -> int:
+        return min(self.batch_size, len(self._order) - batch * self.batch_size)
+
+    def _work(self, n: int, captured: bool) -> Callable[[], None]:
+        """The function that does a step on a batch of n images."""
+
+        def step() -> None:
+            log = self._log
+            x, labels = take_batch(
+                self._images, self._labels, self._order, log.number,
+                batches=self.batches, batch_size=self.batch_size, n=n,
+            )  # fmt: skip
+            logits, cache = self.network.forward(x, Step(self.seed, log.number))
+            assert cache is not None
+            cross_entropy, cross_entropy_backward = implementation("softmax_cross_entropy", logits)
+            loss, loss_cache = cross_entropy(logits, labels)
+            log.note(loss, logits, labels, cache.transformer and cache.transformer.theta)
+            self.optimizer.buffer.zero_grad()
+            self.network.backward(cross_entropy_backward(loss_cache), cache)
+            self.optimizer.update(self._schedules)
+            log.count_step()
+
+        return self.device.repeating(step) if captured else step
