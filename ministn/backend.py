@@ -5,7 +5,7 @@ and kernels, so the tests can register one that runs the same kernels without a 
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ Shape = tuple[int, ...]
 # memory. Returns at once; the GPU may still be at work.
 CompiledKernel = Callable[[Shape, Shape, tuple[Any, ...], int], None]
 
+COMPILER_OPTIONS = ("--std=c++17",)
 STATIC_SHARED_BYTES = 48 * 1024  # a kernel that wants more must ask for it before its launch
 
 
@@ -66,6 +67,12 @@ class Device(Protocol):
         from those that it makes itself, and may not call cuBLAS.
         """
 
+    def elapsed(self, work: Callable[[], object]) -> float:
+        """Seconds from when the device begins what ``work`` asks for until it is done."""
+
+    def memory(self, work: Callable[[], object]) -> int:
+        """Most bytes of arrays that there were at once while ``work`` was done."""
+
     def describe(self) -> dict[str, Any]:
         """What a record says of the device and its software."""
 
@@ -83,7 +90,7 @@ class CupyDevice:
         self._stream.use()
         # What captured graphs write to is never handed to anyone else.
         self._graphs_memory = cp.cuda.MemoryPool()
-        self._module = cache(lambda source: cp.RawModule(code=source, options=("--std=c++17",)))
+        self._module = cache(lambda source: cp.RawModule(code=source, options=COMPILER_OPTIONS))
 
     def empty(self, shape: Shape, dtype: Any) -> Array:
         return cp.empty(shape, dtype)
@@ -121,25 +128,57 @@ class CupyDevice:
         The second captures it as a CUDA graph; from then on the graph is launched.
         """
         graph: Any = None
-        calls = 0
+        done = False
 
         def call() -> None:
-            nonlocal graph, calls
-            calls += 1
-            if calls == 1:
+            nonlocal graph, done
+            if graph is None:
                 with cp.cuda.using_allocator(self._graphs_memory.malloc):
-                    work()
-                return
-            if calls == 2:
-                with cp.cuda.using_allocator(self._graphs_memory.malloc):
-                    self._stream.begin_capture()
-                    try:
+                    if not done:
                         work()
-                    finally:
-                        graph = self._stream.end_capture()
+                        done = True
+                        return
+                    graph = self._captured(work)
             graph.launch(self._stream)
 
         return call
+
+    def _captured(self, work: Callable[[], None]) -> Any:
+        """The work as a CUDA graph; it is not done."""
+        self._stream.begin_capture()
+        try:
+            work()
+        except BaseException:
+            with suppress(cp.cuda.runtime.CUDARuntimeError):  # of the capture that is no good now
+                self._stream.end_capture()
+            raise
+        return self._stream.end_capture()
+
+    def elapsed(self, work: Callable[[], object]) -> float:
+        begin, end = cp.cuda.Event(), cp.cuda.Event()
+        begin.record(self._stream)
+        work()
+        end.record(self._stream)
+        end.synchronize()
+        return cp.cuda.get_elapsed_time(begin, end) / 1000
+
+    def memory(self, work: Callable[[], object]) -> int:
+        """A captured graph asks for no memory: what it uses counts only the first two times."""
+        pools = cp.get_default_memory_pool(), self._graphs_memory
+        most = 0
+
+        class Watch(cp.cuda.MemoryHook):
+            name = "most bytes at once"
+
+            def malloc_postprocess(self, **allocated: int) -> None:
+                nonlocal most
+                most = max(most, sum(pool.used_bytes() for pool in pools))
+
+        watch = Watch()
+        watch.malloc_postprocess()
+        with watch:
+            work()
+        return most
 
     def describe(self) -> dict[str, Any]:
         runtime = cp.cuda.runtime

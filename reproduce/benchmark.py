@@ -1,8 +1,13 @@
-"""How long a training step takes, ours beside PyTorch eager's, on one thread each.
+"""How long a training step takes, ours beside PyTorch's.
 
 A step is forward, backward and Adam, with dropout, on fresh random images. The two take turns
-within one run, so that whatever else the machine does touches both; times are processor seconds,
-which on one thread are the seconds that pass on an idle machine. Shown are medians.
+within one run, so that whatever else the machine does touches both. Shown are medians.
+
+--cpu: on one thread each, beside PyTorch eager. Times are processor seconds, which on one thread
+are the seconds that pass on an idle machine.
+
+--gpu: beside PyTorch eager and torch.compile, in the same precision; then each kernel beside its
+counterpart, and beside what the GPU reaches at best, measured in the same run.
 """
 
 import argparse
@@ -21,26 +26,33 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from ministn import cli, environment, models, ops
+from ministn import backend, cli, environment, models, ops
+from ministn.cuda.choice import PRECISIONS
 from ministn.errors import UserError
 from ministn.files import write_atomically
 from ministn.optimizers import Adam
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 
-RECORD = Path(__file__).parent / "records" / "benchmark-cpu.json"
+RECORDS = Path(__file__).parent / "records"
 SIX = [name for name in models.NETWORKS if name != "small-stn"]
 SIZE, CLASSES, LR = (60, 60), 10, 0.001
+ROUNDS = {"cpu": 5, "gpu": 20}
+PARTS = ("kernels", "networks")  # of the GPU's benchmark
 WARM_UP = 1  # steps of each side that are not counted: memory and PyTorch's primitives are new
 
 EXAMPLES = """\
-examples (times on two cores of a 2020 server):
+examples (times of --cpu on two cores of a 2020 server):
   python reproduce/benchmark.py --cpu
       all six networks at batch 256: about seven minutes
   python reproduce/benchmark.py --cpu --nets arch1-tstn --rounds 9
       one network, with a steadier median: about a minute
   python reproduce/benchmark.py --cpu --nets small-stn --batch-size 32 --rounds 3 --out small.json
       seconds; the committed record stays as it is
+  python reproduce/benchmark.py --gpu
+      every kernel and all six networks, in float32 and in TF32
+  python reproduce/benchmark.py --gpu --only networks --nets arch1-tstn --out small.json
+      one network; the committed record stays as it is
 """
 
 TrainingStep = Callable[[np.ndarray, np.ndarray], object]
@@ -54,7 +66,9 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("--cpu", action="store_true", required=True, help="measure the CPU engine")
+    engine = p.add_mutually_exclusive_group(required=True)
+    engine.add_argument("--cpu", action="store_true", help="measure the CPU engine")
+    engine.add_argument("--gpu", action="store_true", help="measure the GPU engine")
     p.add_argument(
         "--nets",
         nargs="+",
@@ -65,16 +79,48 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--batch-size", type=int, default=256, metavar="N", help="default: 256")
     p.add_argument(
-        "--rounds", type=int, default=5, metavar="N", help="counted steps of each side; default: 5"
+        "--rounds",
+        type=int,
+        metavar="N",
+        help="counted times of each side: of one step on a CPU (default: 5), "
+        "of ten steps or of one call of a kernel on a GPU (default: 20)",
     )
     p.add_argument(
         "--out",
         type=Path,
-        default=RECORD,
         metavar="FILE",
-        help="record to write; default: reproduce/records/benchmark-cpu.json",
+        help="record to write; default: reproduce/records/benchmark-cpu.json or benchmark-gpu.json",
+    )
+    gpu = p.add_argument_group("with --gpu")
+    gpu.add_argument(
+        "--precision", nargs="+", choices=PRECISIONS, metavar="P", help="default: fp32 tf32"
+    )
+    gpu.add_argument(
+        "--only",
+        nargs="+",
+        choices=PARTS,
+        metavar="PART",
+        help="of kernels, networks; default: both",
     )
     return p
+
+
+def parsed() -> argparse.Namespace:
+    """The command line with the defaults of its engine. Raises UserError for what cannot be."""
+    arguments = parser().parse_args()
+    engine = "gpu" if arguments.gpu else "cpu"
+    if arguments.cpu and (arguments.precision or arguments.only):
+        raise UserError("--precision and --only go with --gpu; --help lists all flags")
+    if arguments.rounds is None:
+        arguments.rounds = ROUNDS[engine]
+    for name in ("batch_size", "rounds"):
+        if getattr(arguments, name) < 1:
+            flag = "--" + name.replace("_", "-")
+            raise UserError(f"{flag} must be at least 1, got {getattr(arguments, name)}")
+    arguments.out = arguments.out or RECORDS / f"benchmark-{engine}.json"
+    arguments.precision = arguments.precision or list(PRECISIONS)
+    arguments.only = arguments.only or list(PARTS)
+    return arguments
 
 
 def our_step(name: str) -> TrainingStep:
@@ -153,11 +199,19 @@ def line(name: str, row: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    arguments = parser().parse_args()
-    for name in ("batch_size", "rounds"):
-        if getattr(arguments, name) < 1:
-            flag = "--" + name.replace("_", "-")
-            raise UserError(f"{flag} must be at least 1, got {getattr(arguments, name)}")
+    arguments = parsed()
+    if arguments.gpu:
+        gpu = backend.gpu()
+        if find_spec("torch") is None:
+            raise UserError("--gpu compares with PyTorch, built for CUDA: pip install torch")
+        import benchmark_gpu
+
+        return benchmark_gpu.run(arguments, gpu)
+    return on_cpu(arguments)
+
+
+def on_cpu(arguments: argparse.Namespace) -> int:
+    """Measure the CPU engine."""
     with_torch = find_spec("torch") is not None
     where = f"on one thread of {environment.processor()}"
     print(f"a training step at batch {arguments.batch_size} {where}, median of {arguments.rounds}")

@@ -1,7 +1,7 @@
-"""One thread for the linear algebra of the tests and of the processes they start.
+"""One thread for the linear algebra of the tests and of the processes they start; the GPU's tests.
 
-Their arrays are tiny, so threads only wait for each other; and with one thread sums are made in
-one order. The variables count only before NumPy is imported, which happens after this file.
+The arrays of tests are tiny, so threads only wait for each other; and with one thread sums are made
+in one order. The variables count only before NumPy is imported, which happens after that.
 """
 
 import os
@@ -9,7 +9,11 @@ import os
 for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
+import devices  # noqa: E402
 import pytest  # noqa: E402
+
+from ministn import backend  # noqa: E402
+from ministn.errors import UserError  # noqa: E402
 
 ON_GPU = pytest.param("gpu", marks=pytest.mark.gpu)
 
@@ -17,14 +21,32 @@ ON_GPU = pytest.param("gpu", marks=pytest.mark.gpu)
 @pytest.fixture(scope="session", params=["checked shim", ON_GPU])
 def device(request):
     """Where small kernel tests run: the CPU shim with its memory and race checker, or a GPU."""
-    import devices
-
-    return devices.real() if request.param == "gpu" else devices.emulated(checked=True)
+    return backend.gpu() if request.param == "gpu" else devices.emulated(checked=True)
 
 
 @pytest.fixture(scope="session", params=["shim", ON_GPU])
 def quick_device(request):
     """The same for whole networks: the shim without its checker, 30 times as fast; or a GPU."""
-    import devices
+    return backend.gpu() if request.param == "gpu" else devices.emulated(checked=False)
 
-    return devices.real() if request.param == "gpu" else devices.emulated(checked=False)
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Without a GPU its tests are skipped, and say why."""
+    if item.get_closest_marker("gpu"):
+        try:
+            backend.gpu()
+        except UserError as error:
+            pytest.skip(str(error))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How many tests ran on a GPU."""
+    ran = [
+        report
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        if "gpu" in report.keywords and report.when == "call"
+    ]
+    where = f"on {backend.gpu().name}" if ran else "on a GPU"
+    terminalreporter.write_line(f"{len(ran)} tests ran {where}")

@@ -1,4 +1,4 @@
-"""The devices that the GPU engine's tests run on, and why one may be missing."""
+"""The device that the GPU engine's tests run on where there is no GPU."""
 
 import shutil
 from functools import cache
@@ -7,7 +7,6 @@ import pytest
 from cudacpu.device import EmulatedDevice
 
 from ministn import backend
-from ministn.errors import UserError
 
 
 @cache
@@ -18,12 +17,3 @@ def emulated(checked: bool) -> EmulatedDevice:
     device = EmulatedDevice(checked)
     backend.register(device)
     return device
-
-
-@cache
-def real() -> backend.Device:
-    """The first GPU, or a skip that says what is missing."""
-    try:
-        return backend.gpu()
-    except UserError as error:
-        pytest.skip(str(error))

@@ -1,7 +1,9 @@
 """The CPU shim: CUDA's language does what it should, and every fault seeded here is reported."""
 
+import os
 import re
 import shutil
+import time
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +11,7 @@ from typing import NamedTuple
 import cudacpu
 import numpy as np
 import pytest
+from cudacpu import compiler
 from cudacpu.module import KernelError, Module
 from helpers import tf32
 
@@ -89,6 +92,8 @@ def test_barriers_and_shared_memory(launch):
     np.testing.assert_array_equal(y, x[::-1])
     launch("within_a_warp")((1,), (32,), (y,))
     np.testing.assert_array_equal(y[:32], x[-32:])
+    launch("within_parts_of_a_warp")((1,), (32,), (y,))
+    np.testing.assert_array_equal(y[:32], 2 * x[-32:][np.arange(32) ^ 3])
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -234,7 +239,7 @@ def run(fault):
 def test_fault_is_reported(fault):
     with pytest.raises(KernelError, match=f"^{fault.name}: {re.escape(fault.message)}") as error:
         run(fault)
-    assert re.search(r"\n  kernel\.cu:\d+: .*// here$", str(error.value))
+    assert re.search(r"^  kernel\.cu:\d+: .*// here$", str(error.value), re.MULTILINE)
 
 
 @pytest.mark.parametrize("order", ORDERS[1:])
@@ -358,6 +363,14 @@ def test_unknown_kernel():
         ("\n__device__ void f() {\n __shared__ int i, j; }", "line 3: write one shared array in a"),
         ('extern "C" __global__ void f(half* x) {}', "f: no NumPy dtype is known for 'half. x'"),
         ("int undefined(); int f() { return undefined(); }", "undefined"),
+        (
+            """extern "C" __global__ void f(const int* x, int* y) {
+                int large[16000];
+                for (int i = 0; i < 16000; ++i) large[i] = x[i % x[0]];
+                y[0] = large[x[1]];
+            }""",
+            "frame size",
+        ),
     ],
 )  # fmt: skip
 def test_text_that_does_not_compile(text, message):
@@ -371,11 +384,55 @@ def test_faults_name_the_file_that_a_line_directive_names():
     #line 1 "file.cu"
     extern "C" __global__ void f(float* x) { write(x); }"""
     kernel = Module(text, check=True).get_function("f")
-    with pytest.raises(KernelError, match=r"header\.cuh:41: __device__ void write.* = 1\.f; }$"):
+    with pytest.raises(KernelError, match=r"\n  header\.cuh:41: __device__ void write.* = 1\.f; }"):
         kernel((1,), (2,), (np.zeros(1, np.float32),))
+
+
+def test_messages_quote_callers_and_the_other_access_of_a_race():
+    text = """
+    __device__ __forceinline__ float half(const float* x) { return *x / 2.f; }
+    extern "C" __global__ void f(float* x, int i) {
+        x[threadIdx.x] = 1.f;
+        x[0] = half(x + i);
+    }"""
+    kernel, quoted = Module(text, check=True).get_function("f"), []
+    for i in (1, 2):
+        with pytest.raises(KernelError) as error:
+            kernel((1,), (2,), (np.zeros(2, np.float32), np.int32(i)))
+        quoted.append(str(error.value).splitlines()[1:])
+    half = "kernel.cu:2: __device__ __forceinline__ float half(const float* x) { return *x / 2.f; }"
+    write, call = "kernel.cu:4: x[threadIdx.x] = 1.f;", "kernel.cu:5: x[0] = half(x + i);"
+    assert quoted == [
+        [f"  {write}", f"  after {half}"],
+        [f"  {half}", f"  called at {call}"],
+    ]
 
 
 def test_libraries_are_compiled_once(monkeypatch):
     module(False)
     monkeypatch.setattr("cudacpu.compiler._run", None)
     Module(module(False).source)
+
+
+def test_libraries_that_nobody_uses_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for name, age in ("old", compiler.KEPT_SECONDS + 60), ("new", 60):
+        library = tmp_path / f"cudacpu-{os.getuid()}" / name / "library.so"
+        library.parent.mkdir(parents=True)
+        library.touch()
+        os.utime(library, (time.time() - age,) * 2)
+    assert [folder.name for folder in compiler._cache().iterdir()] == ["new"]
+
+
+def test_the_readme(capfd):
+    """Its example runs as it says, and says what it says without its barrier."""
+    text = (FOLDER / "README.md").read_text()
+    code = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    exec(code, {})
+    printed = capfd.readouterr().out
+    for line in ("block 1, thread 6: 141", "[1. 3. 5. 7. 9.]"):
+        assert line in printed and f"    {line}\n" in text
+    with pytest.raises(KernelError) as error:
+        exec(code.replace("    __syncthreads();\n", ""), {})
+    for line in str(error.value).splitlines():
+        assert f"    {line}\n" in text

@@ -30,6 +30,7 @@ OTHER = {
     "lr": 0.0030000001,
     "loc_lr": 0.5,
     "seed": 5,
+    "precision": "tf32",
 }
 
 

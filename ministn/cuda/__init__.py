@@ -2,6 +2,7 @@
 
 Same names, arguments and results as in ``ops``, each with a cache of its own; ``engines`` chooses.
 Nothing here waits for the GPU, and no result depends on the order in which its threads run.
+Numbers below 1e-38, which have less than 24 bits, count as 0: CuPy compiles kernels so.
 """
 
 from ministn.cuda.adam import adam

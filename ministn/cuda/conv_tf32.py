@@ -14,7 +14,7 @@ from ministn.cuda.reduce import sum_partials
 TILE = 16  # as in conv_tf32.cu: rows and columns of pixels that a block makes
 PATCH = 18 * 18 * 12  # floats of a stage's patch
 WEIGHT_TILE = (8, 16)  # as in conv_tf32_weight.cu
-WEIGHT_STAGES = 2 * 4 * 40 * (10 * 20 + 8 * 16)  # bytes: 40 floats for each pixel of x and dz
+WEIGHT_STAGES = 2 * 4 * 40 * (10 * 18 + 8 * 16)  # bytes: 40 floats for each pixel of x and dz
 WEIGHT_BLOCKS = 264  # two for each multiprocessor of an H200
 
 

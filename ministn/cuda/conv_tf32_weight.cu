@@ -21,7 +21,7 @@ constexpr int THREADS = 128;
 constexpr int CHANNELS = 32;  // of x, and of dz, in a block
 constexpr int PITCH = CHANNELS + 8;
 constexpr int DOWN = 8, ACROSS = 16;  // pixels of z in a tile
-constexpr int PATCH = (DOWN + 2) * 4 * (ACROSS / 4 + 1) * PITCH;
+constexpr int PATCH = (DOWN + 2) * (ACROSS + 2) * PITCH;
 constexpr int STAGE = PATCH + DOWN * ACROSS * PITCH;
 
 struct Tile {
@@ -36,7 +36,8 @@ struct Tile {
 };
 
 __device__ __forceinline__ float* x_pixel(float* stage, int i, int j) {
-    return stage + ((i * 4 + j % 4) * (ACROSS / 4 + 1) + j / 4) * PITCH;
+    const int together = j % 4 * (ACROSS / 4) + min(j % 4, 2);  // 18 columns: 5, 5, 4 and 4 of them
+    return stage + (i * (ACROSS + 2) + together + j / 4) * PITCH;
 }
 __device__ __forceinline__ float* dz_pixel(float* stage, int i, int j) {
     return stage + PATCH + ((i * 4 + j % 4) * (ACROSS / 4) + j / 4) * PITCH;

@@ -2,7 +2,7 @@
 // the largest value in its 2x2 window, 0 where there is no pool, or CLOSED where ReLU let nothing
 // through.
 
-constexpr int CLOSED = 4;
+[[maybe_unused]] constexpr int CLOSED = 4;
 
 // Whether value replaces the largest one so far: it is larger, or the first NaN, as in np.argmax.
 __device__ __forceinline__ bool replaces(float value, float largest) {

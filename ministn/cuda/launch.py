@@ -63,10 +63,13 @@ def launch(
     without blocks is nothing to do.
 
     Raises TypeError for a wrong number of arguments, an array of another dtype, a number for an
-    array or the reverse; ValueError for an array that is not contiguous, lies on another device or
-    is too large, a number that does not fit, or an impossible grid.
+    array or the reverse; ValueError for an unknown kernel, an array that is not contiguous, lies on
+    another device or is too large, a number that does not fit, or an impossible grid.
     """
-    signature = signatures(file)[name]
+    kernels = signatures(file)
+    if name not in kernels:
+        raise ValueError(f"{file}.cu has no kernel {name!r}, only {', '.join(kernels)}")
+    signature = kernels[name]
     if len(arguments) != len(signature.parameters):
         raise TypeError(f"{name} takes {len(signature.parameters)} arguments, got {len(arguments)}")
     device = _device(name, arguments)
@@ -147,11 +150,11 @@ def _check_array(place: str, device: Device, dtype: np.dtype, array: Array) -> N
 
 
 def _number(place: str, dtype: np.dtype, value: Any) -> np.generic:
-    if hasattr(value, "shape") and value.shape != ():
-        raise TypeError(f"{place} must be a number, got an array of shape {value.shape}")
+    if not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{place} must be a number, got {type(value).__name__}")
     if dtype.kind == "f":
         return dtype.type(value)
-    if int(value) != value:
+    if value % 1 != 0:  # or it is not finite
         raise TypeError(f"{place} must be a whole number, got {value}")
     least, most = LIMITS[dtype]
     if not least <= value <= most:

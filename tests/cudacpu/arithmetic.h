@@ -41,7 +41,8 @@ inline float rsqrtf(float x) { return 1.f / sqrtf(x); }
 inline float __saturatef(float x) { return fminf(fmaxf(x, 0.f), 1.f); }
 
 // Numbers to whole numbers: rn to nearest, of two the even one; rz towards zero, rd down, ru up.
-// The GPU takes the nearest limit for what does not fit, and for NaN zero or, in 64 bits, the lowest.
+// The GPU takes the nearest limit for what does not fit, and for NaN zero or, in 64 bits, the top
+// bit alone.
 namespace cudacpu {
 template <class Integer> Integer whole(double x) {
     constexpr bool is_signed = Integer(-1) < Integer(0);
@@ -52,7 +53,7 @@ template <class Integer> Integer whole(double x) {
     return x >= above ? Integer(~least) : x <= lowest ? least : Integer(x);
 }
 }  // namespace cudacpu
-#define CUDACPU_CONVERSIONS(from, type, to, integer)                                        \
+#define CUDACPU_CONVERSIONS(from, type, to, integer)                                          \
     inline integer __##from##2##to##_rn(type x) { return cudacpu::whole<integer>(rint(x)); } \
     inline integer __##from##2##to##_rz(type x) { return cudacpu::whole<integer>(trunc(x)); } \
     inline integer __##from##2##to##_rd(type x) { return cudacpu::whole<integer>(floor(x)); } \
@@ -76,7 +77,9 @@ inline double __ull2double_rn(unsigned long long x) { return double(x); }
 
 // Whole numbers: the high half of a product, bits counted.
 inline int __mulhi(int a, int b) { return int((long long)a * b >> 32); }
-inline unsigned __umulhi(unsigned a, unsigned b) { return unsigned((unsigned long long)a * b >> 32); }
+inline unsigned __umulhi(unsigned a, unsigned b) {
+    return unsigned((unsigned long long)a * b >> 32);
+}
 inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
     return (unsigned long long)((unsigned __int128)a * b >> 64);
 }

@@ -126,11 +126,12 @@ void Multiprocessor::wait(State state, Place place) {
     switch_context(mine.context, scheduler);
 }
 
-void Multiprocessor::fail(std::string text, Place place, const void* instruction) {
+void Multiprocessor::fail(std::string text, Place place, const void* instruction,
+                          const void* earlier) {
     failed = true;
     fault = {std::move(text) + ", by " + coordinates("thread", threadIdx) + " of " +
                  coordinates("block", blockIdx),
-             place, instruction};
+             place, instruction, earlier};
     switch_context(fiber().context, scheduler);
     abort();
 }
@@ -161,7 +162,8 @@ bool Multiprocessor::run_block(size_t dynamic_bytes) {
         fiber.copies.clear();
     }
     for (Warp& warp : warps) {
-        warp.finished = warp.steps = 0;
+        warp.finished = warp.steps = warp.all_met = 0;
+        warp.met.clear();
         warp.waiting.clear();
     }
     if (threads % 32) warps.back().finished = ~0u << threads % 32;

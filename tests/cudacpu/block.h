@@ -1,4 +1,4 @@
-// A block of threads while it runs: one operating-system thread runs it, its CUDA threads are fibers.
+// A block while it runs: in one thread of the operating system. Its CUDA threads are fibers of it.
 //
 // A fiber runs until it has to wait, at a barrier or for the other lanes of its warp. Then the next
 // lane runs. So threads never run at the same time, in an order that is the same each time and that
@@ -18,11 +18,12 @@ constexpr size_t STACK_BYTES = 64 * 1024;
 constexpr size_t MOST_SHARED_BYTES = 227 * 1024;        // of Hopper; of these
 constexpr size_t MOST_STATIC_SHARED_BYTES = 48 * 1024;  // in arrays of a size known when compiled
 
-// What went wrong, and where in the kernel: a line, or an instruction.
+// What went wrong, and where in the kernel: a line, or an instruction. In a race there is an
+// earlier one, too.
 struct Fault {
     std::string text;
     Place place{nullptr, 0};
-    const void* instruction = nullptr;
+    const void *instruction = nullptr, *earlier = nullptr;
 };
 
 enum class State : uint8_t { READY, AT_BARRIER, AT_COLLECTIVE, DONE };
@@ -53,7 +54,11 @@ struct Collective {  // an operation that waits for the rest of its lanes
 struct Warp {
     unsigned finished = 0;  // lanes
     unsigned steps = 0;     // __syncwarp so far
-    std::vector<Collective> waiting;  // of lanes that no two have in common
+    // The step at which a lane last met another one, itself or by way of others: that of all lanes,
+    // and met[lane * 32 + other], which is empty until some lanes meet without the others.
+    unsigned all_met = 0;
+    std::vector<unsigned> met;
+    std::vector<Collective> waiting;
     void* records[32];  // what the lanes hand over
 };
 
@@ -110,11 +115,16 @@ struct Multiprocessor {
     bool run_block(size_t dynamic_bytes);  // whether nothing went wrong
     Fiber& fiber() { return fibers[running]; }
     Warp& warp() { return warps[running / 32]; }
+    unsigned lanes() const {  // of the running warp, as a mask
+        const unsigned first = running & ~31u;
+        return threads - first < 32 ? (1u << (threads - first)) - 1 : ~0u;
+    }
     char* stack() { return stacks + running * STACK_BYTES; }
 
     // Called by fibers.
     void wait(State state, Place place);
-    [[noreturn]] void fail(std::string text, Place place, const void* instruction = nullptr);
+    [[noreturn]] void fail(std::string text, Place place, const void* instruction = nullptr,
+                           const void* earlier = nullptr);
 
   private:
     void resume(unsigned thread, Context& from);

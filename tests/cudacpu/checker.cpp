@@ -1,10 +1,10 @@
-// What every access of a checked kernel goes through: is the memory its own, has it been written, and
-// is there a barrier between this access and those of other threads?
+// What every access of a checked kernel goes through: is the memory its own, has it been written,
+// and is there a barrier between this access and those of other threads?
 //
-// For every four bytes (one, in arrays of smaller items) a cell remembers the last write and the last
-// reads: by which thread, of which block, after how many barriers of the block and of the warp. Two
-// accesses of different threads, one of them a write, race unless a barrier lies between them; and
-// between blocks there is none.
+// For every four bytes (one, in arrays of smaller items) a cell remembers the last write and the
+// last reads: by which threads, of which block, after how many barriers of the block and the warp.
+// Two accesses of different threads, one of them a write, race unless a barrier lies between them;
+// and between blocks there is none.
 #include "checker.h"
 
 #include <sys/mman.h>
@@ -15,22 +15,12 @@
 #include <string>
 
 #include "block.h"
+#include "stamp.h"
 
 namespace cudacpu::checker {
 
-struct Stamp {
-    uint32_t block = 0;  // its number, counted through all launches, so that old stamps expire
-    uint32_t barriers = 0, steps = 0;
-    uint16_t thread = 0;
-    uint8_t bytes = 0;        // bit i: byte i of the cell
-    uint8_t initialised = 0;  // the same, of all writes of this block
-    bool several = false;     // other lanes of the warp did the same in this step
-    bool atomic = false;
-    bool under_way = false;  // an asynchronous copy that has not been waited for
-};
-
 struct Cell {
-    Stamp write, read, other_read;  // other: by another warp or block than read
+    Stamp write, read;
 };
 
 struct Argument {
@@ -49,6 +39,8 @@ struct Region {
 
 constexpr int MOST_REGIONS = 64;
 
+uint32_t block_number = 0, first_block = 0;
+
 static bool on = false;
 static char* memory = nullptr;  // of all regions
 static size_t region_bytes = size_t(1) << 34;
@@ -57,7 +49,6 @@ static std::vector<Cell> shared_cells[SharedMemory::SLOTS];
 static const char* constants[2];
 static const uint64_t* parameters_begin;
 static size_t parameters_bytes;
-static uint32_t block_number = 0, first_block = 0;
 static std::vector<uint3> blocks;  // of this launch
 
 static void reserve_regions() {
@@ -84,7 +75,8 @@ static void copy_in(Region& region, size_t number) {
     char* begin = page + (uintptr_t)host % PAGE;
     mprotect(page, begin + (end - host) - page + 1, PROT_READ | PROT_WRITE);
     std::memcpy(begin, host, end - host);
-    for (Argument& argument : region.arguments) argument.begin = begin + (argument.array.data - host);
+    for (Argument& argument : region.arguments)
+        argument.begin = begin + (argument.array.data - host);
     region.begin = begin;
     const size_t cells = (end - host) / region.cell_bytes + 1;
     if (region.cells.size() < cells) region.cells.resize(cells);
@@ -168,7 +160,7 @@ static std::string elsewhere(const char* address) {
 
 static std::string who(const Stamp& stamp) {
     return coordinates("thread", current->fibers[stamp.thread].index) +
-           (stamp.several ? " and others" : "") + " of " +
+           (stamp.scope == Scope::THREAD ? "" : " and others") + " of " +
            coordinates("block", blocks[stamp.block - first_block]);
 }
 
@@ -190,10 +182,11 @@ struct Attempt {
     const char* address;
     unsigned bytes;
     Access access;
-    Place place;
     const void* instruction;
     const char* verb() const { return access == Access::READ ? "read" : "write"; }
-    [[noreturn]] void fail(std::string text) const { current->fail(text, place, instruction); }
+    [[noreturn]] void fail(std::string text, const void* earlier = nullptr) const {
+        current->fail(text, {nullptr, 0}, instruction, earlier);
+    }
 };
 
 static bool inside(const Attempt& attempt, const char* begin, size_t bytes) {
@@ -211,8 +204,10 @@ static Target target_in_shared(const Attempt& attempt) {
         attempt.fail(std::string(attempt.verb()) + " out of bounds: " +
                      described(array, attempt.address));
     std::vector<Cell>& cells = shared_cells[slot];
-    if (cells.size() < array.bytes / 4 + 1) cells.resize(array.bytes / 4 + 1);
-    return {array.begin, cells.data(), 4, &array, nullptr};
+    const unsigned cell_bytes = array.item_bytes < 4 ? 1 : 4;
+    const size_t count = array.bytes / cell_bytes + 1;
+    if (cells.size() < count) cells.resize(count);
+    return {array.begin, cells.data(), cell_bytes, &array, nullptr};
 }
 
 static Target target_in_arguments(const Attempt& attempt) {
@@ -226,69 +221,64 @@ static Target target_in_arguments(const Attempt& attempt) {
         }
     const Argument& first = region.arguments.front();
     const bool read_only = inside(attempt, first.begin, first.array.bytes);
-    attempt.fail(std::string(attempt.verb()) + (read_only ? " to a const array: " : " out of bounds: ") +
+    attempt.fail(attempt.verb() +
+                 std::string(read_only ? " to a const array: " : " out of bounds: ") +
                  described(first, attempt.address));
 }
 
-static bool live(const Stamp& stamp, bool shared) {
-    return stamp.block >= (shared ? block_number : first_block);
-}
-
-// Whether nothing makes sure that the earlier access is over.
-static bool races(const Stamp& earlier, const Stamp& now, bool shared) {
-    if (!live(earlier, shared) || !(earlier.bytes & now.bytes)) return false;
-    if (earlier.block != now.block) return true;
-    if (earlier.barriers != now.barriers) return false;
-    if (earlier.thread == now.thread && !earlier.several) return false;
-    return earlier.thread / 32 != now.thread / 32 || earlier.steps == now.steps;
-}
-
-static void check_read(Cell& cell, Stamp now, const Attempt& attempt, const Target& target) {
-    const bool shared = target.shared;
+static void check_copies(const Cell& cell, const Stamp& now, const Attempt& attempt,
+                         const Target& target) {
     const Stamp& write = cell.write;
-    if (shared && (!live(write, true) || now.bytes & ~write.initialised))
+    const bool own_end = attempt.access == Access::END_COPY && write.thread == now.thread;
+    if (live(write, target.shared) && write.under_way && write.bytes & now.bytes && !own_end)
+        attempt.fail(std::string(attempt.access == Access::READ ? "read of" : "write over") +
+                         " what an asynchronous copy of " + who(write) +
+                         " brings, without a wait: " + target.described(attempt.address),
+                     write.instruction);
+}
+
+static void check_initialised(const Cell& cell, const Stamp& now, const Attempt& attempt,
+                              const Target& target) {
+    if (target.shared && (!live(cell.write, true) || now.bytes & ~cell.write.initialised))
         attempt.fail("read of uninitialised memory: " + target.described(attempt.address));
-    if (live(write, shared) && write.under_way && write.bytes & now.bytes)
-        attempt.fail("read of what an asynchronous copy of " + who(write) +
-                     " brings, without a wait: " + target.described(attempt.address));
-    if (races(write, now, shared))
-        attempt.fail("race, read after write: " + target.described(attempt.address) + "; " +
-                     who(write) + " wrote it");
-    const Stamp& read = cell.read;
-    if (live(read, shared)) {
-        if (read.block != now.block || read.thread / 32 != now.thread / 32) {
-            if (races(read, now, shared)) cell.other_read = read;
-        } else if (read.barriers == now.barriers && read.steps == now.steps) {
-            now.several = read.several || read.thread != now.thread;
-            now.bytes |= read.bytes;
-        }
-    }
-    cell.read = now;
+}
+
+static void check_race(const Stamp& earlier, const Stamp& now, const Attempt& attempt,
+                       const Target& target, const char* done) {
+    if (races(earlier, now, target.shared))
+        attempt.fail(std::string("race, ") + attempt.verb() + " after " + done + ": " +
+                         target.described(attempt.address) + "; " + who(earlier) +
+                         (done[0] == 'w' ? " wrote it" : " read it"),
+                     earlier.instruction);
+}
+
+static void check_read(Cell& cell, const Stamp& now, const Attempt& attempt,
+                       const Target& target) {
+    check_initialised(cell, now, attempt, target);
+    check_copies(cell, now, attempt, target);
+    check_race(cell.write, now, attempt, target, "write");
+    cell.read = joined(cell.read, now, target.shared);
 }
 
 static void check_write(Cell& cell, Stamp now, const Attempt& attempt, const Target& target) {
     const bool shared = target.shared;
     Stamp& write = cell.write;
-    const bool own_copy = attempt.access == Access::END_COPY && write.thread == now.thread;
-    if (live(write, shared) && write.under_way && write.bytes & now.bytes && !own_copy)
-        attempt.fail("write over what an asynchronous copy of " + who(write) +
-                     " brings, without a wait: " + target.described(attempt.address));
-    const Stamp* earlier[] = {&write, &cell.read, &cell.other_read};
-    for (const Stamp* access : earlier) {
-        if (now.atomic && access == &write && write.atomic) continue;
-        if (races(*access, now, shared))
-            attempt.fail(std::string("race, write after ") + (access == &write ? "write: " : "read: ") +
-                         target.described(attempt.address) + "; " + who(*access) +
-                         (access == &write ? " wrote it" : " read it"));
-    }
+    if (now.atomic) check_initialised(cell, now, attempt, target);
+    check_copies(cell, now, attempt, target);
+    if (!now.atomic || !write.atomic) check_race(write, now, attempt, target, "write");
+    check_race(cell.read, now, attempt, target, "read");
     now.under_way = attempt.access == Access::BEGIN_COPY;
-    now.initialised = now.bytes | (live(write, shared) && write.block == now.block ? write.initialised : 0);
-    write = now;
+    now.initialised = now.bytes;
+    if (write.block == now.block) {
+        now.initialised |= write.initialised;
+        if (!settled(write, now)) now.atomic &= write.atomic;  // its own plain write counts, too
+    }
+    write = joined(write, now, shared);
 }
 
-void access(const void* address, unsigned bytes, Access kind, Place place, const void* instruction) {
+void access(const void* address, unsigned bytes, Access kind, const void* instruction) {
     if (!on) return;
-    const Attempt attempt{(const char*)address, bytes, kind, place, instruction};
+    const Attempt attempt{(const char*)address, bytes, kind, instruction};
     const Multiprocessor& self = *current;
     if (inside(attempt, self.stacks + self.running * STACK_BYTES, STACK_BYTES)) return;
     Target target;
@@ -309,12 +299,13 @@ void access(const void* address, unsigned bytes, Access kind, Place place, const
     now.steps = self.warps[self.running / 32].steps;
     now.thread = self.running;
     now.atomic = kind == Access::ATOMIC;
+    now.instruction = instruction;
     const size_t first = attempt.address - target.begin, size = target.cell_bytes;
     for (size_t byte = first; byte < first + bytes; byte = (byte / size + 1) * size) {
         const size_t from = byte % size, to = std::min(size, from + first + bytes - byte);
         now.bytes = (1u << to) - (1u << from);
         Cell& cell = target.cells[byte / size];
-        const Attempt part{target.begin + byte, unsigned(to - from), kind, place, instruction};
+        const Attempt part{target.begin + byte, unsigned(to - from), kind, instruction};
         if (kind == Access::READ)
             check_read(cell, now, part, target);
         else

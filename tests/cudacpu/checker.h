@@ -1,6 +1,6 @@
-// The memory and race checker. A kernel that is to be checked is compiled with the instrumentation of
-// g++'s thread and undefined-behaviour sanitizers, but without their libraries: checker.cpp and
-// hooks.cpp are what the instrumentation calls.
+// The memory and race checker. A kernel that is to be checked is compiled with the instrumentation
+// of g++'s thread and undefined-behaviour sanitizers, but without their libraries: it calls the
+// functions in hooks.cpp, which ask checker.cpp.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -22,8 +22,7 @@ void end_launch();
 
 // Before the thread whose turn it is touches memory. Does not return if it may not. Nothing if the
 // launch is not checked.
-void access(const void* address, unsigned bytes, Access access, Place place,
-            const void* instruction = nullptr);
+void access(const void* address, unsigned bytes, Access access, const void* instruction);
 
 }  // namespace checker
 }  // namespace cudacpu

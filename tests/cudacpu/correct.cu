@@ -75,6 +75,20 @@ within_a_warp(float* x) {
     x[threadIdx.x] = copy[31 - threadIdx.x];
 }
 
+// Neighbours meet, then pairs of neighbours; each thread knows of four. And of all, at last.
+extern "C" __global__ void __launch_bounds__(32)
+within_parts_of_a_warp(float* x) {
+    __shared__ float s[2][32];
+    const int i = threadIdx.x;
+    s[0][i] = x[i];
+    __syncwarp(3u << i / 2 * 2);
+    s[1][i] = s[0][i ^ 1];
+    __syncwarp(i % 2 ? 0xau << i / 4 * 4 : 0x5u << i / 4 * 4);
+    x[i] = s[0][i ^ 3] + s[1][i ^ 2];
+    __syncwarp();
+    s[0][31 - i] = x[i];
+}
+
 // What a block finds in shared memory, before it leaves something there.
 extern "C" __global__ void __launch_bounds__(32)
 leftovers(float* found) {
@@ -117,7 +131,8 @@ tensor_core(const float* a, const float* b, float* d) {  // (16, 8), (8, 8), (16
 extern "C" __global__ void __launch_bounds__(32)
 rounding(const float* x, unsigned* y) { y[threadIdx.x] = f32_to_tf32(x[threadIdx.x]); }
 
-// y = x, by two stages in flight; the last four values and, by smaller copies, four before are zeros.
+// y = x, by two stages in flight. The last four values, and by smaller copies the four before, are
+// zeros.
 extern "C" __global__ void __launch_bounds__(32)
 copies(const float* x, float* y, int stages) {
     __shared__ __align__(16) float stage[2][128];

@@ -4,6 +4,8 @@ The array type is as strict as CuPy's: it does not mix with NumPy arrays, and no
 into one but ``to_cpu``. So what runs here does not lean on NumPy by accident.
 """
 
+import time
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -114,6 +116,20 @@ class EmulatedDevice:
     def repeating(self, work: Callable[[], None]) -> Callable[[], None]:
         """There are no graphs here: the same launches are made again."""
         return work
+
+    def elapsed(self, work: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
+
+    def memory(self, work: Callable[[], object]) -> int:
+        """Only of what ``work`` makes itself: NumPy tells tracemalloc of every array."""
+        tracemalloc.start()
+        try:
+            work()
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
 
     def describe(self) -> dict[str, Any]:
         return {"name": self.name, "capability": self.capability}

@@ -1,6 +1,6 @@
-// What the checker reports: kernels with one fault each, at the line marked "here", and the words for
-// it. They are launched with 64 threads and two arrays of 64 elements, and with as many blocks and
-// bytes of dynamic shared memory as the comment says.
+// What the checker reports: kernels with one fault each, at the line marked "here", and the words
+// for it. They are launched with 64 threads and two arrays of 64 elements, and with as many blocks
+// and bytes of dynamic shared memory as the comment says.
 
 #define i int(threadIdx.x)
 
@@ -168,7 +168,8 @@ extern "C" __global__ void race_after_read(const float* x, float* y) {
     else s[i] = 0.f;  // here
 }
 
-// expect: race, write after read: element 0 of shared array s, which has 64; thread (6
+// expect: race, write after read: element 0 of shared array s, which has 64; thread (31,0,0) and
+//     others
 extern "C" __global__ void race_after_reads(const float* x, float* y) {
     __shared__ float s[64];
     s[i] = x[i];
@@ -204,10 +205,49 @@ extern "C" __global__ void atomic_after_write(const float* x, float* y) {
     else atomicAdd((int*)y, 1);  // here
 }
 
+// expect: race, write after write: element 0 of shared array count, which has 1; thread (0,0,0) of
+//     block (0,0,0) wrote it, by thread (1,0,0)
+extern "C" __global__ void atomic_after_own_write(const float* x, float* y) {
+    __shared__ int count;
+    if (i == 0) count = 0;
+    atomicAdd(&count, 1);  // here
+}
+
 // expect: race, read after write: element 0 of argument 1, y, which has 64; thread (62,0,0)
 extern "C" __global__ void read_after_atomics(const float* x, float* y) {
     if (i < 63) atomicAdd((int*)y, 1);
     else y[1] = y[0];  // here
+}
+
+// expect: race, read after write: element 0 of argument 1, y, which has 64; thread (1,0,0) and
+//     others of block (0,0,0) wrote it
+extern "C" __global__ void read_after_own_atomic(const float* x, float* y) {
+    if (i < 2) atomicAdd((int*)y, 1);  // here, if thread 1 comes first
+    if (i == 1) y[1] = y[0];  // here
+}
+
+// Thread 1 of block 0 reads y[0], then threads of two warps of block 1, of which one writes it.
+// blocks: 2
+// expect: race, write after read: element 0 of argument 1, y, which has 64; thread (32,0,0) and
+//     others of block (1,0,0) read it, by thread (0,0,0) of block (1,0,0)
+extern "C" __global__ void race_with_the_first_of_three_readers(const float* x, float* y) {
+    if (blockIdx.x == 0 && i == 1) y[60] = y[0];  // here, if block 1 comes first
+    if (blockIdx.x == 0) return;
+    if (i % 32 == 0) y[61 + i / 32] = y[0];
+    __syncthreads();
+    if (i == 0) y[0] = 1.f;  // here
+}
+
+// expect: race, read after write: element 16 of shared array s
+extern "C" __global__ void race_with_lanes_that_did_not_meet(const float* x, float* y) {
+    __shared__ float s[64];
+    s[i] = x[i];
+    __syncwarp();
+    s[i] += 1.f;
+    if (i % 32 < 16) {
+        __syncwarp(0xffff);
+        y[i] = s[i ^ 1] + s[i + 16];  // here
+    }
 }
 
 // expect: race, write after read
@@ -234,6 +274,12 @@ extern "C" __global__ void uninitialised(const float* x, float* y) {
 extern "C" __global__ void uninitialised_dynamic(const float* x, float* y) {
     extern __shared__ float s[];
     y[i] = s[i];  // here
+}
+
+// expect: read of uninitialised memory: element 0 of shared array s, which has 1
+extern "C" __global__ void uninitialised_sum(const float* x, float* y) {
+    __shared__ int s;
+    atomicAdd(&s, 1);  // here
 }
 
 // blocks: 2
@@ -343,6 +389,11 @@ extern "C" __global__ void divergent_warp(const float* x, float* y) {
 
 // expect: the warp has diverged: other lanes wait at line
 extern "C" __global__ void two_masks(const float* x, float* y) {
+    __syncwarp(i % 2 ? 0xffffffffu : 0xffff5555u);  // here
+}
+
+// expect: the mask names lanes of the warp that have returned or do not exist
+extern "C" __global__ void mask_with_lanes_that_return(const float* x, float* y) {
     __syncwarp(i % 2 ? 0xffffffffu : 0x55555555u);  // here
 }
 

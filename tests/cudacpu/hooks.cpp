@@ -1,5 +1,5 @@
-// What the compiler's instrumentation calls: thread sanitizer before every access to memory, undefined-
-// behaviour sanitizer when its tests fail. And atomics, which tell the checker themselves.
+// What the compiler's instrumentation calls: the thread sanitizer's before every access to memory,
+// the undefined-behaviour sanitizer's when one of its tests fails. And atomics.
 #include <algorithm>
 #include <cstdint>
 #include <string>
@@ -11,7 +11,7 @@ using cudacpu::Access;
 using cudacpu::Place;
 
 static void accessed(const void* address, unsigned bytes, Access access, const void* instruction) {
-    cudacpu::checker::access(address, bytes, access, {nullptr, 0}, instruction);
+    cudacpu::checker::access(address, bytes, access, instruction);
 }
 
 #define CALLER __builtin_return_address(0)
@@ -92,7 +92,8 @@ void __ubsan_handle_float_cast_overflow(const Source* source, const void*) {
 template <class T, class Update>
 static T atomically(T* address, const void* instruction, Update update) {
     if ((uintptr_t)address % sizeof(T))
-        cudacpu::current->fail("misaligned address of an atomic operation", {nullptr, 0}, instruction);
+        cudacpu::current->fail("misaligned address of an atomic operation", {nullptr, 0},
+                               instruction);
     accessed(address, sizeof(T), Access::ATOMIC, instruction);
     T old = __atomic_load_n(address, __ATOMIC_RELAXED);
     while (!__atomic_compare_exchange_n(address, &old, update(old), true, __ATOMIC_RELAXED,
@@ -101,11 +102,14 @@ static T atomically(T* address, const void* instruction, Update update) {
     return old;
 }
 
-#define ATOMIC(name, T, result) \
-    T name(T* address, T value) { return atomically(address, CALLER, [=]([[maybe_unused]] T old) { return result; }); }
-#define ATOMICS(name, result)       \
-    ATOMIC(name, int, result)       \
-    ATOMIC(name, unsigned, result)  \
+#define ATOMIC(name, T, result)                                                  \
+    T name(T* address, T value) {                                                \
+        const auto update = [=]([[maybe_unused]] T old) -> T { return result; }; \
+        return atomically(address, CALLER, update);                              \
+    }
+#define ATOMICS(name, result)      \
+    ATOMIC(name, int, result)      \
+    ATOMIC(name, unsigned, result) \
     ATOMIC(name, unsigned long long, result)
 
 ATOMICS(atomicAdd, old + value)

@@ -15,7 +15,8 @@ namespace cudacpu {
 struct Place {
     const char* file;
     int line;
-    Place(const char* file = __builtin_FILE(), int line = __builtin_LINE()) : file(file), line(line) {}
+    Place(const char* file = __builtin_FILE(), int line = __builtin_LINE())
+        : file(file), line(line) {}
 };
 
 // Shared memory. `name` is a string at an address of its own for each declaration.
@@ -35,7 +36,7 @@ void shuffle(unsigned mask, void* value, unsigned bytes, unsigned source, Place 
 void multiply_tf32(float* d, const unsigned* a, const unsigned* b, Place place);
 void copy_async(void* shared, const void* global, unsigned bytes, bool inside, Place place);
 void commit_copies();
-void wait_for_copies(int groups_under_way, Place place);
+void wait_for_copies(int groups_under_way);
 
 }  // namespace cudacpu
 

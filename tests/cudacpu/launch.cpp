@@ -32,7 +32,7 @@ std::vector<unsigned> order_of(unsigned count, unsigned order, unsigned group) {
     return numbers;
 }
 
-static std::vector<std::unique_ptr<Multiprocessor>> multiprocessors;  // kept: their stacks are large
+static std::vector<std::unique_ptr<Multiprocessor>> multiprocessors;  // kept: their stacks are big
 
 static bool run(const Launch& launch, const uint64_t* parameters, Fault& fault) {
     const uint3 grid = launch.grid;
@@ -79,6 +79,7 @@ const cudacpu::Report* cudacpu_launch(const cudacpu::Launch* launch) {
     const bool well = run(*launch, parameters.data(), fault);
     checker::end_launch();
     if (well) return nullptr;
-    report = {fault.text.c_str(), fault.place.file, fault.place.line, fault.instruction};
+    report = {fault.text.c_str(), fault.place.file, fault.place.line, fault.instruction,
+              fault.earlier};
     return &report;
 }

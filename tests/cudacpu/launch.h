@@ -35,6 +35,7 @@ struct Report {
     const char* file;  // null if not known; then look up the instruction, if that is not null
     int line;
     const void* instruction;
+    const void* earlier;  // the other access of a race, or null
 };
 
 }  // namespace cudacpu

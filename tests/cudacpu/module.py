@@ -55,6 +55,7 @@ class Report(ctypes.Structure):
         ("file", ctypes.c_char_p),
         ("line", ctypes.c_int),
         ("instruction", ctypes.c_void_p),
+        ("earlier", ctypes.c_void_p),
     )
 
 
@@ -62,7 +63,7 @@ class Module:
     """The kernels of one text that stands alone. Raises KernelError if it does not compile.
 
     options: for g++, after and so over the usual ones. check: every access to memory is checked,
-    about 30 times as slow. runtime_options: for the runtime, of which there can be several.
+    3 to 90 times as slow. runtime_options: for the runtime, of which there can be several.
     """
 
     def __init__(
@@ -180,15 +181,24 @@ class Kernel:
         return number[()]
 
     def _explained(self, report: Report) -> str:
-        """What is wrong, and the line of the source."""
-        text, place = f"{self.name}: {report.text.decode()}", None
+        """What is wrong, and the lines of the source."""
+        lines = [f"{self.name}: {report.text.decode()}"]
         if report.file:
-            place = report.file.decode(), report.line
+            lines.append(self._line((report.file.decode(), report.line)))
         elif report.instruction:
-            offset = report.instruction - 1 - self.module.constants[0]  # an address of return
-            place = compiler.place_of(self.module.path, offset, self.module.runtime)
-        if place is None:
-            return text
+            first, *calls = self._places(report.instruction) or [("", 0)]
+            lines += [self._line(first), *(f"called at {self._line(call)}" for call in calls)]
+        if report.earlier:
+            lines += [f"after {self._line(place)}" for place in self._places(report.earlier)[:1]]
+        return "\n  ".join(line for line in lines if line)
+
+    def _places(self, return_address: int) -> list[compiler.SourceLine]:
+        offset = return_address - 1 - self.module.constants[0]
+        return compiler.places_of(self.module.path, offset, self.module.runtime)
+
+    def _line(self, place: compiler.SourceLine) -> str:
         file, line = place
+        if not file:
+            return ""
         file = file.removeprefix(f"{self.module.path.parent}/")
-        return f"{text}\n  {file}:{line}: {line_text(self.module.source, file, line)}".rstrip(": ")
+        return f"{file}:{line}: {line_text(self.module.source, file, line)}".rstrip(": ")

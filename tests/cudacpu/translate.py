@@ -92,9 +92,10 @@ def translated(source: str) -> str:
         if match["extern"]:
             text = f"{kind}* const {name} = ({kind}*)cudacpu::dynamic_shared();"
         else:
+            reference = f"(&{name}){sizes}" if sizes else f"&{name}"
             text = (
                 f'static const char cudacpu_{name}[] = "{name}"; '
-                f"{kind} (&{name}){sizes} = *({kind} (*){sizes})cudacpu::static_shared("
+                f"{kind} {reference} = *({kind} (*){sizes})cudacpu::static_shared("
                 f"cudacpu_{name}, sizeof({kind}{sizes}), sizeof({kind}), "
                 f"{match['align'] or f'alignof({kind})'});"
             )

@@ -1,4 +1,5 @@
 // What the lanes of a warp do together: shuffles, votes, the tensor core; and asynchronous copies.
+#include <algorithm>
 #include <cstring>
 
 #include "block.h"
@@ -18,18 +19,19 @@ static void collective(unsigned mask, Record& record, Place place,
     if (mask & warp.finished)
         self.fail("the mask names lanes of the warp that have returned or do not exist", place);
     Collective* mine = nullptr;
-    for (Collective& other : warp.waiting)
-        if (other.mask & mask) mine = &other;
     const void* operation = (const void*)operate;
+    for (Collective& other : warp.waiting)
+        if (other.operation == operation && other.mask == mask && other.place.line == place.line)
+            mine = &other;
+        else if (other.mask >> lane & 1 && other.arrived & mask)  // they wait for each other
+            self.fail("the warp has diverged: other lanes wait at line " +
+                          std::to_string(other.place.line) +
+                          (other.mask != mask ? " with another mask" : ""),
+                      place);
     if (mine == nullptr) {
         warp.waiting.push_back({mask, 0, operation, place});
         mine = &warp.waiting.back();
     }
-    if (mine->operation != operation || mine->mask != mask || mine->place.line != place.line)
-        self.fail("the warp has diverged: other lanes wait at line " +
-                      std::to_string(mine->place.line) +
-                      (mine->mask != mask ? " with another mask" : ""),
-                  place);
     warp.records[lane] = &record;
     mine->arrived |= 1u << lane;
     if (mine->arrived != mask) return self.wait(State::AT_COLLECTIVE, place);
@@ -43,12 +45,31 @@ static void collective(unsigned mask, Record& record, Place place,
 
 unsigned lane() { return current->running % 32; }
 
+// A lane has met another one also if it meets a third that has. The checker asks.
+static void meet(Warp& warp, unsigned mask, unsigned lanes) {
+    ++warp.steps;
+    if (mask == lanes) {
+        warp.all_met = warp.steps;
+        return;
+    }
+    warp.met.resize(32 * 32);
+    unsigned latest[32] = {};
+    for (unsigned lane = 0; lane < 32; ++lane)
+        for (unsigned other = 0; mask >> lane & 1 && other < 32; ++other)
+            latest[other] = std::max(latest[other], warp.met[lane * 32 + other]);
+    for (unsigned lane = 0; lane < 32; ++lane)
+        if (mask >> lane & 1) latest[lane] = warp.steps;
+    for (unsigned lane = 0; lane < 32; ++lane)
+        if (mask >> lane & 1) std::copy(latest, latest + 32, &warp.met[lane * 32]);
+}
+
 // Of all collective operations this one alone orders the lanes' memory accesses.
 void sync_warp(unsigned mask, Place place) {
     struct Nothing {
     } nothing;
-    collective<Nothing>(mask, nothing, place,
-                        [](Nothing**, unsigned) { ++current->warp().steps; });
+    collective<Nothing>(mask, nothing, place, [](Nothing**, unsigned mask) {
+        meet(current->warp(), mask, current->lanes());
+    });
 }
 
 unsigned ballot(unsigned mask, bool vote, Place place) {
@@ -138,8 +159,9 @@ void copy_async(void* shared, const void* global, unsigned bytes, bool inside, P
         self.fail("misaligned address of an asynchronous copy of " + std::to_string(bytes) +
                       " bytes",
                   place);
-    checker::access(shared, bytes, Access::BEGIN_COPY, place);
-    if (inside) checker::access(global, bytes, Access::READ, place);
+    const void* instruction = __builtin_return_address(0);
+    checker::access(shared, bytes, Access::BEGIN_COPY, instruction);
+    if (inside) checker::access(global, bytes, Access::READ, instruction);
     Fiber& fiber = self.fiber();
     fiber.copies.push_back(
         {(char*)shared, inside ? (const char*)global : nullptr, bytes, fiber.group});
@@ -147,13 +169,13 @@ void copy_async(void* shared, const void* global, unsigned bytes, bool inside, P
 
 void commit_copies() { ++current->fiber().group; }
 
-void wait_for_copies(int groups_under_way, Place place) {
+void wait_for_copies(int groups_under_way) {
     Fiber& fiber = current->fiber();
     const int first_under_way = fiber.group - groups_under_way;
     size_t done = 0;
     for (; done < fiber.copies.size() && fiber.copies[done].group < first_under_way; ++done) {
         const AsyncCopy& copy = fiber.copies[done];
-        checker::access(copy.shared, copy.bytes, Access::END_COPY, place);
+        checker::access(copy.shared, copy.bytes, Access::END_COPY, __builtin_return_address(0));
         if (copy.global)
             std::memcpy(copy.shared, copy.global, copy.bytes);
         else

@@ -1,8 +1,8 @@
 // What the 32 threads of a warp do together, and the twins of ministn/cuda/tensor_core.cuh.
 #pragma once
 
-// Every lane of the mask takes part, from the same line. `width` cuts the warp into segments; a lane
-// whose source lies outside its segment keeps its own value (xor may also read an earlier segment).
+// Every lane of the mask takes part, from the same line. `width` cuts the warp into segments; a
+// lane whose source lies outside its segment keeps its own value; xor also reads earlier segments.
 namespace cudacpu {
 template <class T> T from_lane(unsigned mask, T value, unsigned source, bool inside, Place place) {
     shuffle(mask, &value, sizeof value, inside ? source : lane(), place);
@@ -10,22 +10,26 @@ template <class T> T from_lane(unsigned mask, T value, unsigned source, bool ins
 }
 }  // namespace cudacpu
 template <class T>
-T __shfl_sync(unsigned mask, T value, unsigned of, unsigned width = 32, cudacpu::Place place = {}) {
+T __shfl_sync(unsigned mask, T value, unsigned of, unsigned width = 32,
+              cudacpu::Place place = {}) {
     const unsigned lane = cudacpu::lane(), source = lane / width * width + of % width;
     return cudacpu::from_lane(mask, value, source, true, place);
 }
 template <class T>
-T __shfl_up_sync(unsigned mask, T value, unsigned by, unsigned width = 32, cudacpu::Place place = {}) {
+T __shfl_up_sync(unsigned mask, T value, unsigned by, unsigned width = 32,
+                 cudacpu::Place place = {}) {
     const unsigned lane = cudacpu::lane(), source = lane - by;
     return cudacpu::from_lane(mask, value, source, source / width == lane / width, place);
 }
 template <class T>
-T __shfl_down_sync(unsigned mask, T value, unsigned by, unsigned width = 32, cudacpu::Place place = {}) {
+T __shfl_down_sync(unsigned mask, T value, unsigned by, unsigned width = 32,
+                   cudacpu::Place place = {}) {
     const unsigned lane = cudacpu::lane(), source = lane + by;
     return cudacpu::from_lane(mask, value, source, source / width == lane / width, place);
 }
 template <class T>
-T __shfl_xor_sync(unsigned mask, T value, unsigned with, unsigned width = 32, cudacpu::Place place = {}) {
+T __shfl_xor_sync(unsigned mask, T value, unsigned with, unsigned width = 32,
+                  cudacpu::Place place = {}) {
     const unsigned lane = cudacpu::lane(), source = lane ^ with;
     return cudacpu::from_lane(mask, value, source, source / width <= lane / width, place);
 }
@@ -58,4 +62,4 @@ inline void cp_async4(void* shared, const void* global, bool inside, cudacpu::Pl
     cudacpu::copy_async(shared, global, 4, inside, place);
 }
 inline void cp_async_commit() { cudacpu::commit_copies(); }
-template <int N> void cp_async_wait(cudacpu::Place place = {}) { cudacpu::wait_for_copies(N, place); }
+template <int N> void cp_async_wait() { cudacpu::wait_for_copies(N); }

@@ -1,0 +1,263 @@
+"""Finding a GPU, and CupyDevice on a stand-in for CuPy that notes what it is asked for."""
+
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from test_table3 import started
+
+from ministn import backend
+from ministn.errors import UserError
+
+# ---- finding a GPU
+
+
+class Refused(RuntimeError):
+    """CuPy's CUDARuntimeError."""
+
+
+def find_gpu(monkeypatch, cp):
+    """backend.gpu() with this in CuPy's place, past its cache."""
+    monkeypatch.setattr(backend, "_devices", {})
+    monkeypatch.setattr(backend, "cp", cp)
+    return backend.gpu.__wrapped__()
+
+
+def test_without_cupy_the_error_says_what_to_install(monkeypatch):
+    with pytest.raises(UserError, match=r"needs CuPy: pip install 'ministn\[gpu\]' for CUDA 12"):
+        find_gpu(monkeypatch, None)
+
+
+def test_without_a_driver_the_error_says_so(monkeypatch):
+    cp = FakeCupy(count=Refused("cudaErrorInsufficientDriver: CUDA driver version is too old"))
+    with pytest.raises(UserError, match=r"^no GPU: cudaErrorInsufficientDriver.*install NVIDIA's"):
+        find_gpu(monkeypatch, cp)
+
+
+def test_without_a_visible_gpu_the_error_says_so(monkeypatch):
+    with pytest.raises(UserError, match=r"^no GPU is visible"):
+        find_gpu(monkeypatch, FakeCupy(count=0))
+
+
+def test_the_first_gpu_is_registered(monkeypatch):
+    cp = FakeCupy()
+    device = find_gpu(monkeypatch, cp)
+    assert (device.name, device.capability, device.array) == ("A GPU", 86, cp.ndarray)
+    assert backend.device_of(cp.ndarray()) is device and backend.device_of(np.zeros(3)) is None
+    assert device.describe() == {
+        "name": "A GPU", "capability": 86, "driver": 13000, "cuda": 12090, "cupy": "14.0"
+    }  # fmt: skip
+    assert cp.events == ["use"]
+
+
+def test_asking_for_a_gpu_that_is_not_there_is_one_line(tmp_path):
+    try:
+        backend.gpu()
+    except UserError:
+        pass
+    else:
+        pytest.skip("there is a GPU")
+    process = started("--quick --gpu", tmp_path)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (2, "")
+    assert stderr.startswith("error: ") and stderr.endswith("\n") and stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- CupyDevice
+
+
+class FakeCupy:
+    """As much of CuPy as CupyDevice uses. events: what was asked of it, in order.
+
+    broken_capture: what end_capture raises, as it does after a call that a graph cannot hold.
+    """
+
+    __version__ = "14.0"
+
+    def __init__(self, count=1, broken_capture=None):
+        self.events = events = []
+        self.ndarray = type("ndarray", (), {})
+        self.modules = []
+        graph = SimpleNamespace(launch=lambda stream: events.append(("launch", stream)))
+
+        def device_count():
+            if isinstance(count, Exception):
+                raise count
+            return count
+
+        def end_capture():
+            events.append("end")
+            if broken_capture:
+                raise broken_capture
+            return graph
+
+        self.stream = SimpleNamespace(
+            use=lambda: events.append("use"),
+            begin_capture=lambda: events.append("begin"),
+            end_capture=end_capture,
+            synchronize=lambda: events.append("synchronize"),
+        )
+        self.pool = SimpleNamespace(malloc=lambda size: None)
+        properties = {"name": b"A GPU", "major": 8, "minor": 6}
+
+        @contextmanager
+        def using_allocator(allocator):
+            assert allocator is self.pool.malloc
+            events.append("pool")
+            try:
+                yield
+            finally:
+                events.append("no pool")
+
+        def stream(non_blocking):
+            assert non_blocking
+            return self.stream
+
+        self.cuda = SimpleNamespace(
+            Device=lambda: SimpleNamespace(id=0),
+            Stream=stream,
+            MemoryPool=lambda: self.pool,
+            using_allocator=using_allocator,
+            runtime=SimpleNamespace(
+                CUDARuntimeError=Refused,
+                getDeviceCount=device_count,
+                getDeviceProperties=lambda number: properties,
+                driverGetVersion=lambda: 13000,
+                runtimeGetVersion=lambda: 12090,
+            ),
+        )
+
+    def RawModule(self, *, code, options):
+        assert options == ("--std=c++17",)
+        self.modules.append(code)
+        return SimpleNamespace(get_function=lambda name: FakeKernel(name, self.events))
+
+
+class FakeKernel:
+    def __init__(self, name, events):
+        self.__dict__.update(name=name, events=events)
+
+    def __setattr__(self, attribute, value):
+        assert attribute == "max_dynamic_shared_size_bytes"
+        self.events.append((self.name, "may have", value))
+
+    def __call__(self, grid, block, arguments, shared_mem):
+        self.events.append((self.name, grid, block, arguments, shared_mem))
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    """A stand-in for CuPy, and a CupyDevice on it."""
+    cp = FakeCupy()
+    monkeypatch.setattr(backend, "cp", cp)
+    device = backend.CupyDevice()
+    cp.events.clear()
+    return cp, device
+
+
+def test_a_source_is_one_module(cupy):
+    cp, device = cupy
+    for source, name in (("one", "a"), ("two", "b"), ("one", "c")):
+        device.kernel(source, name)((1,), (32,), (), 0)
+    assert cp.modules == ["one", "two"]
+    assert [name for name, *_ in cp.events] == ["a", "b", "c"]
+
+
+def test_more_shared_memory_than_48_kib_is_asked_for_when_it_grows(cupy):
+    cp, device = cupy
+    kernel = device.kernel("source", "k")
+    sizes = 0, 49152, 49153, 49153, 50000, 49153, 60000, 100
+    for size in sizes:
+        kernel((2, 3), (128,), ("x", 5), size)
+    assert [event[-1] for event in cp.events if event[1] == "may have"] == [49153, 50000, 60000]
+    assert [event[-1] for event in cp.events if event[1] == (2, 3)] == list(sizes)
+    for before, event in zip(cp.events, cp.events[1:], strict=False):
+        if before[1] == "may have":
+            assert event == ("k", (2, 3), (128,), ("x", 5), before[2])
+
+
+def test_what_one_kernel_may_have_another_may_not(cupy):
+    cp, device = cupy
+    for name in ("a", "b"):
+        device.kernel("source", name)((1,), (32,), (), 50000)
+    assert [event[0] for event in cp.events if event[1] == "may have"] == ["a", "b"]
+
+
+def test_work_is_done_once_then_captured_then_launched(cupy):
+    cp, device = cupy
+    step = device.repeating(lambda: cp.events.append("work"))
+    launched = ("launch", cp.stream)
+    for expected in (
+        ["pool", "work", "no pool"],
+        ["pool", "begin", "work", "end", "no pool", launched],
+        [launched],
+        [launched],
+    ):
+        cp.events.clear()
+        step()
+        assert cp.events == expected
+
+
+def test_two_works_have_a_graph_each(cupy):
+    cp, device = cupy
+    first, second = (
+        device.repeating(lambda name=name: cp.events.append(name)) for name in ("first", "second")
+    )
+    for step in (first, first, second, second, first):
+        step()
+    assert cp.events.count("first") == cp.events.count("second") == 2
+    assert cp.events.count("begin") == 2
+
+
+class Trouble(Exception):
+    """What goes wrong in the work."""
+
+
+@pytest.mark.parametrize("broken_capture", [None, Refused("cudaErrorStreamCaptureInvalidated")])
+@pytest.mark.parametrize("error", [Trouble, KeyboardInterrupt])
+def test_an_error_during_capture_ends_it_and_is_raised(monkeypatch, error, broken_capture):
+    """No half a graph is ever launched: the next call captures anew."""
+    cp = FakeCupy(broken_capture=broken_capture)
+    monkeypatch.setattr(backend, "cp", cp)
+    fails = [False, True, True]
+
+    def work():
+        if fails.pop(0):
+            raise error("in the work")
+
+    step = backend.CupyDevice().repeating(work)
+    step()
+    for _ in range(2):
+        cp.events.clear()
+        with pytest.raises(error, match="in the work"):
+            step()
+        assert cp.events == ["pool", "begin", "end", "no pool"]
+
+
+def test_a_capture_that_fails_at_its_end_is_an_error(monkeypatch):
+    cp = FakeCupy(broken_capture=Refused("cudaErrorStreamCaptureUnjoined"))
+    monkeypatch.setattr(backend, "cp", cp)
+    step = backend.CupyDevice().repeating(lambda: None)
+    step()
+    with pytest.raises(Refused, match="Unjoined"):
+        step()
+
+
+def test_an_error_in_the_first_call_leaves_it_to_be_done(cupy):
+    cp, device = cupy
+    fails = [True, False, False]
+
+    def work():
+        cp.events.append("work")
+        if fails.pop(0):
+            raise Trouble
+
+    step = device.repeating(work)
+    with pytest.raises(Trouble):
+        step()
+    for expected in (["pool", "work", "no pool"], ["pool", "begin", "work", "end", "no pool"]):
+        cp.events.clear()
+        step()
+        assert cp.events[: len(expected)] == expected

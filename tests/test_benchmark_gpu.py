@@ -1,0 +1,380 @@
+"""reproduce/benchmark.py --gpu at its smallest: what it would measure, and what it writes down.
+
+The CPU shim stands in for our side's GPU and PyTorch on the CPU for PyTorch's, so the times mean
+nothing. On a GPU both are real.
+"""
+
+import argparse
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ministn import backend, cuda, models
+from ministn.cuda.choice import precision
+from ministn.data import Split
+from ministn.errors import UserError
+from ministn.parameter import ParameterBuffer
+
+CANVAS, BATCH = 12, 3
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "reproduce"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def costs():
+    return import_module("benchmark_costs")
+
+
+@pytest.fixture
+def theirs(quick_device):
+    """PyTorch on the machine that the device is on."""
+    torch = pytest.importorskip("torch")
+    on_gpu = isinstance(quick_device, backend.CupyDevice) and torch.cuda.is_available()
+    module = import_module("benchmark_torch")
+    with module.precision("fp32"):
+        yield module.TorchDevice("cuda" if on_gpu else "cpu")
+
+
+# -- costs, without PyTorch ----------------------------------------------------------------------
+
+
+def test_cost_of_a_convolution_block(costs):
+    cost, y = costs.convolution((2, 5, 7, 3), 4, pool=True)
+    assert y == (2, 2, 3, 4)
+    assert cost.flops == 2 * (2 * 4 * 6) * (9 * 3) * 4  # of 4x6 pixels in whole windows
+    x_bytes, y_bytes, weight_bytes = 4 * 2 * 5 * 7 * 3, 4 * 2 * 2 * 3 * 4, 4 * (9 * 3 * 4 + 4)
+    assert cost.bytes == x_bytes + y_bytes + weight_bytes + 2 * 2 * 3 * 4  # and one for each gate
+
+    cost, y = costs.convolution((1, 9, 8, 20), 20, pool=False, kernel=5, padding="valid")
+    assert y == (1, 5, 4, 20) and cost.flops == 2 * (5 * 4) * (25 * 20) * 20
+
+
+def test_the_rate_is_that_of_the_kernels(costs):
+    assert costs.convolution((1, 9, 9, 32), 32, pool=False)[0].rate == "fp32"
+    assert costs.dense(1, 9, 9).rate == "fp32"
+    with precision("tf32"):
+        assert costs.convolution((1, 9, 9, 32), 32, pool=False)[0].rate == "tf32"
+        assert costs.convolution((1, 9, 9, 1), 32, pool=False)[0].rate == "fp32"
+        assert costs.dense(1, 9, 9).rate == "tf32"
+
+
+def test_costs_of_the_other_operations(costs):
+    assert costs.dense(2, 3, 5)[:2] == (2 * 2 * 3 * 5, 4 * (6 + 15 + 5 + 10))
+    image, grid, y = 4 * 2 * 11 * 3, 4 * 2 * 7 * 2, 4 * 2 * 7 * 3
+    assert costs.sampler(2, 7, 11, 3, arrays="image grid y").bytes == image + grid + y
+    both = costs.sampler(2, 7, 11, 3, arrays="dy image grid dgrid dimage").bytes
+    assert both == y + 2 * image + 2 * grid
+    assert costs.adam(10).bytes == 280
+    assert costs.cross_entropy(2, 10).bytes == 4 * (20 + 2 + 1 + 20)
+    assert costs.dropout(2, 5).bytes == 10 * (4 * 4 + 2)
+
+
+def test_cost_of_a_training_step(costs):
+    """Of 60x60 images: forward 2.07, 33.2, 28.9 (14x14 of 15x15 pixels), 7.84 and 0.01 MFLOP."""
+    layers = [
+        2 * 9 * 32 * 60**2,
+        2 * 9 * 32 * 64 * 30**2,
+        2 * 9 * 64 * 128 * 14**2,
+        2 * 6272 * 625,
+        2 * 625 * 10,
+    ]
+    cnn = costs.training_step(models.build("arch1-cnn", (60, 60)), (60, 60), 2)
+    assert sum(cost.flops for cost in cnn) == 2 * (3 * sum(layers) - layers[0])  # without dx
+    localisation = [*layers[:2], 2 * 9 * 64 * 128 * 15**2, 2 * 28800 * 200, 2 * 200 * 6]
+    tied = costs.training_step(models.build("arch1-tstn", (60, 60)), (60, 60), 2)
+    all_flops = 3 * (sum(layers) + sum(localisation)) - localisation[0]
+    assert sum(cost.flops for cost in tied) == 2 * all_flops
+    assert 28 * 9_780_963 in [cost.bytes for cost in tied]  # Adam
+
+    small = costs.training_step(models.build("small-stn", (60, 60)), (60, 60), 1)
+    assert small[0].flops == 2 * (26 * 26) * 25 * 20  # after a pool: 30x30, 5x5 "valid", and pooled
+
+
+def test_an_entry_of_the_record(costs):
+    ceilings = costs.Ceilings(100.0, {"fp32": 10.0, "tf32": 40.0})
+    least = [costs.Cost(20, 100), costs.Cost(20, 100, "tf32")]  # 2 s, and 1 s for its bytes
+    seconds = {"ours": [6.0, 5.0, 9.0], "torch_eager": [12.0, 11.0, 20.0]}
+    row = costs.compared(seconds, least, ceilings)
+    assert row["ours"] == {"median": 6.0, "minimum": 5.0}
+    assert row["torch_eager"] == {"median": 12.0, "minimum": 11.0, "ratio": 0.5}
+    assert (row["bytes"], row["flops"]) == (200, 40)
+    assert row["bytes_per_second"] == 200 / 6 and row["flops_per_second"] == 40 / 6
+    assert row["share_of_ceiling"] == 0.5
+    row = costs.compared({**seconds, "torch_compile": [8.0]}, least, ceilings)
+    assert (row["torch_eager"]["ratio"], row["torch_compile"]["ratio"]) == (0.5, 0.75)
+
+
+def test_a_device_tells_time_and_memory(quick_device):
+    kept = []
+    assert quick_device.elapsed(lambda: kept.append(quick_device.zeros((1000,), np.float32))) > 0
+    assert len(kept) == 1
+
+    def work():
+        for _ in range(3):  # one after another
+            kept[:] = [quick_device.zeros((10**6,), np.float32)]
+
+    before = quick_device.memory(lambda: None)
+    assert 4e6 <= quick_device.memory(work) - before < 10e6
+
+
+# -- both sides do the same ------------------------------------------------------------------------
+
+
+def as_ours(name, tensor):
+    """A result of PyTorch's in our layout: images channels last, weights output last."""
+    if tensor.ndim == 4 and name != "dgrid":
+        tensor = tensor.permute(2, 3, 1, 0) if name == "dweight" else tensor.permute(0, 2, 3, 1)
+    elif name == "dweight":
+        tensor = tensor.T
+    return tensor.cpu().numpy()
+
+
+def test_kernels_and_their_counterparts_agree(quick_device, theirs):
+    kernels = import_module("benchmark_kernels")
+    rng = np.random.default_rng(0)
+    places = kernels.Places(quick_device, theirs, BATCH, CANVAS, rng)
+    compared = 0
+    for operation in kernels.OPERATIONS:
+        for pair in operation(places):
+            found, expected = pair.ours(), pair.theirs()
+            assert found.keys() == expected.keys()
+            assert sum(cost.bytes for cost in pair.costs) > 0
+            for name, array in found.items():
+                want = as_ours(name, expected[name])
+                got = quick_device.to_cpu(array)
+                assert got.shape == want.shape, (pair.name, name)
+                error = np.abs(got - want).max() / np.abs(want).max()
+                assert error < 1e-5, (pair.name, name)  # measured: 1.3e-6
+                compared += 1
+    assert compared == 6 * 4 + 2 * 4 + 2 * 4 + 2
+
+
+def noise(count):
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (count, CANVAS, CANVAS), np.uint8)
+    labels = rng.integers(0, 10, count).astype(np.uint8)
+    return Split(images, labels, np.zeros((count, 4), np.int16)), rng.permutation(count)
+
+
+@pytest.mark.parametrize("name", ["arch1-cnn", "arch1-tstn", "arch2-untied"])
+def test_both_compute_the_same_loss_at_equal_parameters(quick_device, theirs, name):
+    torch, twin = import_module("torch"), import_module("torch_twin")
+    split, order = noise(7)
+    steps = import_module("benchmark_torch").TorchSteps(theirs, name, split, order, BATCH, 0, False)
+    network = models.build(name, (CANVAS, CANVAS))
+    on_cpu = ParameterBuffer(network.parameters(), seed=0)
+    on_cpu.data += np.random.default_rng(2).normal(0, 0.02, on_cpu.data.shape).astype(np.float32)
+    twin.copy_weights(on_cpu.parameters, steps.network)
+    maps = []
+    for module in steps.network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(lambda module, x, y: maps.append(y))
+    steps.network.eval()  # the two draw other dropout masks
+    rows = order[:BATCH]
+    loss = float(steps.loss(torch.from_numpy(rows).to(theirs.device)).detach())
+    assert maps and all(y.is_contiguous(memory_format=torch.channels_last) for y in maps)
+
+    buffer = ParameterBuffer(network.parameters(), seed=0, device=quick_device)
+    backend.assign(buffer.data, on_cpu.data)
+    logits, _ = network.predict(cuda.as_batch(quick_device.to_gpu(split.images[rows])))
+    labels = quick_device.to_gpu(split.labels[rows].astype(np.int32))
+    ours, _ = cuda.softmax_cross_entropy(logits, labels)
+    assert quick_device.to_cpu(ours)[0] == pytest.approx(loss, rel=1e-5)
+
+
+def test_pytorch_trains_batch_after_batch(theirs):
+    torch = import_module("torch")
+    split, order = noise(7)
+    module = import_module("benchmark_torch")
+    steps = module.TorchSteps(theirs, "arch1-cnn", split, order, BATCH, 1e-3, False)
+    taken, loss = [], steps._loss
+    steps._loss = lambda rows: taken.append(rows.tolist()) or loss(rows)
+    before = [parameter.detach().clone() for parameter in steps.network.parameters()]
+    steps.take(0)
+    steps.take(1)
+    assert taken == [order[:3].tolist(), order[3:6].tolist()]
+    after = list(steps.network.parameters())
+    assert not any(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize(("name", "allowed"), [("fp32", False), ("tf32", True)])
+def test_pytorch_multiplies_as_stated(theirs, name, allowed):
+    module = import_module("benchmark_torch")
+    before = module.flags()
+    with module.precision(name):
+        assert module.flags() == {
+            "torch.backends.cuda.matmul.allow_tf32": allowed,
+            "torch.backends.cudnn.allow_tf32": allowed,
+            "torch.backends.cudnn.benchmark": True,
+        }
+    assert module.flags() == before
+
+
+# -- whole runs ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def benchmark(quick_device, theirs, monkeypatch, tmp_path):
+    """A function that runs the smallest benchmark and returns its record."""
+    module = import_module("benchmark_gpu")
+    monkeypatch.setattr(module, "STEPS", 2)
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--gpu"])
+    out = tmp_path / "records" / "gpu.json"
+
+    def run(**changes):
+        arguments = {
+            "nets": ["arch1-cnn", "arch1-tstn"],
+            "batch_size": BATCH,
+            "rounds": 1,
+            "out": out,
+            "precision": ["fp32", "tf32"],
+            "only": ["kernels", "networks"],
+        }
+        scale = module.Scale(canvas=CANVAS, fill=1000, copy=1000, product=16)
+        arguments = argparse.Namespace(**arguments | changes)
+        module.Benchmark(arguments, quick_device, theirs, scale).run()
+        return json.loads(out.read_text())
+
+    return run
+
+
+def stand_in_for_compiling(monkeypatch, function):
+    torch = import_module("torch")
+    monkeypatch.setattr(torch, "compile", function)
+    monkeypatch.setattr(torch.compiler, "reset", lambda: None)
+
+
+def ratios(record):
+    """Every key of a record that speaks of a ratio."""
+    if isinstance(record, dict):
+        for key, value in record.items():
+            if "ratio" in key:
+                yield key
+            yield from ratios(value)
+
+
+def test_what_a_run_writes(benchmark, quick_device, monkeypatch, capsys):
+    stand_in_for_compiling(monkeypatch, lambda function: function)
+    record = benchmark()
+    assert record["format"] == 1 and record["command"] == "python reproduce/benchmark.py --gpu"
+    assert {"commit", "dirty", "source_sha256"} <= record.keys()
+    assert record["device"]["name"] == quick_device.name
+    assert {"torch", "torch_cuda", "cudnn", "numpy"} <= record["versions"].keys()
+    for name, allowed in (("fp32", False), ("tf32", True)):
+        assert record["flags"][name]["torch.backends.cudnn.allow_tf32"] is allowed
+    assert (record["batch_size"], record["rounds"], record["steps_per_round"]) == (BATCH, 1, 2)
+    assert record["ceilings"]["bytes_per_second"] > 0
+    assert record["ceilings"]["flops_per_second"].keys() == {"fp32", "tf32"}
+    parts = ["ceilings", "kernels fp32", "kernels tf32", "networks fp32", "networks tf32"]
+    assert list(record["part_seconds"]) == parts
+
+    out = capsys.readouterr().out
+    common = {"ours", "torch_eager", "bytes", "flops", "share_of_ceiling"}
+    for name in ("fp32", "tf32"):
+        kernels, networks = record["kernels"][name], record["networks"][name]
+        assert len(kernels) == 6 * 3 + 2 * 2 + 2 * 3 + 3
+        assert list(networks) == ["arch1-cnn", "arch1-tstn"]
+        for key, row in (kernels | networks).items():
+            assert common <= row.keys() and key in out
+            assert row["ours"]["median"] >= row["ours"]["minimum"] > 0
+            eager = row["torch_eager"]
+            assert eager["ratio"] == row["ours"]["median"] / eager["median"]
+        for row in networks.values():
+            compiled = row["torch_compile"]
+            assert compiled["ratio"] == row["ours"]["median"] / compiled["median"]
+            assert row["memory"].keys() == {"ours", "torch_eager", "torch_compile"}
+            assert row["memory"]["ours"] > 0
+    assert set(ratios(record)) == {"ratio"}
+
+
+def test_without_a_compiler_it_goes_on(benchmark, monkeypatch, capsys):
+    def refuse(function):
+        raise RuntimeError("no Triton\nin sight")
+
+    stand_in_for_compiling(monkeypatch, refuse)
+    record = benchmark(only=["networks"], precision=["fp32"], nets=["arch1-cnn"])
+    row = record["networks"]["fp32"]["arch1-cnn"]
+    assert row["torch_compile"] is row["memory"]["torch_compile"] is None
+    assert row["torch_compile_error"] == "RuntimeError: no Triton in sight"
+    assert row["torch_eager"]["ratio"] == row["ours"]["median"] / row["torch_eager"]["median"]
+    assert "torch.compile failed: RuntimeError: no Triton in sight" in capsys.readouterr().out
+    assert record["kernels"] == {}
+
+
+def test_an_interrupted_run_keeps_what_it_has(benchmark, monkeypatch, tmp_path):
+    module = import_module("benchmark_gpu")
+    network = module.Benchmark._network
+
+    def interrupted(self, name, *arguments):
+        if name == "arch1-tstn":
+            raise KeyboardInterrupt
+        return network(self, name, *arguments)
+
+    stand_in_for_compiling(monkeypatch, lambda function: function)
+    monkeypatch.setattr(module.Benchmark, "_network", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        benchmark(only=["networks"], precision=["fp32"])
+    record = json.loads((tmp_path / "records" / "gpu.json").read_text())
+    assert list(record["networks"]["fp32"]) == ["arch1-cnn"]
+
+
+def test_training_that_stops_is_not_timed(benchmark, monkeypatch):
+    stand_in_for_compiling(monkeypatch, lambda function: function)
+    monkeypatch.setattr(import_module("benchmark_gpu"), "LR", 1e30)
+    with pytest.raises(UserError, match=r"arch1-cnn diverged at step \d+"):
+        benchmark(only=["networks"], precision=["fp32"])
+
+
+# -- the command line ------------------------------------------------------------------------------
+
+
+def main(monkeypatch, flags):
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *flags.split()])
+    return import_module("benchmark").main()
+
+
+def test_it_needs_a_gpu_and_pytorch(monkeypatch, tmp_path):
+    def no_gpu():
+        raise UserError("no GPU")
+
+    monkeypatch.setattr(backend, "gpu", no_gpu)
+    with pytest.raises(UserError, match=r"^no GPU$"):
+        main(monkeypatch, "--gpu")
+    monkeypatch.setattr(backend, "gpu", object)
+    monkeypatch.setattr(import_module("benchmark"), "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install torch"):
+        main(monkeypatch, "--gpu")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("", "one of the arguments --cpu --gpu is required"),
+        ("--cpu --gpu", "not allowed with argument"),
+        ("--cpu --only kernels", "--precision and --only go with --gpu"),
+        ("--gpu --rounds 0", "--rounds must be at least 1, got 0"),
+    ],
+)
+def test_impossible_flags(monkeypatch, flags, message):
+    with pytest.raises(UserError, match=message):
+        main(monkeypatch, flags)
+
+
+def test_each_engine_has_its_own_defaults(monkeypatch):
+    for engine, rounds in (("cpu", 5), ("gpu", 20)):
+        monkeypatch.setattr(sys, "argv", ["benchmark.py", f"--{engine}"])
+        arguments = import_module("benchmark").parsed()
+        assert arguments.out.name == f"benchmark-{engine}.json"
+        assert arguments.out.parent.name == "records"
+        assert (arguments.batch_size, arguments.rounds) == (256, rounds)
+        assert arguments.precision == ["fp32", "tf32"]
+        assert arguments.only == ["kernels", "networks"]

@@ -1,0 +1,275 @@
+"""Faults put into the project's kernels on purpose: each is found by a test that the project has.
+
+A fault is a change of a few characters of the sort people make: a barrier or a bound left out, an
+index off by one, a wrong sign. It is found either by the shim's checker, whatever the results, or
+by the results. The case that finds it passes without the fault.
+"""
+
+import shutil
+from functools import partial
+from typing import NamedTuple
+
+import devices
+import numpy as np
+import pytest
+import test_cuda_conv
+import test_cuda_fast_kernels
+import test_cuda_ops
+import test_cuda_sampler
+import test_cuda_training_kernels
+from cudacpu.device import EmulatedDevice
+from cudacpu.module import KernelError
+from test_cuda_conv import Case
+from test_fast import far_outside, whole_and_half_pixels
+
+from ministn import backend
+from ministn.cuda import conv_exact, conv_first, conv_tf32, launch
+from ministn.randomness import Step
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
+
+FAMILY = {family.module: family for family in test_cuda_conv.FAMILIES}
+
+
+def convolution(module, case):
+    """Forward and gradients of one family of convolution blocks."""
+
+    def run(device):
+        test_cuda_conv.test_forward_agrees_with_ops(device, FAMILY[module], case)
+        test_cuda_conv.test_gradients_agree_with_ops(device, FAMILY[module], case)
+
+    return run
+
+
+def ties(module):
+    return partial(
+        test_cuda_conv.test_ties_go_to_the_first_maximum, family=FAMILY[module], pool=True
+    )
+
+
+def several_tiles(device):
+    with pytest.MonkeyPatch.context() as patch:
+        test_cuda_fast_kernels.test_several_tiles_or_rows_do_not_race(device, patch)
+
+
+def sampler(image, size, points, border="nearest"):
+    return partial(
+        test_cuda_sampler.test_sampler_agrees_with_ops,
+        image=image, size=size, border=border, fill=0.0, grid=points,
+    )  # fmt: skip
+
+
+def identity(device):
+    assert test_cuda_sampler.lengths_with_wrong_cells(device, 0) == []
+
+
+training = test_cuda_training_kernels
+CASES = {
+    "adam": partial(training.test_adam_is_that_of_ops_to_the_last_bit, size=257),
+    "adam, schedule": partial(training.test_adam_takes_its_step_size_from_the_schedule, first=4),
+    "adam, halted": training.test_adam_changes_nothing_once_halted,
+    "affine_grid": partial(
+        test_cuda_sampler.test_affine_grid_is_numpys_to_the_last_bit, n=5, size=(17, 31)
+    ),
+    "affine_grid_backward": partial(
+        test_cuda_sampler.test_affine_grid_backward_agrees_with_ops, n=5, size=(17, 31)
+    ),
+    "as_batch": partial(training.test_as_batch_is_that_of_ops, shape=(3, 5, 7)),
+    "take_batch": partial(
+        training.test_take_batch_goes_through_the_order_again_and_again,
+        count=7, batch_size=3, size=(5, 4),
+    ),
+    "sampler": sampler((2, 6, 5, 6), (9, 11), whole_and_half_pixels),
+    "sampler, outside": sampler((2, 3, 4, 7), (3, 2), far_outside),
+    "sampler, zeros outside": sampler((1, 4, 6, 3), (5, 7), far_outside, "zeros"),
+    "sampler, identity": identity,
+    "conv": convolution(conv_exact, Case((2, 5, 4, 7), (1, 3, 7, 1))),
+    "conv, fours": convolution(conv_exact, Case((2, 6, 3, 8), (3, 3, 8, 36), pool=True)),
+    "conv, ties": ties(conv_exact),
+    "conv_first": convolution(conv_first, Case((3, 11, 13, 1), (3, 3, 1, 12), pool=True)),
+    "conv_first, no pool": convolution(conv_first, Case((1, 35, 7, 1), (3, 3, 1, 9))),
+    "conv_first, ties": ties(conv_first),
+    "conv_tf32": convolution(conv_tf32, Case((1, 7, 13, 32), (3, 3, 32, 32), pool=True)),
+    "conv, several tiles": several_tiles,
+    "dense": partial(
+        test_cuda_fast_kernels.test_dense_is_that_of_ops_with_rounded_factors, sizes=(33, 70, 65)
+    ),
+    "dropout": partial(
+        test_cuda_ops.test_dropout_is_that_of_ops, shape=(5, 7), rate=0.5, step=Step(1, 2, 3, 4)
+    ),
+    "max_pool2d": partial(
+        test_cuda_ops.test_max_pool2d_is_that_of_ops, shape=(2, 5, 7, 3), size=2
+    ),
+    "max_pool2d, ties": lambda device: test_cuda_ops.check_max_pool(
+        device, np.float32([[1, 1], [0, 1]]).reshape(1, 2, 2, 1), 2
+    ),
+    "errors": training.test_rows_count_one_by_one,
+    "errors, ties": partial(training.test_errors_are_those_of_argmax, n=300, classes=10),
+    "left": training.test_points_on_the_border_lie_in_the_image,
+    "bad loss": partial(training.test_a_loss_that_is_not_finite_is_the_last, value=np.nan),
+    "partials": partial(test_cuda_conv.test_partials_are_summed_in_order, shape=(17, 2, 3, 43)),
+    "relu": partial(test_cuda_ops.test_relu_is_that_of_ops, shape=(257,)),
+    "relu, nan": test_cuda_ops.test_relu_keeps_nan_and_passes_no_gradient_there,
+    "softmax": partial(
+        test_cuda_ops.test_softmax_cross_entropy_agrees_with_ops, n=5, classes=33, scale=10
+    ),
+    "softmax, overflow": test_cuda_ops.test_softmax_cross_entropy_does_not_overflow,
+    "softmax, labels": partial(
+        test_cuda_ops.test_label_out_of_range_gives_nan, label=2**31 - 1
+    ),
+}  # fmt: skip
+
+
+class Fault(NamedTuple):
+    """found: a pattern of what the checker says, or DIFFERENT."""
+
+    file: str
+    old: str  # occurs once
+    new: str
+    case: str
+    found: str
+
+
+DIFFERENT = "results differ"
+READ, WRITE = "read out of bounds", "write out of bounds"
+UNORDERED = "race, |read of uninitialised"  # a barrier is missing
+UNWAITED = "without a wait"
+
+FAULTS = [
+    Fault("adam", "i >= size || *halted", "*halted", "adam", READ),
+    Fault("adam", "i >= size || *halted", "i >= size", "adam, halted", DIFFERENT),
+    Fault("adam", "*number % period", "*number", "adam, schedule", READ),
+    Fault("adam", "__fadd_rn(__fmul_rn(m[i], beta1), __fmul_rn(gi, gain1))",
+          "__fmaf_rn(m[i], beta1, __fmul_rn(gi, gain1))", "adam", DIFFERENT),
+    Fault("affine_grid", "__fadd_rn(__fmul_rn(row[0], x), __fmul_rn(row[1], y))",
+          "__fmaf_rn(row[0], x, __fmul_rn(row[1], y))", "affine_grid", DIFFERENT),
+    Fault("affine_grid", "i / width % height]", "i / width]", "affine_grid", READ),
+    Fault("affine_grid", "__syncthreads();", "", "affine_grid_backward", UNORDERED),
+    Fault("affine_grid", "warp < 8; ++warp", "warp < 7; ++warp", "affine_grid_backward", DIFFERENT),
+    Fault("batch", "if (i < size) x[i]", "x[i]", "as_batch", READ),
+    Fault("batch", "if (i < pixels) x[r", "x[r", "take_batch", WRITE),
+    Fault("batch", "% batches) * batch_size", ") * batch_size", "take_batch", READ),
+    Fault("bilinear", "atomicAdd(sums + cell.pixel[p][q] * channels + c, (unsigned long long)part)",
+          "sums[cell.pixel[p][q] * channels + c] += (unsigned long long)part", "sampler", "race, "),
+    Fault("bilinear", "atomicMax(seen + 2 * at.n, largest)",
+          "seen[2 * at.n] = max(seen[2 * at.n], largest)", "sampler", "race, "),
+    Fault("bilinear", "row < height &&", "row <= height &&", "sampler, zeros outside", READ),
+    Fault("bilinear", "(int)fminf(fmaxf(left, first), last)", "(int)left", "sampler, outside",
+          "a float does not fit the whole number"),
+    Fault("bilinear", "coordinate - left;", "left - coordinate;", "sampler", DIFFERENT),
+    Fault("bilinear", "__fadd_rn(__fmul_rn(pair[0], half_x), half_x)",
+          "__fmaf_rn(pair[0], half_x, half_x)", "sampler, identity", DIFFERENT),
+    # in gemm.cuh, conv_sources.cuh and gate.cuh, too
+    Fault("conv_exact", "rights[0]);\n    __syncthreads();", "rights[0]);", "conv", UNORDERED),
+    Fault("conv_exact", "rights[now ^ 1]);\n        __syncthreads();", "rights[now ^ 1]);", "conv",
+          UNORDERED),
+    Fault("conv_exact", "if (k + e < s.kernels) {", "{", "conv", "race, write after write"),
+    Fault("conv_exact", "count = line + e < height ?", "count = true ?", "conv", READ),
+    Fault("conv_exact", "(taps - 1 - tap)", "tap", "conv", DIFFERENT),
+    Fault("conv_exact", "!(value <= largest)", "!(value < largest)", "conv, ties", DIFFERENT),
+    Fault("conv_exact", "value < 0.f ? 0.f : value", "value", "conv", DIFFERENT),
+    Fault("conv_exact_weight", "min(pixels, from + slice)", "from + slice", "conv", READ),
+    Fault("conv_exact_weight", "j >= 0 && j < width", "j < width", "conv", READ),
+    Fault("conv_exact_weight", "(z.i & pool) * 2 + (z.j & pool)", "(z.j & pool) * 2 + (z.i & pool)",
+          "conv, fours", DIFFERENT),
+    Fault("conv_first", "column[3]);\n    }\n    __syncwarp();", "column[3]);\n    }",
+          "conv_first", UNORDERED),
+    Fault("conv_first", "__syncwarp();  // nobody reads the strip", "//", "conv, several tiles",
+          "race, "),
+    Fault("conv_first", "sum[s];\n    __syncthreads();", "sum[s];", "conv_first", UNORDERED),
+    Fault("conv_first", "number >= pieces", "number > pieces", "conv_first", READ),
+    Fault("conv_first", "tap % 3 * 4 + tap / 3]", "tap / 3 * 4 + tap % 3]", "conv_first",
+          DIFFERENT),
+    Fault("conv_first", "p == 0 || replaces(z, largest)", "p == 0 || z >= largest",
+          "conv_first, ties", DIFFERENT),
+    Fault("conv_first_input", "k0 += CHANNELS) {\n        __syncthreads();", "k0 += CHANNELS) {",
+          "conv_first", "race, write after read"),
+    Fault("conv_first_input", "sum[s / 4][s % 4];\n    __syncthreads();", "sum[s / 4][s % 4];",
+          "conv_first", UNORDERED),
+    Fault("conv_first_input", "j < w && k0 + c < K", "j < w", "conv_first, no pool", READ),
+    Fault("conv_first_input", "2 * row + 2 * CELLS", "2 * row + 2 * CELLS - 1",
+          "conv_first, no pool", DIFFERENT),
+    Fault("conv_tf32", "cp_async_wait<0>();\n        __syncthreads();", "__syncthreads();",
+          "conv_tf32", UNWAITED),
+    Fault("conv_tf32", "__syncthreads();  // this stage", "// this stage", "conv_tf32", UNORDERED),
+    Fault("conv_tf32", "__syncwarp();", "", "conv_tf32", UNORDERED),
+    Fault("conv_tf32", "__uint_as_float(f32_to_tf32(weight[from]))", "weight[from]", "conv_tf32",
+          DIFFERENT),
+    Fault("conv_tf32", "(8 - e / C / K)", "(e / C / K)", "conv_tf32", DIFFERENT),
+    Fault("conv_tf32", "if (i < h && j < w) {", "{", "conv_tf32", "race, write after write"),
+    Fault("conv_tf32_weight", "cp_async_wait<0>();\n        __syncthreads();", "__syncthreads();",
+          "conv_tf32", UNWAITED),
+    Fault("conv_tf32_weight", "stages + (now ^ 1) * STAGE", "stages + now * STAGE",
+          "conv, several tiles", UNWAITED),
+    Fault("conv_tf32_weight", "inside = i < h && j < w;", "inside = true;", "conv_tf32", READ),
+    Fault("conv_tf32_weight", "bias[n] += __shfl_xor_sync(0xffffffffu, bias[n], 2);", "",
+          "conv_tf32", DIFFERENT),
+    Fault("dense_tf32", "__syncthreads();  // nobody", "// nobody", "dense", UNORDERED),
+    Fault("dense_tf32", "i + s * STRIDE < lines ?", "true ?", "dense", READ),
+    Fault("dense_tf32", " + rights[threadIdx.x + COLUMNS]", "", "dense", DIFFERENT),
+    Fault("dense_tf32", "bias[i % K]", "bias[i / K]", "dense", DIFFERENT),
+    Fault("dropout", "if (i < (unsigned)size) {", "{", "dropout", WRITE),
+    Fault("dropout", "+ word - offset;", "+ word;", "dropout", DIFFERENT),
+    Fault("dropout", "round < 10", "round < 9", "dropout", DIFFERENT),
+    Fault("max_pool2d", "value > best ||", "value >= best ||", "max_pool2d, ties", DIFFERENT),
+    Fault("max_pool2d", " && column / window < out_width", "", "max_pool2d", READ),
+    Fault("outcome", "!= labels[row]) atomicAdd(&count, 1)", "!= labels[row]) ++count",
+          "errors, ties", "race, "),
+    Fault("outcome", "__syncthreads();\n    for (int row", "for (int row", "errors", "race, "),
+    Fault("outcome", "z[k] > z[best]", "z[k] >= z[best]", "errors, ties", DIFFERENT),
+    Fault("outcome", "fabs(s) <= 1.0", "fabs(s) < 1.0", "left", DIFFERENT),
+    Fault("outcome", "if (!*halted) ++*number", "++*number", "bad loss", DIFFERENT),
+    Fault("reduce", "if (i >= size) return;", "", "partials", READ),
+    Fault("reduce", "int s = 0; s < slices; ++s", "int s = slices - 1; s >= 0; --s", "partials",
+          DIFFERENT),
+    Fault("relu", "if (i < size) y[i]", "if (i <= size) y[i]", "relu", READ),
+    Fault("relu", "x[i] < 0.f ? 0.f : x[i]", "fmaxf(x[i], 0.f)", "relu, nan", DIFFERENT),
+    Fault("softmax_cross_entropy", "__syncthreads();", "", "softmax", UNORDERED),
+    Fault("softmax_cross_entropy", "warp < 8;", "warp < 9;", "softmax", "index out of bounds"),
+    Fault("softmax_cross_entropy", "losses[row] = known ?", "losses[row] = true ?",
+          "softmax, labels", READ),
+    Fault("softmax_cross_entropy", "expf(z[k] - largest) / total", "expf(z[k]) / total",
+          "softmax, overflow", DIFFERENT),
+]  # fmt: skip
+
+
+class FaultyDevice(EmulatedDevice):
+    """Its kernels run under the checker, those of one file with a fault."""
+
+    def __init__(self, fault):
+        super().__init__(checked=True)
+        self.fault, self.used = fault, False
+        backend.register(self)
+
+    def kernel(self, source, name):
+        if source == launch.source(self.fault.file):
+            self.used = True
+            source = source.replace(self.fault.old, self.fault.new)
+        return super().kernel(source, name)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_without_a_fault_nothing_is_reported(case):
+    CASES[case](devices.emulated(checked=True))
+
+
+@pytest.mark.parametrize(
+    "fault", FAULTS, ids=[f"{f.file}: {' '.join(f.old.split())[:50]}" for f in FAULTS]
+)
+def test_a_fault_is_found(fault, monkeypatch):
+    count = launch.source(fault.file).count(fault.old)
+    assert count == 1, f"{fault.file}.cu has {count} of {fault.old!r}: change this list with it"
+    monkeypatch.setattr(backend, "_devices", dict(backend._devices))  # forget it afterwards
+    device = FaultyDevice(fault)
+    if fault.found == DIFFERENT:
+        with pytest.raises(AssertionError):
+            CASES[fault.case](device)
+    else:
+        with pytest.raises(KernelError, match=fault.found):
+            CASES[fault.case](device)
+    assert device.used
+
+
+def test_every_file_has_two_faults():
+    files = {path.stem for path in launch.FOLDER.glob("*.cu")}
+    assert {file for file in files if sum(fault.file == file for fault in FAULTS) >= 2} == files
