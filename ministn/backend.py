@@ -4,6 +4,8 @@ CuPy is optional: ``cp`` is None without it. Everything above asks a ``Device`` 
 and kernels, so the tests can register one that runs the same kernels without a GPU.
 """
 
+import os
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -88,9 +90,17 @@ class CupyDevice:
         # A graph can be captured on any stream but the default one, so all work is done on this.
         self._stream = cp.cuda.Stream(non_blocking=True)
         self._stream.use()
-        # What captured graphs write to is never handed to anyone else.
-        self._graphs_memory = cp.cuda.MemoryPool()
+        self._graphs_memory = cp.cuda.MemoryPool(self._keep)
+        self._kept: list[Any] = []
         self._module = cache(lambda source: cp.RawModule(code=source, options=COMPILER_OPTIONS))
+
+    def _keep(self, size: int) -> Any:
+        """Memory for graphs. They write to it for as long as they are launched, though the arrays
+        that it was asked for are gone; so it is never given back, however short memory is.
+        """
+        memory = cp.cuda.Memory(size)
+        self._kept.append(memory)
+        return cp.cuda.MemoryPointer(memory, 0)
 
     def empty(self, shape: Shape, dtype: Any) -> Array:
         return cp.empty(shape, dtype)
@@ -99,10 +109,13 @@ class CupyDevice:
         return cp.zeros(shape, dtype)
 
     def contiguous(self, array: Array) -> Array:
-        return cp.ascontiguousarray(array)
+        return array if array.flags.c_contiguous else cp.ascontiguousarray(array)
 
     def to_gpu(self, array: np.ndarray) -> Array:
-        return cp.array(array, order="C")
+        # Not from the graphs' memory, even in the first call of work that will be captured: what
+        # is copied may be kept, and used by others.
+        with cp.cuda.using_allocator(cp.get_default_memory_pool().malloc):
+            return cp.array(array, order="C")
 
     def to_cpu(self, array: Array) -> np.ndarray:
         return cp.asnumpy(array)
@@ -187,6 +200,8 @@ class CupyDevice:
             "capability": self.capability,
             "driver": runtime.driverGetVersion(),
             "cuda": runtime.runtimeGetVersion(),
+            "nvrtc": list(cp.cuda.nvrtc.getVersion()),
+            "cublas": cp.cuda.cublas.getVersion(cp.cuda.device.get_cublas_handle()),
             "cupy": cp.__version__,
         }
 
@@ -215,6 +230,17 @@ def gpu() -> Device:
         ) from error
     if found == 0:
         raise UserError("no GPU is visible (is CUDA_VISIBLE_DEVICES empty?)")
+    if os.environ.get("CUPY_TF32", "0") != "0":
+        raise UserError("unset CUPY_TF32: it rounds products that are meant to be float32")
+    try:
+        cp.RawKernel('extern "C" __global__ void nothing() {}', "nothing").compile()
+        cp.cuda.device.get_cublas_handle()
+    except Exception as error:  # whatever CuPy makes of a library that is missing or does not fit
+        reason = textwrap.shorten(str(error), 200)
+        raise UserError(
+            f"CuPy cannot use CUDA's libraries ({reason}): pip install 'cupy-cuda12x[ctk]' for "
+            "CUDA 12, 'cupy-cuda13x[ctk]' for CUDA 13"
+        ) from error
     device = CupyDevice()
     register(device)
     return device

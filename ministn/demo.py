@@ -31,7 +31,7 @@ def load_network(weights: Path = WEIGHTS) -> tuple[models.Network, dict[str, Any
     settings = content["settings"]
     network = models.build(settings["network"], (settings["canvas"], settings["canvas"]))
     buffer = ParameterBuffer(network.parameters(), seed=0)
-    checkpoint.fill(weights, arrays, {p.name: p.data for p in buffer.parameters})
+    checkpoint.fill(weights, arrays, buffer.views(buffer.data))
     return network, settings
 
 

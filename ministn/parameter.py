@@ -49,8 +49,12 @@ def unique(parameters: Iterable[Parameter]) -> list[Parameter]:
     return list(by_name.values())
 
 
+# Every parameter begins at a multiple of so many values: a GPU reads four floats at a time.
+ALIGNMENT = 4
+
+
 class ParameterBuffer:
-    """All of a network's data and gradients, each in one flat array.
+    """All of a network's data and gradients, each in one flat array, with zeros in the gaps.
 
     Every Parameter's ``data`` and ``grad`` become views of ``data`` and ``grad`` here, and from
     then on are written in place only. Parameters with one learning-rate multiplier are contiguous:
@@ -69,18 +73,17 @@ class ParameterBuffer:
         device: Device | None = None,
     ) -> None:
         self.parameters = sorted(unique(parameters), key=lambda p: -p.lr_multiplier)
-        size = sum(parameter.size for parameter in self.parameters)
-        initial = np.zeros(size, dtype)
+        initial = np.zeros(sum(_aligned(parameter.size) for parameter in self.parameters), dtype)
         self.data = initial if device is None else device.empty(initial.shape, initial.dtype)
         self.device = device
         self.grad = self.zeros()
         self.groups: list[tuple[slice, float]] = []
+        values, gradients, drawn = map(self.views, (self.data, self.grad, initial))
         start = 0
         for parameter in self.parameters:
-            stop = start + parameter.size
-            parameter.data = self.data[start:stop].reshape(parameter.shape)
-            parameter.grad = self.grad[start:stop].reshape(parameter.shape)
-            initial[start:stop].reshape(parameter.shape)[...] = parameter.initial(
+            stop = start + _aligned(parameter.size)
+            parameter.data, parameter.grad = values[parameter.name], gradients[parameter.name]
+            drawn[parameter.name][...] = parameter.initial(
                 parameter.shape, generator(seed, "initial values of " + parameter.name)
             )
             if self.groups and self.groups[-1][1] == parameter.lr_multiplier:
@@ -90,6 +93,20 @@ class ParameterBuffer:
             start = stop
         assign(self.data, initial)
 
+    @property
+    def count(self) -> int:
+        """Numbers to be learned."""
+        return sum(parameter.size for parameter in self.parameters)
+
+    def views(self, flat: np.ndarray) -> dict[str, np.ndarray]:
+        """A flat array like ``data`` as the parameters' names and their parts of it."""
+        found, start = {}, 0
+        for parameter in self.parameters:
+            part = flat[start : start + parameter.size]
+            found[parameter.name] = part.reshape(parameter.shape)
+            start += _aligned(parameter.size)
+        return found
+
     def zeros(self) -> np.ndarray:
         """A new array like ``data``."""
         if self.device is not None:
@@ -98,3 +115,7 @@ class ParameterBuffer:
 
     def zero_grad(self) -> None:
         self.grad.fill(0)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT

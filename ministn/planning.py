@@ -1,5 +1,6 @@
 """What a set of runs will cost on this machine, from a few timed steps of each network."""
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -7,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ministn.backend import Device
+from ministn.cuda.choice import precision
 from ministn.data import RECIPES, DataSet, Split
 from ministn.training import EVALUATION_BATCH, Settings, Trainer, evaluate
 
@@ -23,24 +25,25 @@ class Cost:
     def __init__(self, settings: Settings, device: Device | None) -> None:
         noise = np.random.default_rng(0)
         batch = min(settings.batch_size, settings.train_size)
-        count = max(2 * batch, EVALUATION_BATCH)
+        tries = CPU_TRIES if device is None else GPU_TRIES
+        count = max(tries * batch, EVALUATION_BATCH)
         images = noise.integers(0, 256, (count, settings.canvas, settings.canvas), np.uint8)
         labels = noise.integers(0, 10, count, np.uint8)
         split = Split(images, labels, np.zeros((count, 4), np.int16))
         data = DataSet("noise", split, split, split, {})
         never_ending = replace(settings, batch_size=batch, train_size=count + batch)
         trainer = Trainer(never_ending, data, say=lambda line: None, device=device)
-        self.parameters = trainer.buffer.data.size
+        self.parameters = trainer.buffer.count
 
         def step() -> None:
             trainer.step()
             trainer.catch_up()
 
-        tries = CPU_TRIES if device is None else GPU_TRIES
         self.step = min(_seconds(step) for _ in range(tries))
         some = Split(*(array[:EVALUATION_BATCH] for array in vars(trainer.valid).values()))
-        evaluations = (_seconds(lambda: evaluate(trainer.network, some)) for _ in range(tries))
-        self.image = min(evaluations) / EVALUATION_BATCH
+        with precision(settings.precision):
+            evaluations = (_seconds(lambda: evaluate(trainer.network, some)) for _ in range(tries))
+            self.image = min(evaluations) / EVALUATION_BATCH
 
     def seconds(self, settings: Settings) -> float:
         """Of a whole run: training, validation after every epoch, one test at the end."""
@@ -60,7 +63,11 @@ def costs(runs: Sequence[Settings], device: Device | None = None) -> dict[str, C
     first: dict[str, Settings] = {}
     for settings in runs:
         first.setdefault(settings.network, settings)
-    return {network: Cost(settings, device) for network, settings in first.items()}
+    found = {}
+    for network, settings in first.items():
+        found[network] = Cost(settings, device)
+        gc.collect()  # the trainer may be part of a cycle, and hold a GPU's memory
+    return found
 
 
 def describe(runs: Sequence[Settings], cost: dict[str, Cost]) -> str:

@@ -6,6 +6,7 @@
 """
 
 import base64
+import gc
 import json
 import signal
 import time
@@ -28,6 +29,8 @@ from ministn.files import remove_temporaries, write_atomically
 from ministn.training import EXAMPLES, LAST, Settings, Trainer, check_same
 
 FORMAT = 1
+LESS_MEMORY = "a smaller --batch-size needs less"
+GPU_SAVES_EVERY = 30.0  # seconds: an epoch may take less time there than writing its checkpoint
 RECORD = "record.json"
 
 
@@ -151,9 +154,10 @@ class Run:
 
     def train(self, data: DataSet, *, resume: bool, bar: bool = True) -> str:
         """Train to the end, or to Ctrl-C; returns the status the record ends with."""
-        with self.locked(), memory_explained("a smaller --batch-size needs less"):
+        with self.locked(), memory_explained(LESS_MEMORY):
             if self.already_finished(resume):  # by another process, since this one looked
                 return read_record(self.record_path)["status"]
+            gc.collect()  # a GPU's memory: a trainer that is done with may be part of a cycle
             trainer = Trainer(self.settings, data, say=tqdm.write, device=self.device)
             wall, starts, tested = 0.0, [], None
             if resume and (self.folder / LAST).exists():
@@ -171,6 +175,7 @@ class Run:
                 self._write_record(trainer, status, best, starts, seconds)
 
             write("running")
+            saved = time.monotonic()
             with interruptible() as interrupted, self._bar(trainer, bar) as progress:
                 while not trainer.finished:
                     trainer.step()
@@ -182,11 +187,17 @@ class Run:
                         write("interrupted")
                         return "interrupted"
                     if trainer.state.batch == 0 or trainer.finished:
-                        trainer.save(self.folder)
+                        if self._save_is_due(saved) or trainer.finished:
+                            trainer.save(self.folder)
+                            saved = time.monotonic()
                         write("running")
             status = "diverged" if trainer.state.diverged else "finished"
             write(status, _packed(trainer.test_best(self.folder)))
             return status
+
+    def _save_is_due(self, saved: float) -> bool:
+        """At the end of an epoch, with the time of the last save."""
+        return self.device is None or time.monotonic() - saved >= GPU_SAVES_EVERY
 
     def _compare_devices(self, before: dict[str, Any]) -> None:
         now = self._computes_on()
@@ -245,7 +256,7 @@ class Run:
             **self.extra,
             **{name: latest[name] for name in latest if name not in ("command", "epoch", "batch")},
             "data_sha256": trainer.data.sha256,
-            "parameters": trainer.buffer.data.size,
+            "parameters": trainer.buffer.count,
             "best": best,
             "diverged": state.diverged,
             "collapses": state.collapses,

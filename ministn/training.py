@@ -167,6 +167,8 @@ class Trainer:
             self.valid, self.test = on_device(data.valid, device), on_device(data.test, device)
             self.steps = GpuSteps(*common, device, captured=settings.precision == "tf32")
         self._begun: int | None = None  # epoch that the steps have been told of
+        self._best = self.buffer.zeros()  # the weights of the best epoch
+        self._saved_best: int | None = None  # epoch whose weights best.safetensors has
 
     # -- one step, one epoch ---------------------------------------------------------------------
 
@@ -241,7 +243,9 @@ class Trainer:
         if self.buffer.device is not None:
             images = self.buffer.device.to_gpu(images)
         x = function("as_batch", images)(images)
-        layer = self.network.first_non_finite(x, Step(self.settings.seed, state.steps)) or "loss"
+        with precision(self.settings.precision):
+            layer = self.network.first_non_finite(x, Step(self.settings.seed, state.steps))
+        layer = layer or "loss"
         state.diverged = {"epoch": state.epoch + 1, "step": state.steps, "layer": layer}
         self.say(f"DIVERGED at step {state.steps}: the first non-finite values are in {layer}")
 
@@ -272,6 +276,7 @@ class Trainer:
         best = self.best
         if best is None or result["valid_error"] < best["valid_error"]:
             state.best_epoch = state.epoch
+            self._best[...] = self.buffer.data
         self.say(_summary(result, settings.epochs))
 
     @property
@@ -287,29 +292,46 @@ class Trainer:
     # -- checkpoints -----------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
-        """Write everything needed to go on, then the best weights if this epoch made them."""
+        """Write everything needed to go on, and the best weights where they are new.
+
+        The process may be killed between the two files. Then the best weights are either those
+        that ``load`` finds in the first one, or of an epoch that will be trained again.
+        """
         self.catch_up()
         content = {
             "settings": self.settings.apart_from_epochs(),
             "data_sha256": self.data.sha256,
             "state": asdict(self.state),
         }
+        if not self._at_best:
+            self._save_best(folder)
         checkpoint.save(folder / LAST, self._weights | self._moments, content)
         self._save_best(folder)
 
+    @property
+    def _at_best(self) -> bool:
+        """Whether the weights now are those of the best epoch."""
+        return self.state.batch == 0 and self.state.best_epoch == self.state.epoch
+
     def _save_best(self, folder: Path) -> None:
-        state = self.state
-        if state.batch == 0 and state.best_epoch == state.epoch and self.best is not None:
-            content = {"settings": self.settings.apart_from_epochs(), "epoch": state.epoch}
-            checkpoint.save(folder / BEST, self._weights, content)
+        epoch = self.state.best_epoch
+        if epoch not in (None, self._saved_best):
+            content = {"settings": self.settings.apart_from_epochs(), "epoch": epoch}
+            checkpoint.save(folder / BEST, self.buffer.views(self._best), content)
+            self._saved_best = epoch
 
     @property
     def _weights(self) -> dict[str, np.ndarray]:
-        return {parameter.name: parameter.data for parameter in self.buffer.parameters}
+        return self.buffer.views(self.buffer.data)
 
     @property
     def _moments(self) -> dict[str, np.ndarray]:
-        return {"adam/m": self.optimizer.m, "adam/v": self.optimizer.v}
+        moments = {"adam/m/": self.optimizer.m, "adam/v/": self.optimizer.v}
+        return {
+            prefix + name: part
+            for prefix, flat in moments.items()
+            for name, part in self.buffer.views(flat).items()
+        }
 
     def load(self, folder: Path) -> None:
         """Continue where ``save`` left off.
@@ -323,7 +345,11 @@ class Trainer:
         self.state = State(**content["state"])
         self.optimizer.t = self.state.steps
         self._begun = None
-        self._save_best(folder)  # the process may have been killed between the two files
+        self._saved_best = self.state.best_epoch
+        if self._at_best:
+            self._best[...] = self.buffer.data
+            self._saved_best = None  # the process may have been killed between the two files
+        self._save_best(folder)
 
     def test_best(self, folder: Path) -> dict[str, Any] | None:
         """Evaluate the best epoch's weights on the test set. The network then holds them."""

@@ -272,7 +272,8 @@ def train(
             s.data, arguments.data_dir, s.data_seed, s.train_size, s.canvas, s.distractors, s.patch
         )
     if todo:
-        print(plan([run.still_to_do() for run in todo], device), flush=True)
+        with backend.memory_explained(runs.LESS_MEMORY):
+            print(plan([run.still_to_do() for run in todo], device), flush=True)
     if arguments.plan:
         return 0
     for run in todo:

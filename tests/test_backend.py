@@ -40,13 +40,26 @@ def test_without_a_visible_gpu_the_error_says_so(monkeypatch):
         find_gpu(monkeypatch, FakeCupy(count=0))
 
 
+def test_without_cudas_libraries_the_error_says_what_to_install(monkeypatch):
+    message = r"CUDA's libraries \(no libcublas.so.12\): pip install 'cupy-cuda12x\[ctk\]' for"
+    with pytest.raises(UserError, match=message):
+        find_gpu(monkeypatch, FakeCupy(missing_library="no libcublas.so.12"))
+
+
+def test_rounding_by_cupy_is_refused(monkeypatch):
+    monkeypatch.setenv("CUPY_TF32", "1")
+    with pytest.raises(UserError, match=r"^unset CUPY_TF32"):
+        find_gpu(monkeypatch, FakeCupy())
+
+
 def test_the_first_gpu_is_registered(monkeypatch):
     cp = FakeCupy()
     device = find_gpu(monkeypatch, cp)
     assert (device.name, device.capability, device.array) == ("A GPU", 86, cp.ndarray)
     assert backend.device_of(cp.ndarray()) is device and backend.device_of(np.zeros(3)) is None
     assert device.describe() == {
-        "name": "A GPU", "capability": 86, "driver": 13000, "cuda": 12090, "cupy": "14.0"
+        "name": "A GPU", "capability": 86, "driver": 13000, "cuda": 12090, "nvrtc": [12, 9],
+        "cublas": 120900, "cupy": "14.0",
     }  # fmt: skip
     assert cp.events == ["use"]
 
@@ -72,11 +85,12 @@ class FakeCupy:
     """As much of CuPy as CupyDevice uses. events: what was asked of it, in order.
 
     broken_capture: what end_capture raises, as it does after a call that a graph cannot hold.
+    missing_library: what CuPy says of one of CUDA's.
     """
 
     __version__ = "14.0"
 
-    def __init__(self, count=1, broken_capture=None):
+    def __init__(self, count=1, broken_capture=None, missing_library=None):
         self.events = events = []
         self.ndarray = type("ndarray", (), {})
         self.modules = []
@@ -99,7 +113,8 @@ class FakeCupy:
             end_capture=end_capture,
             synchronize=lambda: events.append("synchronize"),
         )
-        self.pool = SimpleNamespace(malloc=lambda size: None)
+        self.pool = SimpleNamespace(malloc=lambda size: None)  # of graphs
+        self.default_pool = SimpleNamespace(malloc=lambda size: None)
         properties = {"name": b"A GPU", "major": 8, "minor": 6}
 
         @contextmanager
@@ -111,6 +126,10 @@ class FakeCupy:
             finally:
                 events.append("no pool")
 
+        def cublas_handle():
+            if missing_library:
+                raise ImportError(missing_library)
+
         def stream(non_blocking):
             assert non_blocking
             return self.stream
@@ -118,7 +137,10 @@ class FakeCupy:
         self.cuda = SimpleNamespace(
             Device=lambda: SimpleNamespace(id=0),
             Stream=stream,
-            MemoryPool=lambda: self.pool,
+            MemoryPool=lambda allocator: self.pool,
+            device=SimpleNamespace(get_cublas_handle=cublas_handle),
+            nvrtc=SimpleNamespace(getVersion=lambda: (12, 9)),
+            cublas=SimpleNamespace(getVersion=lambda handle: 120900),
             using_allocator=using_allocator,
             runtime=SimpleNamespace(
                 CUDARuntimeError=Refused,
@@ -128,6 +150,9 @@ class FakeCupy:
                 runtimeGetVersion=lambda: 12090,
             ),
         )
+
+    def RawKernel(self, code, name):
+        return SimpleNamespace(compile=lambda: None)
 
     def RawModule(self, *, code, options):
         assert options == ("--std=c++17",)

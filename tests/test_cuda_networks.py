@@ -16,7 +16,7 @@ from small_runs import SETTINGS, data_set, outcome, run_in
 from test_engines import BOUND, CLASSES, IMAGES, SEED, parameters, run, size_of
 from tqdm import tqdm
 
-from ministn import backend, models
+from ministn import backend, models, planning, runs, training
 from ministn.cuda.choice import precision
 from ministn.data import DataSet, Split
 from ministn.engines import implementation
@@ -24,7 +24,7 @@ from ministn.errors import UserError
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
 from ministn.runs import Run
-from ministn.training import Settings, Trainer
+from ministn.training import BEST, LAST, Settings, Trainer
 
 # TF32 rounds every factor by up to 2^-11, which moves points over whole pixels and opens other
 # ReLUs: single gradients differ by up to 31 % of their norm. So these bounds only tell a network
@@ -215,6 +215,55 @@ def test_the_progress_bar_shows_what_is_known(quick_device, tmp_path, monkeypatc
     assert re.search(r"1/4 .*, epoch 1, loss \d\.\d{3}, error \d+\.\d %", drawn.getvalue())
 
 
+def test_checkpoints_that_are_not_due_change_nothing(quick_device, tmp_path, monkeypatch):
+    rare = outcome(gpu_run(tmp_path / "rare", quick_device))
+    monkeypatch.setattr(runs, "GPU_SAVES_EVERY", 0.0)
+    assert outcome(gpu_run(tmp_path / "every epoch", quick_device)) == rare
+
+
+def epoch_of(trainer, valid_error):
+    """Train an epoch; say that its validation error was this."""
+    epoch = trainer.state.epoch
+    with pytest.MonkeyPatch.context() as patch:
+        whole = training.evaluate
+        wrong = np.arange(100) >= valid_error
+        patch.setattr(training, "evaluate", lambda *a: replace(whole(*a), correct=wrong))
+        while trainer.state.epoch == epoch:
+            trainer.step()
+
+
+def test_best_weights_wait_for_the_next_checkpoint(quick_device, tmp_path):
+    trainer = Trainer(SETTINGS, data_set(), lambda line: None, quick_device)
+    epoch_of(trainer, 50)
+    epoch_of(trainer, 20)
+    best = quick_device.to_cpu(trainer.buffer.data)
+    epoch_of(trainer, 60)
+    trainer.save(tmp_path)
+    assert trainer.test_best(tmp_path)["epoch"] == 2
+    np.testing.assert_array_equal(quick_device.to_cpu(trainer.buffer.data), best)
+
+
+def test_killed_between_the_two_files(quick_device, tmp_path, monkeypatch):
+    """best.safetensors of a later epoch than last.safetensors: that one is trained again."""
+    trainer = Trainer(SETTINGS, data_set(), lambda line: None, quick_device)
+    epoch_of(trainer, 50)
+    trainer.save(tmp_path)
+    last = (tmp_path / LAST).read_bytes()
+    epoch_of(trainer, 20)
+    epoch_of(trainer, 60)
+    trainer.save(tmp_path)
+    best = (tmp_path / BEST).read_bytes()
+    (tmp_path / LAST).write_bytes(last)
+    again = Trainer(SETTINGS, data_set(), lambda line: None, quick_device)
+    again.load(tmp_path)
+    (tmp_path / BEST).write_bytes(best)
+    epoch_of(again, 20)
+    epoch_of(again, 60)
+    again.save(tmp_path)
+    assert again.test_best(tmp_path)["epoch"] == 2
+    assert (tmp_path / BEST).read_bytes() == best
+
+
 def test_a_checkpoint_moves_between_engines(quick_device, tmp_path):
     trainer = Trainer(SETTINGS, data_set(), lambda line: None, quick_device)
     trainer.step()
@@ -265,6 +314,11 @@ def test_a_collapse_is_noted_with_its_step(quick_device):
     collapse = {"epoch": 1, "step": 2, "images": 16, "batch": 16, "end": None}
     assert trainer.state.collapses == [collapse]
     assert len(said) == 1 and said[0].startswith("COLLAPSE at step 2 (epoch 1)")
+
+
+def test_planning_has_images_for_all_its_steps(quick_device):
+    cost = planning.Cost(Settings("arch1-cnn", 1, canvas=8, batch_size=64), quick_device)
+    assert cost.step > 0 and cost.image > 0
 
 
 # -- what a person can put right -------------------------------------------------------------------

@@ -77,7 +77,7 @@ def test_record_says_what_happened(finished):
     assert (record["full_train_size"], record["paper_epochs"]) == (53, 7)
     assert record["status"] == "finished" and record["command"] == "test"
     assert record["data_sha256"] == data_set().sha256
-    assert record["parameters"] == trainer.buffer.data.size
+    assert record["parameters"] == trainer.buffer.count
     assert record["epochs"] == trainer.state.history and len(record["epochs"]) == 1
     packed = np.frombuffer(base64.b64decode(record["best"]["test_correct"]), np.uint8)
     correct = np.unpackbits(packed, count=record["best"]["test_size"]).astype(bool)
@@ -101,14 +101,21 @@ def test_record_says_what_happened(finished):
 
 
 def test_wall_seconds_add_up_over_the_starts(tmp_path, monkeypatch):
-    clock = iter(np.arange(1000.0) * 7)
-    monkeypatch.setattr(runs.time, "monotonic", lambda: next(clock))
+    now, step = 100.0, Trainer.step
+
+    def slow_step(trainer):
+        nonlocal now
+        now += 7
+        step(trainer)
+
+    monkeypatch.setattr(Trainer, "step", slow_step)
+    monkeypatch.setattr(runs.time, "monotonic", lambda: now)
     run = train(tmp_path, epochs=1)
     first = runs.read_record(run.record_path)["wall_seconds"]
-    assert first == 3 * 7  # after the start, the epoch and the test
+    assert first == 4 * 7
     train(tmp_path, epochs=2, resume=True)
     record = runs.read_record(run.record_path)
-    assert record["wall_seconds"] == first + 3 * 7
+    assert record["wall_seconds"] == first + 4 * 7
     assert [(start["epoch"], start["batch"]) for start in record["starts"]] == [(0, 0), (1, 0)]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from synthetic import record
 
-from ministn import backend, cli, planning, runs
+from ministn import backend, cli, runs
 from ministn.models import NETWORKS
 
 SCRIPT = Path(__file__).parents[1] / "reproduce" / "table3.py"
@@ -348,7 +348,6 @@ def test_report_draws_what_there_is(table3, tmp_path):
 def test_gpu_is_the_same_program_with_the_other_engine(quick_device, table3, monkeypatch):
     """One epoch each way: the same steps, the same table, nearly the same errors."""
     monkeypatch.setattr(backend, "gpu", lambda: quick_device)
-    monkeypatch.setattr(planning, "GPU_TRIES", 1)
     errors = []
     for out, flag in (("cpu", ""), ("gpu", "--gpu")):
         status, said, err = table3(f"{TINY} --out {out} {flag}")
