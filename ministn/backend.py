@@ -56,9 +56,6 @@ class Device(Protocol):
     def to_cpu(self, array: Array) -> np.ndarray:
         """A copy on the host; waits for all work that was asked for before."""
 
-    def wait(self) -> None:
-        """Wait for all work that was asked for."""
-
     def kernel(self, source: str, name: str) -> CompiledKernel:
         """The kernel called ``name``, of CUDA C++ text that does not include anything."""
 
@@ -119,9 +116,6 @@ class CupyDevice:
 
     def to_cpu(self, array: Array) -> np.ndarray:
         return cp.asnumpy(array)
-
-    def wait(self) -> None:
-        self._stream.synchronize()
 
     def kernel(self, source: str, name: str) -> CompiledKernel:
         kernel = self._module(source).get_function(name)
@@ -219,8 +213,7 @@ def gpu() -> Device:
     """The first GPU. Raises UserError that says what to install where there is none."""
     if cp is None:
         raise UserError(
-            "the GPU engine needs CuPy: pip install 'ministn[gpu]' for CUDA 12, "
-            "'ministn[gpu13]' for CUDA 13"
+            "the GPU engine needs CuPy: pip install -e '.[gpu]' for CUDA 12, '.[gpu13]' for CUDA 13"
         )
     try:
         found = cp.cuda.runtime.getDeviceCount()

@@ -20,7 +20,8 @@ class Adam:
     Kingma & Ba's Algorithm 1, where it meets the corrected one. It is the "efficient" form of
     their section 2.
 
-    State: ``t``, and the flat ``m`` and ``v``, zero at the start.
+    State: the flat ``m`` and ``v``, zero at the start, and ``t``, the calls of ``step``; whoever
+    calls ``update`` counts for itself.
     """
 
     def __init__(

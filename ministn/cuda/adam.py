@@ -6,6 +6,7 @@ import numpy as np
 
 from ministn.backend import Array, device_holding
 from ministn.cuda.launch import blocks_for, launch
+from ministn.errors import check_arrays
 
 
 class Schedule(NamedTuple):
@@ -30,7 +31,11 @@ def adam(
     beta2: float,
     epsilon: float,
 ) -> None:
-    """Update p, m and v in place from the gradient g; all flat and float32."""
+    """Update p, m and v in place from the gradient g: (S,) each, float32.
+
+    Raises TypeError for another dtype, ValueError for a wrong shape.
+    """
+    check_arrays(p=(p, "S"), g=(g, "S"), m=(m, "S"), v=(v, "S"))
     if not isinstance(step_size, Schedule):
         step_size = _constant(p, step_size)
     values, number, halted = step_size

@@ -1,4 +1,7 @@
-// The grid generator, STN equation (1), and its gradient (ops/affine_grid.py).
+// The grid generator, STN equation (1), and its gradient (ops/affine_grid.py):
+//
+//     x^s = theta_11 x^t + theta_12 y^t + theta_13        y^s likewise, of the second row
+//     dtheta_11 = sum_i dx^s_i x^t_i,   dtheta_12 = sum_i dx^s_i y^t_i,   dtheta_13 = sum_i dx^s_i
 //
 // Forward: one thread for each output pixel, which alone writes its pair. The products and sums are
 // rounded one by one, in NumPy's order, so that the grid is NumPy's to the last bit: at the

@@ -1,4 +1,9 @@
-// The bilinear sampler: STN equations (5), (6) and (7), explained in ops/bilinear.py.
+// The bilinear sampler, STN equations (5), (6) and (7), explained in ops/bilinear.py: with the
+// weights ky = max(0, 1 - |y^s_i - n|) and kx = max(0, 1 - |x^s_i - m|) of the pixel (n, m),
+//
+//     V_i^c        = sum_nm ky kx U_nm^c                                                      (5)
+//     dU_nm^c      = sum_i ky kx dV_i^c                                                       (6)
+//     dx^s_i       = sum_c dV_i^c sum_nm ky (-1 left, +1 right) U_nm^c,    dy^s_i likewise    (7)
 //
 // A point is worked on by a group of 1, 2, 4 or 8 neighbouring threads, its lanes. Lane l takes the
 // channels l, l + lanes, ...: what the point's coordinates cost is shared by many channels, and

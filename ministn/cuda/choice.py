@@ -2,14 +2,51 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
+from typing import Protocol
 
+from ministn.backend import Array
 from ministn.cuda import conv_exact, conv_first, conv_tf32
 
 PRECISIONS = ("fp32", "tf32")
 TF32_CAPABILITY = 80
 
 _precision = "fp32"
+
+
+class Convolution(Protocol):
+    """A module of kernels for the convolution block (ops/conv_block.py), its three passes.
+
+    x (N, H, W, C), weight (kh, kw, C, K), bias (K), y, dy and gate (N, h, w, K): contiguous, their
+    shapes already checked. margin: rows and columns of zeros on each side of x. gate: uint8, see
+    gate.cuh.
+    """
+
+    def forward(
+        self, x: Array, weight: Array, bias: Array, margin: tuple[int, int], pool: bool
+    ) -> tuple[Array, Array]:
+        """y and gate."""
+
+    def input_gradient(
+        self,
+        dy: Array,
+        gate: Array,
+        weight: Array,
+        margin: tuple[int, int],
+        size: tuple[int, int],
+        pool: bool,
+    ) -> Array:
+        """dx (N, H, W, C) for size = (H, W)."""
+
+    def weight_gradient(
+        self,
+        x: Array,
+        dy: Array,
+        gate: Array,
+        kernel: tuple[int, int],
+        margin: tuple[int, int],
+        pool: bool,
+    ) -> tuple[Array, Array]:
+        """dweight (kh, kw, C, K) for kernel = (kh, kw), dbias (K)."""
 
 
 @contextmanager
@@ -30,7 +67,7 @@ def precision(name: str) -> Iterator[None]:
 
 def convolution(
     kernel: tuple[int, int], margin: tuple[int, int], channels: int, kernels: int
-) -> ModuleType:
+) -> Convolution:
     """The shape table: the module whose kernels compute this convolution.
 
     3x3 of one channel                                       conv_first    float32

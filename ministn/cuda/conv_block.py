@@ -1,6 +1,5 @@
 """ops/conv_block.py on a GPU: checks the arguments, and hands them to the kernels of choice.py."""
 
-from types import ModuleType
 from typing import NamedTuple
 
 from ministn.backend import Array, device_holding
@@ -10,7 +9,7 @@ from ministn.ops.conv2d import checked_margin
 
 
 class Cache(NamedTuple):
-    family: ModuleType  # of kernels, so that backward goes where forward went
+    family: choice.Convolution  # kernels, so that backward goes where forward went
     x: Array
     weight: Array
     margin: tuple[int, int]

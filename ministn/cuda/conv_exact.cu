@@ -1,6 +1,9 @@
 // Convolution block in float32, of any sizes and any odd kernel, as products of matrices whose elements
 // loaders find as they are needed (ops/conv2d.py, ops/conv_block.py). A tap is one (p, q, c).
 //
+//     z_nijk  = sum_pqc x_n,(i+p-m),(j+q-m),c weight_pqck        y = relu(pool(z) + bias)
+//     dx_nuvc = sum_pqk dz_n,(u+p-m'),(v+q-m'),k turned_pqkc     m' = kernel - 1 - m, m the margin
+//
 //     forward          z  = x's windows  x weight    row: a pixel of z   column: k   term: a tap
 //     input_gradient   dx = dz's windows x turned    row: a pixel of x   column: c   term: a tap of dz
 //

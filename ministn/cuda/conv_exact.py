@@ -1,6 +1,6 @@
 """Convolution block in float32, of any sizes and any odd kernel: see conv_exact.cu.
 
-The equations are in ops/conv_block.py; the interface is that of every family of convolutions.
+The equations are in ops/conv_block.py; the interface is choice.Convolution.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,10 @@ from ministn.cuda.reduce import sum_partials
 
 NARROW, WIDE = 32, 64  # columns of a tile, as in gemm.cuh
 TILE = 8192  # elements of a tile
-BLOCKS = 384  # into which a weight's gradient is cut, at most: three for each of 128 processors
+DEPTH = 16  # terms of a sum that a wide tile takes at a time, a narrow one half as many
+BLOCKS = (
+    396  # into which a weight's gradient is cut, at most: three for each of 132 multiprocessors
+)
 PIXELS = 256  # that make a slice worth its while
 
 
@@ -89,7 +92,7 @@ def weight_gradient(
     taps, pixels = kernel[0] * kernel[1] * channels, n * h * w * (4 if pool else 1)
     kind, tiles = _tiles(taps + 1, kernels)
     slices = max(1, min(BLOCKS // tiles, blocks_for(pixels, PIXELS)))
-    length = max(1, blocks_for(pixels, 16 * slices)) * 16  # of a slice: whole steps of the sum
+    length = max(1, blocks_for(pixels, DEPTH * slices)) * DEPTH  # of a slice
     slices = max(1, blocks_for(pixels, length))
     partials = device_holding(x=x).empty((slices, taps + 1, kernels), np.float32)
     sizes = Sizes(n, height, width, channels, *kernel, kernels, *margin, h, w, int(pool))

@@ -1,6 +1,6 @@
 // Gradient of the weight and the bias of conv_exact.cu (ops/conv2d.py, ops/conv_block.py):
 //
-//     dweight_pqck = sum_nij x_n,(i+p),(j+q),c dz_nijk        dbias_k = sum_nij dz_nijk
+//     dweight_pqck = sum_nij x_n,(i+p-m),(j+q-m),c dz_nijk        dbias_k = sum_nij dz_nijk
 //
 // as a product of matrices whose elements loaders find as they are needed. Its rows are the taps
 // (p, q, c) and one more of ones, which makes dbias; its columns are k, its terms the pixels of z.

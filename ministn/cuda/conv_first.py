@@ -1,6 +1,6 @@
 """Convolution block of an image with one channel, 3x3 kernel: see conv_first*.cu.
 
-The equations are in ops/conv_block.py; the interface is that of every family of convolutions.
+The equations are in ops/conv_block.py; the interface is choice.Convolution.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """Convolution block with a 3x3 kernel and a margin of one on tensor cores: see conv_tf32*.cu.
 
-The equations are in ops/conv_block.py; the interface is that of every family of convolutions. The
+The equations are in ops/conv_block.py; the interface is choice.Convolution. The
 numbers of channels must be multiples of 32, and the GPU of compute capability 8.0 or later; x, dy
 and gate must begin at multiples of 16 bytes, as arrays of their own and slices of images do.
 """
@@ -15,7 +15,7 @@ TILE = 16  # as in conv_tf32.cu: rows and columns of pixels that a block makes
 PATCH = 18 * 18 * 12  # floats of a stage's patch
 WEIGHT_TILE = (8, 16)  # as in conv_tf32_weight.cu
 WEIGHT_STAGES = 2 * 4 * 40 * (10 * 18 + 8 * 16)  # bytes: 40 floats for each pixel of x and dz
-WEIGHT_BLOCKS = 264  # two for each multiprocessor of an H200
+WEIGHT_BLOCKS = 264  # two for each of 132 multiprocessors
 
 
 def forward(

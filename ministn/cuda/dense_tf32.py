@@ -10,7 +10,7 @@ from ministn.errors import check_arrays
 
 TILE = (128, 64)  # as in the .cu file: rows and columns of a product that a block makes
 TERMS = 32  # of the sums, that it takes at a time
-BLOCKS = 264  # for the forward pass: two for each multiprocessor of an H200
+BLOCKS = 264  # for the forward pass: two for each of 132 multiprocessors
 SHORTEST = 8 * TERMS  # terms worth a block of their own
 
 

@@ -4,6 +4,7 @@
 // of the whole batch share a counter. One thread for each counter, which alone writes its elements
 // of y and keep; of the first and the last counter some elements may belong to other calls. A
 // layer's activations are below a megabyte: launching costs more than any order of writing them.
+// Backward: one thread for each element of dx, which it alone writes.
 //
 // The number of the step is read from memory, so that a captured graph sees it go up.
 

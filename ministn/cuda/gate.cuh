@@ -1,5 +1,5 @@
-// What the gradient of a convolution block finds open: gate is the place, in row-major order, of
-// the largest value in its 2x2 window, 0 where there is no pool, or CLOSED where ReLU let nothing
+// gate, one byte for each output of a convolution block: the place (0 to 3, row-major) of the winner
+// in its 2x2 window, to which the gradient goes; 0 without a pool; CLOSED where ReLU let nothing
 // through.
 
 [[maybe_unused]] constexpr int CLOSED = 4;

@@ -1,4 +1,7 @@
-// Max pooling over windows that tile the image (ops/max_pool2d.py).
+// Max pooling over windows of s x s pixels that tile the image (ops/max_pool2d.py):
+//
+//     y_nijc = max over p, q of x_n,(s i + p),(s j + q),c         0 <= p, q < s
+//     dx     = dy at the winner of each window, 0 elsewhere
 //
 // Forward: one thread for each output (n, i, j, c), which alone writes its maximum and where in the
 // window it lies. Backward: one thread for each element of x, which alone writes its gradient: it

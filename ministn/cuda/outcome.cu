@@ -3,8 +3,8 @@
 // Each entry of the log is written by one thread of one block: entry *number % batches.
 
 // Classification errors: rows of logits (n, classes) whose first maximum is not their label. A loss
-// that is not finite sets *halted. From then on no step changes anything (see adam.cu), nor what
-// was noted of this one.
+// that is not finite sets *halted. From then on adam.cu updates nothing, and the loss and errors
+// noted of this step stay.
 //
 // Whole numbers are counted, so no order of additions can matter. Shared memory holds the count.
 extern "C" __global__ void __launch_bounds__(256)
@@ -35,7 +35,7 @@ note_loss(const float* __restrict__ logits, const int* __restrict__ labels,
 // output fall within [-1, 1]^2 of the input, under theta (n, 2, 3) (attention.py: left_image). As
 // there in double, rounded operation by operation: the corners of the identity lie on the border.
 //
-// One thread for each image. Shared memory holds the count.
+// One block; each thread takes every 256th image. Shared memory holds the count.
 extern "C" __global__ void __launch_bounds__(256)
 note_left(const float* __restrict__ theta, const double* __restrict__ axis, int points, int least,
           const unsigned* __restrict__ number, int batches, int n, int* __restrict__ left) {

@@ -1,4 +1,7 @@
-// Softmax and cross entropy (ops/softmax_cross_entropy.py).
+// Softmax and cross entropy of the logits z (ops/softmax_cross_entropy.py):
+//
+//     p_nk  = exp(z_nk) / sum_j exp(z_nj)        loss = -1/N sum_n log p_n,label(n)
+//     dz_nk = dloss/N (p_nk - [k = label(n)])
 //
 // softmax_rows: one warp for each row, which alone writes the row's p and loss. A lane takes every
 // 32nd class; maximum and total go through trees of shuffles, always the same. Subtracting the

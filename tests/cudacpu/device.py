@@ -6,7 +6,7 @@ into one but ``to_cpu``. So what runs here does not lean on NumPy by accident.
 
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,7 +79,8 @@ class Emulated:
 
 
 class EmulatedDevice:
-    """A ministn.backend.Device. checked: kernels run under the memory and race checker.
+    """A ministn.backend.Device. checked: kernels run under the memory and race checker. options:
+    for g++.
 
     Memory comes filled with NaN (in whole numbers: with ones in every bit), so that a kernel that
     leaves out an element is seen.
@@ -87,8 +88,11 @@ class EmulatedDevice:
 
     name = "the CPU shim"
 
-    def __init__(self, checked: bool = False, capability: int = 90) -> None:
+    def __init__(
+        self, checked: bool = False, capability: int = 90, options: Sequence[str] = ()
+    ) -> None:
         self.checked = checked
+        self.options = options
         self.capability = capability
         self.array = type("Emulated", (Emulated,), {})  # of its own: a type belongs to one device
         self._modules: dict[str, Module] = {}
@@ -109,9 +113,6 @@ class EmulatedDevice:
 
     def to_cpu(self, array: Emulated) -> np.ndarray:
         return array.host.copy()
-
-    def wait(self) -> None:
-        """Every kernel has run when its launch returns."""
 
     def repeating(self, work: Callable[[], None]) -> Callable[[], None]:
         """There are no graphs here: the same launches are made again."""
@@ -136,7 +137,7 @@ class EmulatedDevice:
 
     def kernel(self, source: str, name: str) -> Any:
         if source not in self._modules:
-            self._modules[source] = Module(source, check=self.checked)
+            self._modules[source] = Module(source, self.options, check=self.checked)
         function = self._modules[source].get_function(name)
 
         def call(
