@@ -132,14 +132,14 @@ def test_conv_block_agrees_with_ops(everywhere, size, channels, kernels, pool, p
 
 
 def spied(monkeypatch):
-    """The list to which the kind of every convolution made from now on is added."""
+    """The list to which the kind of every convolution made from now on is added, and its C."""
     made = []
     for kind in (tiles.Tiles, columns.Columns):
         initialise = kind.__init__
 
-        def spy(self, *arguments, initialise=initialise):
-            made.append(type(self))
-            initialise(self, *arguments)
+        def spy(self, batch, shape, *others, initialise=initialise):
+            made.append((type(self), shape[2]))
+            initialise(self, batch, shape, *others)
 
         monkeypatch.setattr(kind, "__init__", spy)
     return made
@@ -148,12 +148,14 @@ def spied(monkeypatch):
 @pytest.mark.parametrize("need_dx", [True, False])
 @pytest.mark.parametrize(("channels", "kernels"), [(32, 32), (128, 32), (32, 160), (1, 32)])
 def test_every_direction_is_chosen_by_shape(monkeypatch, channels, kernels, need_dx):
-    """Also dx with C < K/4, which columns would compute by adding windows up."""
+    """For dx it is dz that is convolved, also with C < K/4: columns would be those of x."""
     made = spied(monkeypatch)
     x, weight, bias = float32(*block_arguments((1, 8, 8, channels), (3, 3, channels, kernels)))
     y, cache = fast.conv_block(x, weight, bias)
     fast.conv_block_backward(y, cache, need_dx)
-    assert made == [columns.Columns if channels == 1 else tiles.Tiles] * 2
+    kind = columns.Columns if channels == 1 else tiles.Tiles
+    by_dz = need_dx and kind is tiles.Tiles
+    assert made == [(kind, channels), (kind, kernels if by_dz else channels)]
 
 
 @pytest.mark.parametrize("block", [1, 30, 70, 150, 10**6])
