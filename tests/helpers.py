@@ -1,15 +1,19 @@
 """How operations are compared with the loops, and how close they have to be."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import loops
 import numpy as np
 
+from ministn import fast, ops
+
 # dtype: (rtol, atol). The values are of the order of 1. Largest differences over tests/test_ops.py:
 # forward 1.5e-6 and 2e-15; gradients 2.1e-6, and 2.7e-10, which is the difference quotient's own.
 TOLERANCE = {np.float32: (1e-5, 2e-6), np.float64: (1e-12, 1e-13)}
 GRADIENT_TOLERANCE = {np.float32: (1e-5, 4e-6), np.float64: (1e-8, 2e-9)}
+FORWARD, GRADIENT = TOLERANCE[np.float32], GRADIENT_TOLERANCE[np.float32]
 
 
 def normal(*shape: int) -> np.ndarray:
@@ -86,3 +90,37 @@ def tf32(array: np.ndarray) -> np.ndarray:
     """float32 values rounded to TF32's 10 bits, of two equally near ones to the larger."""
     bits = array.astype(np.float32).view(np.uint32)
     return ((bits + 0x1000) & ~np.uint32(0x1FFF)).view(np.float32)
+
+
+def float32(*arrays):
+    return [array.astype(np.float32) for array in arrays]
+
+
+def block_arguments(x, weight):
+    """x of the order of 1, and weights that leave z there, as the tolerances expect."""
+    return normal(*x), normal(*weight) / np.prod(weight[:-1]) ** 0.5, normal(weight[-1])
+
+
+def check_block(
+    arrays: list[np.ndarray],
+    need_dx: bool = True,
+    check: Callable[[str, Any, Any], None] | None = None,
+    **options: Any,
+) -> None:
+    """The fast block in float32 against the readable one in float64.
+
+    check: a function of (name, got, expected) instead of ``compare`` with the tolerances above.
+    """
+    expected, ops_cache = ops.conv_block(*arrays, **options)
+    dy = normal(*expected.shape)
+    y, cache = fast.conv_block(*float32(*arrays), **options)
+    gradients = fast.conv_block_backward(*float32(dy), cache, need_dx)
+    (check or partial(compare, rtol=FORWARD[0], atol=FORWARD[1]))("y", y, expected)
+    for name, got, want in zip(
+        ("dx", "dweight", "dbias"),
+        gradients,
+        ops.conv_block_backward(dy, ops_cache, need_dx),
+        strict=True,
+    ):
+        (check or partial(compare, rtol=GRADIENT[0], atol=GRADIENT[1]))(name, got, want)
+        assert got is None or got.dtype == np.float32

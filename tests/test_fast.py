@@ -2,13 +2,19 @@
 
 import numpy as np
 import pytest
-from helpers import GRADIENT_TOLERANCE, TOLERANCE, compare, normal
+from helpers import (
+    FORWARD,
+    GRADIENT,
+    block_arguments,
+    check_block,
+    compare,
+    float32,
+    normal,
+)
 
 from ministn import fast, ops
 from ministn.engines import implementation, readable_only
 from ministn.fast import columns
-
-FORWARD, GRADIENT = TOLERANCE[np.float32], GRADIENT_TOLERANCE[np.float32]
 
 # x (N, H, W, C), weight (kh, kw, C, K)
 CONVOLUTIONS = [
@@ -29,32 +35,6 @@ BLOCKS = [
 ]
 
 
-def float32(*arrays):
-    return [array.astype(np.float32) for array in arrays]
-
-
-def block_arguments(x, weight):
-    """x of the order of 1, and weights that leave z there, as the tolerances expect."""
-    return normal(*x), normal(*weight) / np.prod(weight[:-1]) ** 0.5, normal(weight[-1])
-
-
-def check_block(arrays, need_dx=True, **options):
-    """The fast block in float32 against the readable one in float64."""
-    expected, ops_cache = ops.conv_block(*arrays, **options)
-    dy = normal(*expected.shape)
-    y, cache = fast.conv_block(*float32(*arrays), **options)
-    gradients = fast.conv_block_backward(*float32(dy), cache, need_dx)
-    compare("y", y, expected, *FORWARD)
-    for name, got, want in zip(
-        ("dx", "dweight", "dbias"),
-        gradients,
-        ops.conv_block_backward(dy, ops_cache, need_dx),
-        strict=True,
-    ):
-        compare(name, got, want, *GRADIENT)
-        assert got is None or got.dtype == np.float32
-
-
 @pytest.mark.parametrize("need_dx", [True, False])
 @pytest.mark.parametrize("pool", [True, False])
 @pytest.mark.parametrize(("x", "weight", "padding"), BLOCKS, ids=str)
@@ -67,8 +47,9 @@ def test_conv_block_agrees_with_ops(x, weight, padding, pool, need_dx):
 def test_block_size_does_not_matter(monkeypatch, images, channels, kernels):
     x, weight, bias = block_arguments((7, 5, 6, channels), (3, 3, channels, kernels))
     largest = max(channels, kernels)  # of the two kinds of columns
+    ones = np.ones((3, 3, largest, 1), np.float32)
     monkeypatch.setattr(columns, "BLOCK_BYTES", images * 4 * 5 * 6 * 9 * largest)
-    assert columns.Columns(7, (5, 6, largest), (3, 3), (1, 1)).images == images
+    assert columns.Columns(7, (5, 6, largest), ones, (1, 1)).images == images
     check_block((x, weight, bias), pool=True)
 
 

@@ -1,5 +1,6 @@
 """Columns (im2col) of a few images at a time, in a workspace small enough to stay in cache."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,30 +10,67 @@ import numpy as np
 BLOCK_BYTES = 2**20
 
 
-class Columns:
-    """The workspace for images of one shape (H, W, C); every block of a batch uses it again.
+class Convolution(ABC):
+    """The workspace for images of one shape (H, W, C) and one weight; all blocks of a batch use it.
 
-    Fill ``image[:n]``, n <= ``images``. Then ``matrix(n)`` is (n h w, kh kw C): for each output
-    pixel one row, the window of its image, framed by ``margin`` zeros, that it looks at. The
-    next call overwrites it.
+    Fill ``image[:n]``, n <= ``images``, then ``run(n, ...)``; the next block overwrites it.
+    ``margin``: rows and columns of zeros on each side of an image.
     """
 
+    image: np.ndarray  # (images, H, W, C)
+    images: int  # in a block
+    size: tuple[int, int]  # (h, w) of the output
+
+    @abstractmethod
+    def run(self, n: int, y: np.ndarray | None = None, dy: np.ndarray | None = None) -> None:
+        """Write the convolution of image[:n] into y (n, h, w, K); add what dy gives to dweight."""
+
+    @abstractmethod
+    def dweight(self) -> np.ndarray:
+        """(kh, kw, C, K): the weight's gradient from every dy so far."""
+
+    def blocks(self, batch: int) -> Iterator[tuple[slice, int]]:
+        """The batch in slices of at most ``images``, each with its length n."""
+        for start in range(0, batch, self.images):
+            stop = min(start + self.images, batch)
+            yield slice(start, stop), stop - start
+
+
+class Columns(Convolution):
+    """The convolution as a matrix product: for a kernel of any size."""
+
     def __init__(
-        self, batch: int, shape: tuple[int, ...], kernel: tuple[int, int], margin: tuple[int, int]
+        self, batch: int, shape: tuple[int, ...], weight: np.ndarray, margin: tuple[int, int]
     ) -> None:
         height, width, channels = shape
         above, left = margin
+        kh, kw, _, kernels = weight.shape
         framed = (height + 2 * above, width + 2 * left)
-        self.size = (framed[0] - kernel[0] + 1, framed[1] - kernel[1] + 1)  # (h, w)
-        values = self.size[0] * self.size[1] * kernel[0] * kernel[1] * channels
+        self.size = (framed[0] - kh + 1, framed[1] - kw + 1)
+        values = self.size[0] * self.size[1] * kh * kw * channels
         self.images = max(1, min(batch, BLOCK_BYTES // (4 * values)))
         padded = np.zeros((self.images, *framed, channels), np.float32)
         self.image = padded[:, above : above + height, left : left + width]
         # A view (n, h, w, C, kh, kw), which shows whatever is later written into image.
-        self._windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(1, 2))
+        self._windows = np.lib.stride_tricks.sliding_window_view(padded, (kh, kw), axis=(1, 2))
         self._memory = np.empty(self.images * values, np.float32)
+        self._shape = weight.shape
+        self._weight = weight.reshape(-1, kernels)  # (kh kw C, K)
+        self._dweight = np.zeros(self._weight.shape, np.float32)
+
+    def run(self, n: int, y: np.ndarray | None = None, dy: np.ndarray | None = None) -> None:
+        matrix = self.matrix(n)
+        kernels = self._weight.shape[1]
+        if y is not None:
+            np.matmul(matrix, self._weight, out=y.reshape(-1, kernels))
+        if dy is not None:
+            self._dweight += matrix.T @ dy.reshape(-1, kernels)
+
+    def dweight(self) -> np.ndarray:
+        return self._dweight.reshape(self._shape)
 
     def matrix(self, n: int) -> np.ndarray:
+        """(n h w, kh kw C): for each output pixel one row, the window of image that it sees."""
         windows = self._windows[:n]
         _, h, w, channels, kh, kw = windows.shape
         memory = self._memory[: windows.size]
@@ -43,12 +81,6 @@ class Columns:
             return memory.reshape(kh * kw, n * h * w).T
         memory.reshape(n, h, w, kh, kw, channels)[...] = windows.transpose(0, 1, 2, 4, 5, 3)
         return memory.reshape(n * h * w, kh * kw * channels)
-
-    def blocks(self, batch: int) -> Iterator[tuple[slice, int]]:
-        """The batch in slices of at most ``images``, each with its length n."""
-        for start in range(0, batch, self.images):
-            stop = min(start + self.images, batch)
-            yield slice(start, stop), stop - start
 
 
 def add_windows(windows: np.ndarray, shape: tuple[int, ...], margin: tuple[int, int]) -> np.ndarray:

@@ -6,8 +6,9 @@ What makes it fast, most important first:
 
 * Columns (see ops/conv2d.py) of one or two images at a time: they are still in cache when the
   matrix product reads them, and never in memory for the whole batch.
-* The gradient of x is a convolution too, of dz with the flipped kernel, and the columns of dz
-  that it needs give the weight's gradient as well.
+* With many channels, Winograd's transforms (winograd.py) instead: a quarter of the products.
+* The gradient of x is a convolution too, of dz with the flipped kernel, and the columns or
+  transforms of dz that it needs give the weight's gradient as well.
 * The pool comes before bias and ReLU, which then touch a quarter of the data. All that is kept
   of it is one byte for each y; z exists for one block of images only.
 """
@@ -17,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ministn.errors import check_arrays
-from ministn.fast.columns import Columns, add_windows
+from ministn.fast.columns import Columns, Convolution, add_windows
+from ministn.fast.tiles import Tiles, pays
 from ministn.ops.conv2d import checked_margin
 
 # Columns of dz copy kh kw K numbers for each pixel. Columns of x are kh kw C, but for dx their
@@ -55,22 +57,21 @@ def conv_block(
     margin = checked_margin(sizes, padding, stride)
 
     kernels = sizes["K"]
-    columns = Columns(len(x), x.shape[1:], (sizes["kh"], sizes["kw"]), margin)
-    h, w = columns.size
-    matrix = weight.reshape(-1, kernels)
-    z = np.empty((columns.images, h, w, kernels), np.float32)
+    convolution = _convolution(len(x), x.shape[1:], weight, margin)
+    h, w = convolution.size
+    z = np.empty((convolution.images, h, w, kernels), np.float32)
     y = np.empty((len(x), h // stride, w // stride, kernels), np.float32)
     winner = np.empty(y.shape, np.uint8) if pool else None
-    for block, n in columns.blocks(len(x)):
-        columns.image[:n] = x[block]
-        np.matmul(columns.matrix(n), matrix, out=z[:n].reshape(-1, kernels))
+    for block, n in convolution.blocks(len(x)):
+        convolution.image[:n] = x[block]
+        convolution.run(n, y=z[:n])
         if winner is None:
             np.add(z[:n], bias, out=y[block])
         else:
             _max_pool(z[:n], y[block], winner[block])
             y[block] += bias
         np.maximum(y[block], 0, out=y[block])
-    return y, Cache(x, weight, margin, columns.size, winner, y)
+    return y, Cache(x, weight, margin, convolution.size, winner, y)
 
 
 def conv_block_backward(
@@ -79,58 +80,61 @@ def conv_block_backward(
     """dy (N, h, w, K) -> dx (N, H, W, C) or None, dweight (kh, kw, C, K), dbias (K)."""
     check_arrays(y=(cache.y, "N h w K"), dy=(dy, "N h w K"))
     _, _, channels, kernels = cache.weight.shape
-    if need_dx and channels > FEW * kernels:
-        return _backward_by_columns_of_dz(dy, cache)
-    return _backward_by_columns_of_x(dy, cache, need_dx)
+    if need_dx and (channels > FEW * kernels or pays(cache.x.shape[1:3], cache.weight.shape)):
+        return _backward_by_dz(dy, cache)
+    return _backward_by_x(dy, cache, need_dx)
 
 
-def _backward_by_columns_of_dz(
-    dy: np.ndarray, cache: Cache
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """dx = columns of dz @ flipped,    dflipped = (columns of dz)^T @ x
+def _convolution(
+    batch: int, shape: tuple[int, ...], weight: np.ndarray, margin: tuple[int, int]
+) -> Convolution:
+    """The faster way to convolve images (H, W, C)."""
+    size = [shape[axis] + 2 * margin[axis] - weight.shape[axis] + 1 for axis in (0, 1)]
+    chosen = Tiles if pays((size[0], size[1]), weight.shape) else Columns
+    return chosen(batch, shape, weight, margin)
 
-    A row of these columns holds every dz that its pixel of x took part in, with the weight that
-    stood between them in the same place of ``flipped``.
+
+def _backward_by_dz(dy: np.ndarray, cache: Cache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """dx = conv(dz, flipped),    dflipped = the gradient of that where x stands for ddx
+
+    In columns: dx = columns of dz @ flipped, dflipped = (columns of dz)^T @ x. A row of them holds
+    every dz that its pixel of x took part in, with the weight that stood between them in the same
+    place of ``flipped``.
     """
     x, weight, margin = cache.x, cache.weight, cache.margin
-    kh, kw, channels, kernels = weight.shape
+    kh, kw, _, kernels = weight.shape
     rest = (kh - 1 - margin[0], kw - 1 - margin[1])
-    columns = Columns(len(x), (*cache.size, kernels), (kh, kw), rest)
-    flipped = weight[::-1, ::-1].transpose(0, 1, 3, 2).reshape(-1, channels)
-    dflipped = np.zeros(flipped.shape, np.float32)
+    flipped = weight[::-1, ::-1].transpose(0, 1, 3, 2)
+    convolution = _convolution(len(x), (*cache.size, kernels), flipped, rest)
     dbias = np.zeros(kernels, np.float32)
     dx = np.empty(x.shape, np.float32)
-    for block, n in columns.blocks(len(x)):
-        dbias += _before_pool(dy, cache, block, columns.image[:n])
-        dz_columns = columns.matrix(n)
-        np.matmul(dz_columns, flipped, out=dx[block].reshape(-1, channels))
-        dflipped += dz_columns.T @ x[block].reshape(-1, channels)
-    dweight = dflipped.reshape(kh, kw, kernels, channels).transpose(0, 1, 3, 2)[::-1, ::-1]
-    return dx, dweight, dbias
+    for block, n in convolution.blocks(len(x)):
+        dbias += _before_pool(dy, cache, block, convolution.image[:n])
+        convolution.run(n, y=dx[block], dy=x[block])
+    return dx, convolution.dweight().transpose(0, 1, 3, 2)[::-1, ::-1], dbias
 
 
-def _backward_by_columns_of_x(
+def _backward_by_x(
     dy: np.ndarray, cache: Cache, need_dx: bool
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
     """dweight = (columns of x)^T @ dz,    dcolumns = dz @ weight^T, added up to dx"""
     x, weight, margin = cache.x, cache.weight, cache.margin
     kh, kw, channels, kernels = weight.shape
-    columns = Columns(len(x), x.shape[1:], (kh, kw), margin)
+    convolution = _convolution(len(x), x.shape[1:], weight, margin)
     h, w = cache.size
     matrix = weight.reshape(-1, kernels)
-    dmatrix = np.zeros(matrix.shape, np.float32)
     dbias = np.zeros(kernels, np.float32)
     dx = np.empty(x.shape, np.float32) if need_dx else None
-    workspace = np.zeros((columns.images, h, w, kernels), np.float32)
-    for block, n in columns.blocks(len(x)):
-        dbias += _before_pool(dy, cache, block, workspace[:n])
-        dz = workspace[:n].reshape(-1, kernels)
-        columns.image[:n] = x[block]
-        dmatrix += columns.matrix(n).T @ dz
+    dz = np.zeros((convolution.images, h, w, kernels), np.float32)
+    for block, n in convolution.blocks(len(x)):
+        dbias += _before_pool(dy, cache, block, dz[:n])
+        convolution.image[:n] = x[block]
+        convolution.run(n, dy=dz[:n])
         if dx is not None:
-            dcolumns = (matrix @ dz.T).reshape(kh, kw, channels, n, h, w)
+            dcolumns = matrix @ dz[:n].reshape(-1, kernels).T
+            dcolumns = dcolumns.reshape(kh, kw, channels, n, h, w)
             dx[block] = add_windows(dcolumns, x.shape[1:], margin)
-    return dx, dmatrix.reshape(weight.shape), dbias
+    return dx, convolution.dweight(), dbias
 
 
 def _before_pool(dy: np.ndarray, cache: Cache, block: slice, dz: np.ndarray) -> np.ndarray:
