@@ -1,7 +1,5 @@
 """The grid generator and the bilinear sampler on the GPU, against ops."""
 
-from functools import partial
-
 import devices
 import numpy as np
 import pytest
@@ -178,23 +176,23 @@ WITHOUT_INTRINSICS = """
 """
 
 
-def emulated(monkeypatch, module):
-    """A device of its own, whose kernels are compiled by ``module``."""
+def emulated(monkeypatch, module=Module, options=()):
+    """A device of its own, whose kernels are compiled by ``module`` with options for g++."""
     devices.emulated(checked=False)  # or a skip
     monkeypatch.setattr("cudacpu.device.Module", module)
-    device = EmulatedDevice()
+    device = EmulatedDevice(options=options)
     backend.register(device)
     return device
 
 
 def test_fused_multiply_add_would_move_the_identity_into_other_cells(monkeypatch):
     """The intrinsics keep the compiler from it, though it is told to fuse what it may."""
-    fusing = partial(Module, options=("-ffp-contract=fast", "-mfma"))
-    assert lengths_with_wrong_cells(emulated(monkeypatch, fusing), 0) == []
+    fusing = ("-ffp-contract=fast", "-mfma")
+    assert lengths_with_wrong_cells(emulated(monkeypatch, options=fusing), 0) == []
     monkeypatch.setattr(
         "ministn.cuda.launch.source", lambda file: WITHOUT_INTRINSICS + source(file)
     )
-    assert lengths_with_wrong_cells(emulated(monkeypatch, fusing), 0) != []
+    assert lengths_with_wrong_cells(emulated(monkeypatch, options=fusing), 0) != []
 
 
 # ---- the gradient of the image
