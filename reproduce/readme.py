@@ -123,7 +123,7 @@ def draw() -> None:
 
 def measure() -> None:
     """Run the first screen's commands, each in an empty folder, and record how long they took."""
-    seconds = {}
+    seconds, commit = {}, environment.commit()  # before records are replaced
     for command in tqdm(INVITATIONS, desc="timing", unit="command"):
         words = [sys.executable, *shlex.split(command)[1:]]
         words = [str(ROOT / word) if word.startswith("reproduce/") else word for word in words]
@@ -135,7 +135,7 @@ def measure() -> None:
                 write_atomically(QUICK / f"{path.parent.name}.json", path.read_bytes())
     record = {
         "command": "python reproduce/readme.py --time",
-        **environment.commit(),
+        **commit,
         "source_sha256": environment.source_sha256(),
         "versions": environment.versions(),
         "device": environment.device(),
