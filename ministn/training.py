@@ -10,7 +10,7 @@ import numpy as np
 from ministn import checkpoint, models
 from ministn.attention import inside, left_image, overlap, quadrilateral
 from ministn.backend import Device, to_cpu
-from ministn.cuda.choice import PRECISIONS, TF32_CAPABILITY, precision
+from ministn.cuda.choice import PRECISIONS, check_precision, precision
 from ministn.data import DataSet, Split
 from ministn.engines import function
 from ministn.errors import UserError
@@ -164,7 +164,10 @@ class Trainer:
             self.valid, self.test = data.valid, data.test
             self.steps = CpuSteps(*common)
         else:
-            self.valid, self.test = on_device(data.valid, device), on_device(data.test, device)
+            self.valid, self.test = (
+                replace(split, images=device.to_gpu(split.images))
+                for split in (data.valid, data.test)
+            )
             self.steps = GpuSteps(*common, device, captured=settings.precision == "tf32")
         self._begun: int | None = None  # epoch that the steps have been told of
         self._best = self.buffer.zeros()  # the weights of the best epoch
@@ -244,8 +247,8 @@ class Trainer:
             images = self.buffer.device.to_gpu(images)
         x = function("as_batch", images)(images)
         with precision(self.settings.precision):
-            layer = self.network.first_non_finite(x, Step(self.settings.seed, state.steps))
-        layer = layer or "loss"
+            found = self.network.first_non_finite(x, Step(self.settings.seed, state.steps))
+        layer = found or "loss"
         state.diverged = {"epoch": state.epoch + 1, "step": state.steps, "layer": layer}
         self.say(f"DIVERGED at step {state.steps}: the first non-finite values are in {layer}")
 
@@ -370,22 +373,6 @@ class Trainer:
             **{"test_" + name: value for name, value in results.items()},
             "correct": evaluation.correct,
         }
-
-
-def on_device(split: Split, device: Device) -> Split:
-    """The split with its images on the device."""
-    return replace(split, images=device.to_gpu(split.images))
-
-
-def check_precision(name: str, device: Device | None) -> None:
-    """Raise UserError unless products can be computed so."""
-    if name == "tf32" and device is None:
-        raise UserError("precision tf32 needs --gpu: the CPU computes in fp32")
-    if name == "tf32" and device is not None and device.capability < TF32_CAPABILITY:
-        raise UserError(
-            f"precision tf32 needs a GPU of compute capability {TF32_CAPABILITY / 10}, "
-            f"{device.name} has {device.capability / 10}: use fp32"
-        )
 
 
 def check_same(path: Path, name: str, content: dict[str, Any], wanted: Any) -> None:

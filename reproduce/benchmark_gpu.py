@@ -41,7 +41,6 @@ from ministn.optimizers import Adam
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import generator
 from ministn.steps import Epoch, GpuSteps
-from ministn.training import check_precision
 
 LR = 1e-5  # small: there is nothing to be learned from noise
 STEPS = 10  # training steps that are timed together; the first ten, and PyTorch's second, warm up
@@ -72,7 +71,7 @@ class Scale(NamedTuple):
 def run(arguments: argparse.Namespace, ours: Device) -> int:
     """Measure what the command line asks for. Raises UserError if that cannot be done here."""
     for name in arguments.precision:
-        check_precision(name, ours)
+        choice.check_precision(name, ours)
     with memory_explained("a smaller --batch-size lowers it"):
         Benchmark(arguments, ours, TorchDevice(), Scale()).run()
     return 0

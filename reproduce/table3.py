@@ -14,10 +14,10 @@ from filelock import FileLock
 from threadpoolctl import threadpool_limits
 
 from ministn import backend, claims, cli, data, planning, report, runs
-from ministn.cuda.choice import PRECISIONS
+from ministn.cuda.choice import PRECISIONS, check_precision
 from ministn.errors import UserError
 from ministn.models import NETWORKS
-from ministn.training import Settings, check_precision
+from ministn.training import Settings
 
 SIX = list(claims.TABLE3)
 PAPER_EPOCHS = {name: row.epochs for name, row in claims.TABLE3.items()}

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from ministn.backend import Array
+from ministn.backend import Array, Device
 from ministn.cuda import conv_exact, conv_first, conv_tf32
+from ministn.errors import UserError
 
 PRECISIONS = ("fp32", "tf32")
 TF32_CAPABILITY = 80
@@ -63,6 +64,17 @@ def precision(name: str) -> Iterator[None]:
         yield
     finally:
         _precision = before
+
+
+def check_precision(name: str, device: Device | None) -> None:
+    """Raise UserError unless products can be computed so."""
+    if name == "tf32" and device is None:
+        raise UserError("precision tf32 needs --gpu: the CPU computes in fp32")
+    if name == "tf32" and device is not None and device.capability < TF32_CAPABILITY:
+        raise UserError(
+            f"precision tf32 needs a GPU of compute capability {TF32_CAPABILITY / 10}, "
+            f"{device.name} has {device.capability / 10}: use fp32"
+        )
 
 
 def convolution(
