@@ -25,6 +25,37 @@ POINTS = 8
 LEFT_BELOW = 0.1
 
 
+IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+
+
+def summary(
+    theta: np.ndarray | None, boxes: np.ndarray, size: tuple[int, int]
+) -> dict[str, float | None]:
+    """How well a transformer attends, and how far it has moved from where it began.
+
+    theta: (N, 2, 3), None for a plain CNN; boxes: (N, 4); size: the images' (H, W). All None
+    without theta, or else
+
+    overlap, inside, left_image: means of the functions below.
+    moved: mean absolute difference of theta's entries from the identity, all images alike.
+    spread: standard deviation of theta's entries over the images, mean of the six. Near zero,
+    every image gets the same transform, whatever it shows.
+    """
+    names = ("overlap", "inside", "left_image", "moved", "spread")
+    if theta is None:
+        return dict.fromkeys(names)
+    quads = quadrilateral(theta, size)
+    exact = theta.astype(np.float64)
+    measured = (
+        overlap(quads, boxes),
+        inside(quads, boxes),
+        left_image(theta),
+        np.abs(exact - IDENTITY),
+        exact.std(axis=0),
+    )
+    return {name: float(values.mean()) for name, values in zip(names, measured, strict=True)}
+
+
 def quadrilateral(theta: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Where the output's corners lie in the input: the attended quadrilateral.
 

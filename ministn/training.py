@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ministn import checkpoint, models
-from ministn.attention import inside, left_image, overlap, quadrilateral
+from ministn import attention, checkpoint, models
 from ministn.backend import Device, to_cpu
 from ministn.cuda.choice import PRECISIONS, check_precision, precision
 from ministn.data import DataSet, Split
@@ -116,19 +115,6 @@ def evaluate(network: models.Network, split: Split) -> Evaluation:
     thetas = [to_cpu(theta) for _, theta in batches if theta is not None]
     loss, _ = softmax_cross_entropy(y, split.labels)
     return Evaluation(loss, y.argmax(1) == split.labels, np.concatenate(thetas) if thetas else None)
-
-
-def attention(evaluation: Evaluation, split: Split) -> dict[str, float | None]:
-    """How well the transformer attends: mean overlap with the digit's box, share inside, left."""
-    if evaluation.theta is None:
-        return {"overlap": None, "inside": None, "left_image": None}
-    height, width = split.images.shape[1:]
-    quads = quadrilateral(evaluation.theta, (height, width))
-    return {
-        "overlap": float(overlap(quads, split.boxes).mean()),
-        "inside": float(inside(quads, split.boxes).mean()),
-        "left_image": float(left_image(evaluation.theta).mean()),
-    }
 
 
 class Trainer:
@@ -270,7 +256,7 @@ class Trainer:
             "train_error": 100.0 * state.errors / settings.train_size,
             "valid_loss": evaluation.loss,
             "valid_error": evaluation.error,
-            **attention(evaluation, split),
+            **attention.summary(evaluation.theta, split.boxes, split.images.shape[1:]),
             "theta": theta,
         }
         state.history.append(result)
@@ -364,7 +350,8 @@ class Trainer:
         checkpoint.fill(folder / BEST, arrays, self._weights)
         with precision(self.settings.precision):
             evaluation = evaluate(self.network, self.test)
-        results = attention(evaluation, self.data.test)
+        split = self.data.test
+        results = attention.summary(evaluation.theta, split.boxes, split.images.shape[1:])
         return {
             "epoch": best["epoch"],
             "train_error": best["train_error"],

@@ -72,6 +72,8 @@ def record(
                 "overlap": None if cnn else 0.1 + 0.4 * part,
                 "inside": None if cnn else 0.9,
                 "left_image": None if cnn else 0.0,
+                "moved": None if cnn else 0.1 * part,
+                "spread": None if cnn else 0.05 * part,
                 "theta": None if cnn else theta,
                 "seconds": 50.0,
             }

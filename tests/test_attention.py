@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from ministn.attention import inside, left_image, overlap, quadrilateral
+from ministn.attention import IDENTITY, inside, left_image, overlap, quadrilateral, summary
 
 SIZE = (40, 60)  # H, W: not square, so that a swap shows
 WHOLE = [0, 0, 59, 39]
-IDENTITY = [[1, 0, 0], [0, 1, 0]]
 
 
 def rectangle(left, top, right, bottom):
@@ -197,3 +196,23 @@ def test_images_do_not_influence_each_other():
 def test_wrong_arguments_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_summary_of_the_identity_has_not_moved():
+    theta = np.tile(IDENTITY.astype(np.float32), (3, 1, 1))
+    found = summary(theta, np.array([[0, 0, 9, 4]] * 3), (5, 10))
+    expected = {"overlap": 1, "inside": 1, "left_image": 0, "moved": 0, "spread": 0}
+    assert found == expected
+
+
+def test_summary_tells_moving_from_following_the_image():
+    box = np.array([[0, 0, 9, 9]] * 2)
+    together = np.stack([IDENTITY + 0.6, IDENTITY + 0.6])
+    apart = np.stack([IDENTITY + 0.6, IDENTITY - 0.6])
+    for theta, spread in ((together, 0), (apart, 0.6)):
+        found = summary(theta, box, (10, 10))
+        np.testing.assert_allclose([found["moved"], found["spread"]], [0.6, spread], atol=1e-15)
+    away = IDENTITY[None] + [[0, 0, 9], [0, 0, 0]]  # a sixth of its entries has moved by 9
+    found = summary(np.concatenate([away, away]), box, (10, 10))
+    assert (found["left_image"], found["moved"], found["spread"]) == (1, 1.5, 0)
+    assert set(summary(None, box, (10, 10)).values()) == {None}
