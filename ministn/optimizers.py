@@ -48,15 +48,27 @@ class Adam:
         correction = np.sqrt(1 - self.beta2**t) / (1 - self.beta1**t)
         return [lr * multiplier * correction for _, multiplier in self.buffer.groups]
 
-    def update(self, step_sizes: list[Any]) -> None:
-        """Update every parameter, with a step size for each group."""
-        data, grad = self.buffer.data, self.buffer.grad
+    def update(
+        self,
+        step_sizes: list[Any],
+        grad: np.ndarray | None = None,
+        part: slice | None = None,
+    ) -> None:
+        """Update every parameter, with a step size for each group.
+
+        grad: flat, the buffer's own unless given. part: of the flat arrays, to update only that.
+        """
+        data = self.buffer.data
+        grad = self.buffer.grad if grad is None else grad
+        part = slice(0, len(data)) if part is None else part
         adam = function("adam", data)
         for (group, _), step_size in zip(self.buffer.groups, step_sizes, strict=True):
-            adam(
-                data[group], grad[group], self.m[group], self.v[group],
-                step_size, self.beta1, self.beta2, self.epsilon,
-            )  # fmt: skip
+            mine = slice(max(group.start, part.start), min(group.stop, part.stop))
+            if mine.start < mine.stop:
+                adam(
+                    data[mine], grad[mine], self.m[mine], self.v[mine],
+                    step_size, self.beta1, self.beta2, self.epsilon,
+                )  # fmt: skip
 
 
 def step_decay(lr: float, epoch: int, *, factor: float = 0.7, every: int = 20) -> float:

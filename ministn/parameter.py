@@ -76,13 +76,11 @@ class ParameterBuffer:
         initial = np.zeros(sum(_aligned(parameter.size) for parameter in self.parameters), dtype)
         self.data = initial if device is None else device.empty(initial.shape, initial.dtype)
         self.device = device
-        self.grad = self.zeros()
         self.groups: list[tuple[slice, float]] = []
-        values, gradients, drawn = map(self.views, (self.data, self.grad, initial))
+        drawn = self.views(initial)
         start = 0
         for parameter in self.parameters:
             stop = start + _aligned(parameter.size)
-            parameter.data, parameter.grad = values[parameter.name], gradients[parameter.name]
             drawn[parameter.name][...] = parameter.initial(
                 parameter.shape, generator(seed, "initial values of " + parameter.name)
             )
@@ -92,6 +90,14 @@ class ParameterBuffer:
                 self.groups.append((slice(start, stop), parameter.lr_multiplier))
             start = stop
         assign(self.data, initial)
+        self.move(self.data, self.zeros())
+
+    def move(self, data: np.ndarray, grad: np.ndarray) -> None:
+        """Let data and gradients lie in these flat arrays, with the values that they hold."""
+        self.data, self.grad = data, grad
+        values, gradients = self.views(data), self.views(grad)
+        for parameter in self.parameters:
+            parameter.data, parameter.grad = values[parameter.name], gradients[parameter.name]
 
     @property
     def count(self) -> int:

@@ -10,7 +10,9 @@ import numpy as np
 from ministn.backend import Device
 from ministn.cuda.choice import precision
 from ministn.data import RECIPES, DataSet, Split
-from ministn.training import EVALUATION_BATCH, Settings, Trainer, evaluate
+from ministn.evaluation import BATCH, evaluate
+from ministn.parallel import Team
+from ministn.training import Settings, Trainer
 
 CPU_TRIES, GPU_TRIES = 2, 6  # a GPU's first ones compile kernels and capture graphs
 BYTES_PER_PARAMETER = 16  # last.safetensors has values and two moments, best.safetensors values
@@ -22,17 +24,20 @@ class Cost:
     step: seconds of one training step; image: seconds to evaluate one image; parameters: count.
     """
 
-    def __init__(self, settings: Settings, device: Device | None) -> None:
+    def __init__(
+        self, settings: Settings, device: Device | None = None, team: Team | None = None
+    ) -> None:
         noise = np.random.default_rng(0)
         batch = min(settings.batch_size, settings.train_size)
         tries = CPU_TRIES if device is None else GPU_TRIES
-        count = max(tries * batch, EVALUATION_BATCH)
+        images_judged = BATCH * (1 if team is None else team.size)
+        count = max(tries * batch, images_judged)
         images = noise.integers(0, 256, (count, settings.canvas, settings.canvas), np.uint8)
         labels = noise.integers(0, 10, count, np.uint8)
         split = Split(images, labels, np.zeros((count, 4), np.int16))
         data = DataSet("noise", split, split, split, {})
         never_ending = replace(settings, batch_size=batch, train_size=count + batch)
-        trainer = Trainer(never_ending, data, say=lambda line: None, device=device)
+        trainer = Trainer(never_ending, data, say=lambda line: None, device=device, team=team)
         self.parameters = trainer.buffer.count
 
         def step() -> None:
@@ -40,10 +45,11 @@ class Cost:
             trainer.catch_up()
 
         self.step = min(_seconds(step) for _ in range(tries))
-        some = Split(*(array[:EVALUATION_BATCH] for array in vars(trainer.valid).values()))
+        some = Split(*(array[:images_judged] for array in vars(trainer.valid).values()))
+        predict = trainer.steps.predict
         with precision(settings.precision):
-            evaluations = (_seconds(lambda: evaluate(trainer.network, some)) for _ in range(tries))
-            self.image = min(evaluations) / EVALUATION_BATCH
+            evaluations = (_seconds(lambda: evaluate(predict, some)) for _ in range(tries))
+            self.image = min(evaluations) / images_judged
 
     def seconds(self, settings: Settings) -> float:
         """Of a whole run: training, validation after every epoch, one test at the end."""
@@ -58,15 +64,17 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def costs(runs: Sequence[Settings], device: Device | None = None) -> dict[str, Cost]:
-    """One Cost for each network among the runs."""
+def costs(
+    runs: Sequence[Settings], device: Device | None = None, team: Team | None = None
+) -> dict[str, Cost]:
+    """One Cost for each network among the runs, on the GPU or with the processes that train."""
     first: dict[str, Settings] = {}
     for settings in runs:
         first.setdefault(settings.network, settings)
     found = {}
     for network, settings in first.items():
-        found[network] = Cost(settings, device)
-        gc.collect()  # the trainer may be part of a cycle, and hold a GPU's memory
+        found[network] = Cost(settings, device, team)
+        gc.collect()  # the trainer may be part of a cycle, and hold much memory
     return found
 
 

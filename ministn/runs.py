@@ -26,6 +26,7 @@ from ministn.backend import Device, memory_explained
 from ministn.data import DataSet
 from ministn.errors import UserError
 from ministn.files import remove_temporaries, write_atomically
+from ministn.parallel import Team
 from ministn.training import EXAMPLES, LAST, Settings, Trainer, check_same
 
 FORMAT = 1
@@ -80,8 +81,8 @@ def find_records(folders: list[Path]) -> list[dict[str, Any]]:
 class Run:
     """A run's folder and record.
 
-    command: how the run was asked for. threads: of the linear algebra library. device: the GPU to
-    train on, None for the CPU. Further entries of ``extra`` go into the record as they are.
+    command: how the run was asked for. device: the GPU to train on, None for the CPU. Further
+    entries of ``extra`` go into the record as they are.
     """
 
     def __init__(
@@ -89,14 +90,12 @@ class Run:
         out: Path,
         settings: Settings,
         command: str,
-        threads: int,
         device: Device | None = None,
         **extra: Any,
     ) -> None:
         self.settings = settings
         self.folder = out / folder_name(settings)
         self.command = command
-        self.threads = threads
         self.device = device
         self.extra = extra
 
@@ -138,6 +137,14 @@ class Run:
         done = len(read_record(self.record_path)["epochs"]) if self.record_path.exists() else 0
         return replace(self.settings, epochs=max(1, self.settings.epochs - done))
 
+    def cores(self) -> tuple[int | None, int | None]:
+        """Workers and threads of each, of the run so far: to go on with them changes no bit."""
+        if not self.record_path.exists():
+            return None, None
+        device = read_record(self.record_path)["starts"][-1]["device"]
+        threads = device.get("threads")
+        return device.get("workers", threads and 1), threads
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Own the folder. Raises UserError if another process does; its death releases it."""
@@ -152,13 +159,20 @@ class Run:
             remove_temporaries(self.folder)
             yield
 
-    def train(self, data: DataSet, *, resume: bool, bar: bool = True) -> str:
-        """Train to the end, or to Ctrl-C; returns the status the record ends with."""
+    def train(
+        self, data: DataSet, team: Team | None = None, *, resume: bool, bar: bool = True
+    ) -> str:
+        """Train to the end, or to Ctrl-C; returns the status the record ends with.
+
+        team: the processes that train where no GPU does, by default this one alone.
+        """
+        team = team or Team()
         with self.locked(), memory_explained(LESS_MEMORY):
             if self.already_finished(resume):  # by another process, since this one looked
                 return read_record(self.record_path)["status"]
             gc.collect()  # a GPU's memory: a trainer that is done with may be part of a cycle
-            trainer = Trainer(self.settings, data, say=tqdm.write, device=self.device)
+            trainer = Trainer(self.settings, data, tqdm.write, self.device, team)
+            computes_on = self._computes_on(team)
             wall, starts, tested = 0.0, [], None
             if resume and (self.folder / LAST).exists():
                 trainer.load(self.folder)
@@ -166,8 +180,8 @@ class Run:
                     before = read_record(self.record_path)
                     wall, starts = before["wall_seconds"], before["starts"]
                     tested = before["best"]  # of a finished run that is to go on: still true
-                    self._compare_devices(starts[-1]["device"])
-            starts = [*starts, self._start(trainer)]
+                    _compare_devices(starts[-1]["device"], computes_on)
+            starts = [*starts, self._start(trainer, computes_on)]
             clock = time.monotonic()
 
             def write(status: str, best: dict[str, Any] | None = tested) -> None:
@@ -199,22 +213,12 @@ class Run:
         """At the end of an epoch, with the time of the last save."""
         return self.device is None or time.monotonic() - saved >= GPU_SAVES_EVERY
 
-    def _compare_devices(self, before: dict[str, Any]) -> None:
-        now = self._computes_on()
-        for name, unit in (("engine", "engine {}"), ("name", "{}"), ("threads", "{} threads")):
-            if before.get(name) != now.get(name):
-                tqdm.write(
-                    f"this run had {unit.format(before.get(name))} before and has "
-                    f"{unit.format(now.get(name))} now: its last bits will differ from those of "
-                    "an uninterrupted one"
-                )
-                return
-
-    def _computes_on(self) -> dict[str, Any]:
-        """The record's entry on the device and the engine."""
+    def _computes_on(self, team: Team) -> dict[str, Any]:
+        """The record's entry on the device, the engine and the processes."""
         if self.device is not None:
             return environment.device(self.device) | {"engine": "cuda"}
-        return environment.device() | {"threads": self.threads, "engine": "numpy"}
+        processes = {"workers": team.size, "threads": team.threads, "exchange": team.exchange.kind}
+        return environment.device() | processes | {"engine": "numpy"}
 
     def _bar(self, trainer: Trainer, shown: bool) -> tqdm:
         batches = self.settings.batches_per_epoch
@@ -227,7 +231,7 @@ class Run:
             dynamic_ncols=True,
         )
 
-    def _start(self, trainer: Trainer) -> dict[str, Any]:
+    def _start(self, trainer: Trainer, computes_on: dict[str, Any]) -> dict[str, Any]:
         """What this process brings to the run; a resumed run has one entry for each process."""
         return {
             "command": self.command,
@@ -236,7 +240,7 @@ class Run:
             **environment.commit(),
             "source_sha256": environment.source_sha256(),
             "versions": environment.versions(),
-            "device": self._computes_on(),
+            "device": computes_on,
         }
 
     def _write_record(
@@ -267,6 +271,26 @@ class Run:
         }
         text = json.dumps(record, indent=1, allow_nan=False)
         write_atomically(self.record_path, text.encode())
+
+
+def _compare_devices(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Say so where a run goes on with something else that can change its last bits."""
+    if "threads" in before:
+        before = {"workers": 1} | before  # of a record from before there were workers
+    entries = {
+        "engine": "engine {}",
+        "name": "{}",
+        "workers": "{} workers",
+        "threads": "{} threads",
+    }
+    for name, unit in entries.items():
+        if before.get(name) != now.get(name):
+            tqdm.write(
+                f"this run had {unit.format(before.get(name))} before and has "
+                f"{unit.format(now.get(name))} now: its last bits will differ from those of "
+                "an uninterrupted one"
+            )
+            return
 
 
 def _packed(best: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -1,9 +1,10 @@
 """Optimiser steps, one after another: on the CPU each as it is asked for, on a GPU without waiting.
 
 Both engines do the same thing in a step: take the next batch in the epoch's order, go forward and
-backward, and let Adam update. They differ in when the host learns what came of it. The CPU knows
-at once. A GPU keeps a log, which is read at the end of an epoch or when somebody wants to look;
-until then the host only hands it work.
+backward, and let Adam update. On the CPU several processes may share the batch: what each of them
+does with its rows is in parallel/worker.py. The engines differ in when the host learns what came
+of a step. The CPU knows at once. A GPU keeps a log, which is read at the end of an epoch or when
+somebody wants to look; until then the host only hands it work.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ministn.attention import left_image
+from ministn import evaluation
 from ministn.backend import Device
 from ministn.cuda.adam import Schedule
 from ministn.cuda.batch import take_batch
@@ -19,8 +20,8 @@ from ministn.cuda.outcome import Log
 from ministn.data import Split
 from ministn.engines import implementation
 from ministn.models import Network
-from ministn.ops import as_batch
 from ministn.optimizers import Adam
+from ministn.parallel import Team
 from ministn.randomness import Step
 
 
@@ -62,42 +63,75 @@ class Steps(Protocol):
 
     def outcomes(self) -> list[Outcome]: ...
 
+    def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Logits and theta of images on the engine, see evaluation.py."""
+
 
 class CpuSteps:
-    """Steps on NumPy arrays."""
+    """Steps on NumPy arrays, their batches cut among the ranks of a team.
+
+    build: makes, in another process, a network and its optimiser like these.
+    """
 
     immediate = True
 
     def __init__(
-        self, network: Network, optimizer: Adam, split: Split, batch_size: int, seed: int
+        self,
+        network: Network,
+        optimizer: Adam,
+        split: Split,
+        batch_size: int,
+        seed: int,
+        team: Team,
+        build: Callable[[], tuple[Network, Adam]],
     ) -> None:
-        self.network, self.optimizer, self.split = network, optimizer, split
+        self.optimizer, self.split, self.team = optimizer, split, team
         self.batch_size, self.seed = batch_size, seed
         self._outcomes: list[Outcome] = []
+        team.ask("replicate", [(lambda: (network, optimizer),), *[(build,)] * (team.size - 1)])
 
     def begin(self, epoch: Epoch, batch: int) -> None:
         self._epoch = epoch
+        self.team.ask_all("spread")
 
     def take(self, batch: int) -> None:
         rows = self._epoch.order[batch * self.batch_size :][: self.batch_size]
-        x, labels = as_batch(self.split.images[rows]), self.split.labels[rows]
+        images, labels = self.split.images[rows], self.split.labels[rows]
         number = self._epoch.first + batch
-        logits, cache = self.network.forward(x, Step(self.seed, number))
-        assert cache is not None
-        cross_entropy, cross_entropy_backward = implementation("softmax_cross_entropy", logits)
-        loss, loss_cache = cross_entropy(logits, labels)
+        shares = self.team.ask(
+            "gradients",
+            [
+                (images[part], labels[part], Step(self.seed, number, part.start), len(rows))
+                for part in self.team.cut(len(rows))
+            ],
+        )
+        loss = float(sum(share.loss for share in shares))
         if np.isfinite(loss):
-            self.optimizer.buffer.zero_grad()
-            self.network.backward(cross_entropy_backward(loss_cache), cache)
-            self.optimizer.step(self._epoch.lr)
-        errors = int((logits.argmax(1) != labels).sum())
-        transformer = cache.transformer
-        left = None if transformer is None else int(left_image(transformer.theta).sum())
-        self._outcomes.append(Outcome(number, len(rows), float(loss), errors, left))
+            self.team.ask_all("update", self.optimizer.step_sizes(self._epoch.lr, number + 1))
+        left = [share.left for share in shares if share.left is not None]
+        self._outcomes.append(
+            Outcome(
+                number,
+                len(rows),
+                loss,
+                sum(share.errors for share in shares),
+                sum(left) if left else None,
+            )
+        )
 
     def outcomes(self) -> list[Outcome]:
         found, self._outcomes = self._outcomes, []
         return found
+
+    def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        self.team.ask_all("spread")
+        found = []
+        for start in range(0, len(images), evaluation.BATCH * self.team.size):
+            starts = [start + rank * evaluation.BATCH for rank in range(self.team.size)]
+            some = [(images[first : first + evaluation.BATCH],) for first in starts]
+            found += [answer for answer in self.team.ask("predict", some) if answer is not None]
+        logits, thetas = zip(*found, strict=True)
+        return np.concatenate(logits), None if thetas[0] is None else np.concatenate(thetas)
 
 
 class GpuSteps:
@@ -156,6 +190,9 @@ class GpuSteps:
             found.append(Outcome(number, images, loss, errors, has_left))
         self._next += len(found)
         return found
+
+    def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        return evaluation.predict(self.network, images)
 
     def _images_in(self, batch: int) -> int:
         return min(self.batch_size, len(self._order) - batch * self.batch_size)

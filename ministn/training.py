@@ -2,24 +2,25 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ministn import attention, checkpoint, models
+from ministn import attention, checkpoint, evaluation, models
 from ministn.backend import Device, to_cpu
 from ministn.cuda.choice import PRECISIONS, check_precision, precision
-from ministn.data import DataSet, Split
+from ministn.data import DataSet
 from ministn.engines import function
 from ministn.errors import UserError
-from ministn.ops import softmax_cross_entropy
+from ministn.evaluation import evaluate
 from ministn.optimizers import Adam, step_decay
+from ministn.parallel import Team
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.steps import CpuSteps, Epoch, GpuSteps, Outcome, Steps
 
-EVALUATION_BATCH = 250
 EXAMPLES = 6  # test images whose theta is recorded every epoch, for the attention figure
 
 LAST, BEST = "last.safetensors", "best.safetensors"
@@ -89,39 +90,21 @@ class State:
     diverged: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """loss: mean cross-entropy. correct: (N,) bool. theta: (N, 2, 3), None for a plain CNN."""
-
-    loss: float
-    correct: np.ndarray
-    theta: np.ndarray | None
-
-    @property
-    def error(self) -> float:
-        """In percent."""
-        return 100.0 * int((~self.correct).sum()) / len(self.correct)
-
-
-@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # the loss will tell
-def evaluate(network: models.Network, split: Split) -> Evaluation:
-    """Run the network over a split without dropout."""
-    as_batch = function("as_batch", split.images)
-    batches = [
-        network.predict(as_batch(split.images[start : start + EVALUATION_BATCH]))
-        for start in range(0, len(split.images), EVALUATION_BATCH)
-    ]
-    y = np.concatenate([to_cpu(logits) for logits, _ in batches])
-    thetas = [to_cpu(theta) for _, theta in batches if theta is not None]
-    loss, _ = softmax_cross_entropy(y, split.labels)
-    return Evaluation(loss, y.argmax(1) == split.labels, np.concatenate(thetas) if thetas else None)
+def build(
+    settings: Settings, size: tuple[int, int], device: Device | None = None
+) -> tuple[models.Network, Adam]:
+    """The network for images of this size (H, W) as it is before training, and its optimiser."""
+    network = models.build(settings.network, size)
+    for parameter in network.localisation_only():
+        parameter.lr_multiplier = settings.loc_lr
+    return network, Adam(ParameterBuffer(network.parameters(), settings.seed, device=device))
 
 
 class Trainer:
     """One network being trained on one data set.
 
-    device: the GPU to train on, None for the CPU. ``say`` receives one-line events: a collapse,
-    an epoch's results.
+    device: the GPU to train on, None for the CPU; there, team: the processes that train, by default
+    this one alone. ``say`` receives one-line events: a collapse, an epoch's results.
 
     Raises UserError where the device cannot compute in the settings' precision.
     """
@@ -132,23 +115,21 @@ class Trainer:
         data: DataSet,
         say: Callable[[str], None] = print,
         device: Device | None = None,
+        team: Team | None = None,
     ) -> None:
         self.settings = settings
         self.data = data
         self.say = say
         check_precision(settings.precision, device)
-        height, width = data.train.images.shape[1:]
-        self.network = models.build(settings.network, (height, width))
-        for parameter in self.network.localisation_only():
-            parameter.lr_multiplier = settings.loc_lr
-        self.buffer = ParameterBuffer(self.network.parameters(), settings.seed, device=device)
-        self.optimizer = Adam(self.buffer)
+        size = data.train.images.shape[1:]
+        self.network, self.optimizer = build(settings, size, device)
+        self.buffer = self.optimizer.buffer
         self.state = State()
         self.steps: Steps
         common = self.network, self.optimizer, data.train, settings.batch_size, settings.seed
         if device is None:
             self.valid, self.test = data.valid, data.test
-            self.steps = CpuSteps(*common)
+            self.steps = CpuSteps(*common, team or Team(), partial(build, settings, size))
         else:
             self.valid, self.test = (
                 replace(split, images=device.to_gpu(split.images))
@@ -240,9 +221,9 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         settings, state, split = self.settings, self.state, self.data.valid
-        evaluation = evaluate(self.network, self.valid)
-        if not np.isfinite(evaluation.loss):
-            self._name_layer(split.images[:EVALUATION_BATCH])
+        found = evaluate(self.steps.predict, self.valid)
+        if not np.isfinite(found.loss):
+            self._name_layer(split.images[: evaluation.BATCH])
             return
         theta = None
         if self.network.transformer is not None:
@@ -254,9 +235,9 @@ class Trainer:
             "lr": step_decay(settings.lr, state.epoch + 1),
             "train_loss": state.loss_sum / settings.train_size,
             "train_error": 100.0 * state.errors / settings.train_size,
-            "valid_loss": evaluation.loss,
-            "valid_error": evaluation.error,
-            **attention.summary(evaluation.theta, split.boxes, split.images.shape[1:]),
+            "valid_loss": found.loss,
+            "valid_error": found.error,
+            **attention.summary(found.theta, split.boxes, split.images.shape[1:]),
             "theta": theta,
         }
         state.history.append(result)
@@ -332,7 +313,6 @@ class Trainer:
         check_same(folder / LAST, "data_sha256", content, self.data.sha256)
         checkpoint.fill(folder / LAST, arrays, self._weights | self._moments)
         self.state = State(**content["state"])
-        self.optimizer.t = self.state.steps
         self._begun = None
         self._saved_best = self.state.best_epoch
         if self._at_best:
@@ -349,16 +329,16 @@ class Trainer:
         check_same(folder / BEST, "epoch", content, best["epoch"])
         checkpoint.fill(folder / BEST, arrays, self._weights)
         with precision(self.settings.precision):
-            evaluation = evaluate(self.network, self.test)
+            found = evaluate(self.steps.predict, self.test)
         split = self.data.test
-        results = attention.summary(evaluation.theta, split.boxes, split.images.shape[1:])
+        results = attention.summary(found.theta, split.boxes, split.images.shape[1:])
         return {
             "epoch": best["epoch"],
             "train_error": best["train_error"],
             "valid_error": best["valid_error"],
-            "test_error": evaluation.error,
+            "test_error": found.error,
             **{"test_" + name: value for name, value in results.items()},
-            "correct": evaluation.correct,
+            "correct": found.correct,
         }
 
 

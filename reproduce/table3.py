@@ -7,13 +7,14 @@ import argparse
 import os
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from threadpoolctl import threadpool_limits
 
-from ministn import backend, claims, cli, data, planning, report, runs
+from ministn import backend, claims, cli, data, parallel, planning, report, runs
 from ministn.cuda.choice import PRECISIONS, check_precision
 from ministn.errors import UserError
 from ministn.models import NETWORKS
@@ -155,11 +156,17 @@ def parser() -> argparse.ArgumentParser:
         help="only every N-th run, from the I-th (1 to N): for arrays of jobs",
     )
     how.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that share every batch; default: one for each core, or with --resume as "
+        "many as before",
+    )
+    how.add_argument(
         "--threads",
         type=int,
-        default=CORES,
         metavar="N",
-        help="of the linear algebra library; default: all cores",
+        help="of the linear algebra library in each of them; default: 1, or as before",
     )
     how.add_argument("--gpu", action="store_true", help="train on the GPU, with the CUDA engine")
     how.add_argument(
@@ -226,8 +233,12 @@ def main() -> int:
     arguments = parser().parse_args()
     if arguments.out.exists() and not arguments.out.is_dir():
         raise UserError(f"--out {arguments.out} is not a folder")
-    if arguments.threads < 1:
-        raise UserError(f"--threads must be at least 1, got {arguments.threads}")
+    for name in ("workers", "threads"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} must be at least 1, got {value}")
+    if arguments.gpu and arguments.workers:
+        raise UserError("--workers is for the CPU, --gpu trains in one process: leave one out")
     if arguments.report is not None:
         show(runs.find_records(arguments.report or [arguments.out]), arguments.out)
         return 0
@@ -238,12 +249,16 @@ def main() -> int:
     device = backend.gpu() if arguments.gpu else None
     for settings in chosen:
         check_precision(settings.precision, device)
-    with threadpool_limits(arguments.threads):
-        return train(chosen, arguments, device)
+    workers = arguments.workers or min(CORES, *(settings.batch_size for settings in chosen))
+    with parallel.team(1 if arguments.gpu else workers, arguments.threads or 1) as team:
+        return train(chosen, arguments, device, team)
 
 
 def train(
-    chosen: list[Settings], arguments: argparse.Namespace, device: backend.Device | None
+    chosen: list[Settings],
+    arguments: argparse.Namespace,
+    device: backend.Device | None,
+    team: parallel.Team,
 ) -> int:
     """Plan, then run whatever is not finished, then print the table of all the chosen runs."""
     command = shlex.join(["python", "reproduce/table3.py", *sys.argv[1:]])
@@ -253,7 +268,6 @@ def train(
             arguments.out,
             settings,
             command,
-            arguments.threads,
             device,
             full_train_size=data.RECIPES[settings.data].train_size,
             paper_epochs=PAPER_EPOCHS[settings.network],
@@ -269,16 +283,18 @@ def train(
     if todo and not arguments.plan:
         s = todo[0].settings
         made = data.load(
-            s.data, arguments.data_dir, s.data_seed, s.train_size, s.canvas, s.distractors, s.patch
-        )
+            s.data, arguments.data_dir, s.data_seed, s.train_size, s.canvas, s.distractors, s.patch,
+            map=team.map,
+        )  # fmt: skip
     if todo:
         with backend.memory_explained(runs.LESS_MEMORY):
-            print(plan([run.still_to_do() for run in todo], device), flush=True)
+            print(plan([run.still_to_do() for run in todo], device, team), flush=True)
     if arguments.plan:
         return 0
     for run in todo:
         print(f"\n{run.folder}", flush=True)
-        status = run.train(made, resume=arguments.resume)
+        with as_before(run, arguments, team) as its_team:
+            status = run.train(made, its_team, resume=arguments.resume)
         if status == "interrupted":
             print(f"interrupted: the same command with --resume goes on with {run.folder}")
             return cli.INTERRUPTED
@@ -287,9 +303,29 @@ def train(
     return 0
 
 
-def plan(chosen: list[Settings], device: backend.Device | None = None) -> str:
+@contextmanager
+def as_before(
+    run: runs.Run, arguments: argparse.Namespace, team: parallel.Team
+) -> Iterator[parallel.Team]:
+    """The team for a run: the usual one, unless the run was begun with another and may keep it."""
+    before = run.cores() if arguments.resume and not arguments.gpu else (None, None)
+    asked = arguments.workers, arguments.threads
+    usual = team.size, team.threads
+    workers, threads = (a or b or c for a, b, c in zip(asked, before, usual, strict=True))
+    if (workers, threads) == usual:
+        yield team
+    else:
+        with parallel.team(workers, threads) as other:
+            yield other
+
+
+def plan(
+    chosen: list[Settings],
+    device: backend.Device | None = None,
+    team: parallel.Team | None = None,
+) -> str:
     """What the runs will cost here; where that is long, a smaller command as well."""
-    cost = planning.costs(chosen, device)
+    cost = planning.costs(chosen, device, team)
     text = "plan, from a few timed steps of each network:\n" + planning.describe(chosen, cost)
     if planning.total(chosen, cost) > LONG:
         text += f"\n  a smaller one: python reproduce/table3.py {SMALLER}"

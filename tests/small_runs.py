@@ -35,7 +35,7 @@ def data_set(canvas: int = 9) -> DataSet:
 
 def run_in(out: Path, **changes: Any) -> Run:
     settings = replace(SETTINGS, **changes)
-    return Run(out, settings, "test", 1, full_train_size=53, paper_epochs=7)
+    return Run(out, settings, "test", full_train_size=53, paper_epochs=7)
 
 
 def train(out: Path, resume: bool = False, **changes: Any) -> Run:

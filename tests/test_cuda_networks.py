@@ -172,7 +172,7 @@ def test_outcomes_are_known_whenever_asked_for(quick_device):
 
 def gpu_run(out, device, resume=False, **changes):
     settings = replace(SETTINGS, **changes)
-    run = Run(out, settings, "test", 1, device, full_train_size=53, paper_epochs=7)
+    run = Run(out, settings, "test", device, full_train_size=53, paper_epochs=7)
     run.train(data_set(), resume=resume, bar=False)
     return run
 
@@ -211,7 +211,7 @@ def test_the_progress_bar_shows_what_is_known(quick_device, tmp_path, monkeypatc
     bar = partial(tqdm, total=4, file=drawn, mininterval=0, miniters=1)
     monkeypatch.setattr(Run, "_bar", lambda run, trainer, shown: bar())
     settings, data = tiny("arch1-tstn")
-    Run(tmp_path, settings, "test", 1, quick_device).train(data, resume=False)
+    Run(tmp_path, settings, "test", quick_device).train(data, resume=False)
     assert re.search(r"1/4 .*, epoch 1, loss \d\.\d{3}, error \d+\.\d %", drawn.getvalue())
 
 

@@ -16,6 +16,7 @@ from small_runs import SETTINGS, data_set, outcome, run_in, train
 from ministn import checkpoint, planning, runs
 from ministn.errors import UserError
 from ministn.models import NETWORKS
+from ministn.parallel import Team
 from ministn.training import BEST, LAST, Trainer
 
 OTHER = {
@@ -329,10 +330,10 @@ def test_a_grown_run_keeps_its_command_and_what_was_tested(out, monkeypatch, cap
     before = outcome(run_in(out, epochs=1))[2]
     monkeypatch.setattr(Trainer, "step", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
     grown = run_in(out, epochs=2)
-    grown.command, grown.threads = "another", 2
+    grown.command = "another"
     assert grown.still_to_do() == replace(grown.settings, epochs=1)
     with pytest.raises(KeyboardInterrupt):
-        grown.train(data_set(), resume=True, bar=False)
+        grown.train(data_set(), Team(threads=2), resume=True, bar=False)
     record = runs.read_record(grown.record_path)
     assert (record["status"], record["command"]) == ("running", before["command"])
     assert record["best"] == before["best"]

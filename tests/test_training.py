@@ -3,18 +3,20 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from small_runs import SETTINGS, STEPS, data_set, outcome, run_in, train
 
-from ministn import checkpoint, models, ops, training
+from ministn import checkpoint, evaluation, models, ops, training
 from ministn.errors import UserError
+from ministn.evaluation import Evaluation, evaluate, predict
 from ministn.optimizers import Adam, step_decay
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.steps import Outcome
-from ministn.training import BEST, Evaluation, Settings, Trainer
+from ministn.training import BEST, Settings, Trainer
 
 INSIDE, OUTSIDE = [1, 0, 0, 0, 1, 0], [1, 0, 9, 0, 1, 0]
 
@@ -58,7 +60,7 @@ def test_the_epoch_loop_restated():
             adam.step(step_decay(SETTINGS.lr, epoch))
             number += 1
         expected.append((np.mean(losses), 100 * errors / 53))
-        evaluated.append(training.evaluate(network, data_set().train).error)
+        evaluated.append(evaluate(partial(predict, network), data_set().train).error)
     trained = finish(trainer()[0])
     history = trained.state.history
     assert [epoch["epoch"] for epoch in history] == [1, 2, 3]
@@ -84,9 +86,9 @@ def test_images_become_numbers_from_0_to_1():
 def test_evaluation_does_not_depend_on_how_it_is_cut(monkeypatch):
     trained = finish(trainer(epochs=1)[0])
     split = data_set().valid
-    whole = training.evaluate(trained.network, split)
-    monkeypatch.setattr(training, "EVALUATION_BATCH", 7)
-    cut = training.evaluate(trained.network, split)
+    whole = evaluate(trained.steps.predict, split)
+    monkeypatch.setattr(evaluation, "BATCH", 7)
+    cut = evaluate(trained.steps.predict, split)
     assert whole.theta.shape == (31, 2, 3) and whole.correct.shape == (31,)
     np.testing.assert_allclose(cut.theta, whole.theta, atol=1e-6)
     assert cut.loss == pytest.approx(whole.loss, rel=1e-5)
@@ -126,7 +128,7 @@ def test_best_is_strictly_lower_so_ties_go_to_the_earliest(errors, best, tmp_pat
     tested = trained.test_best(tmp_path)
     assert tested["epoch"] == best[-1] and tested["valid_error"] == errors[best[-1] - 1]
     np.testing.assert_array_equal(trained.buffer.data, weights[best[-1]])
-    assert tested["test_error"] == real(trained.network, trained.data.test).error
+    assert tested["test_error"] == real(trained.steps.predict, trained.data.test).error
 
 
 @pytest.mark.parametrize("network", ["arch1-cnn", "arch1-untied"])

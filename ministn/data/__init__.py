@@ -37,12 +37,14 @@ def load(
     canvas: int | None = None,
     distractors: int | None = None,
     patch: int | None = None,
+    map: cluttered.Map = map,
 ) -> DataSet:
     """Make the data set "mnist" or "digits"; what is None is as in RECIPES.
 
     data_dir: MNIST's folder, see `mnist.load`. seed: of the data, shared by all networks and
     their seeds. train_size: images of the training split, the first of the full one; the other
-    splits stay whole. Raises UserError for missing or altered files and impossible settings.
+    splits stay whole. map: see cluttered.generate. Raises UserError for missing or altered files
+    and impossible settings.
     """
     if name not in RECIPES:
         raise UserError(f"there is no data set {name!r}: choose one of {', '.join(RECIPES)}")
@@ -73,6 +75,7 @@ def load(
             canvas=recipe.canvas,
             distractors=recipe.distractors,
             patch=recipe.patch,
+            map=map,
         )
         for split, size in sizes.items()
     }

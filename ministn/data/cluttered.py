@@ -6,6 +6,10 @@ the digit itself, neither scaled nor rotated, is added at a uniform place and cl
 are walked through in a random order, each used once per pass.
 """
 
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -17,38 +21,70 @@ from ministn.randomness import generator
 # 10,000 of 50,000, and no chunk has to wait for another.
 CHUNK = 1000
 
+Map = Callable[[Callable[[Any], Any], list[Any]], Iterable[Any]]
+
 
 def generate(
-    name: str, digits: Digits, count: int, *, seed: int, canvas: int, distractors: int, patch: int
+    name: str,
+    digits: Digits,
+    count: int,
+    *,
+    seed: int,
+    canvas: int,
+    distractors: int,
+    patch: int,
+    map: Map = map,
 ) -> Split:
     """The first `count` cluttered images, canvas x canvas pixels, of the split called `name`.
 
     Every draw depends on (seed, name) and on the pass over the digits or the chunk of images.
+    map: applies a function to each chunk, as Python's does or in several processes.
     Raises UserError for settings that no image can have.
     """
     check(name, digits, count, seed=seed, canvas=canvas, distractors=distractors, patch=patch)
     chosen = digits[order(name, len(digits), count, seed)]
-    height, width = digits.images.shape[1:]
-    images = np.zeros((count, canvas, canvas), np.uint8)
-    corners = np.empty((count, 2), np.int16)
-    windows = sliding_window_view(digits.images, (patch, patch), axis=(1, 2))
-    for start in range(0, count, CHUNK):
-        # The whole chunk is drawn even where `count` cuts it short, so that the images before
-        # the cut stay the same.
-        draw = generator(seed, f"data/{name}/clutter", start // CHUNK)
-        sources = draw.integers(len(digits), size=(distractors, CHUNK))
-        cut_rows = draw.integers(windows.shape[1], size=(distractors, CHUNK))
-        cut_columns = draw.integers(windows.shape[2], size=(distractors, CHUNK))
-        places = draw.integers(canvas - patch + 1, size=(distractors, 2, CHUNK))
-        digit_rows = draw.integers(canvas - height + 1, size=CHUNK)
-        digit_columns = draw.integers(canvas - width + 1, size=CHUNK)
+    draw = partial(
+        draw_chunk, name, digits, seed=seed, canvas=canvas, distractors=distractors, patch=patch
+    )
+    starts = range(0, count, CHUNK)
+    chunks = [(start // CHUNK, chosen.images[start : start + CHUNK]) for start in starts]
+    images, corners = zip(*map(draw, chunks), strict=True)
+    boxes = ink_boxes(chosen.images) + np.tile(np.concatenate(corners), 2)
+    return Split(np.concatenate(images), chosen.labels, boxes)
 
-        chunk = slice(start, start + CHUNK)
-        for source, row, column, place in zip(sources, cut_rows, cut_columns, places, strict=True):
-            add(images[chunk], windows[source, row, column], *place)
-        add(images[chunk], chosen.images[chunk], digit_rows, digit_columns)
-        corners[chunk] = np.stack([digit_columns, digit_rows], axis=1)[: count - start]
-    return Split(images, chosen.labels, ink_boxes(chosen.images) + np.tile(corners, 2))
+
+def draw_chunk(
+    name: str,
+    digits: Digits,
+    chunk: tuple[int, np.ndarray],
+    *,
+    seed: int,
+    canvas: int,
+    distractors: int,
+    patch: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images (n, canvas, canvas) uint8 and the first pixel (x, y) of each digit, (n, 2) int16.
+
+    digits: to cut distractors from. chunk: its number, and the digit (n, h, w) of each image.
+    """
+    number, chosen = chunk
+    n, height, width = chosen.shape
+    windows = sliding_window_view(digits.images, (patch, patch), axis=(1, 2))
+    # The whole chunk is drawn even where it is cut short, so that the images before the cut stay
+    # the same.
+    draw = generator(seed, f"data/{name}/clutter", number)
+    sources = draw.integers(len(digits), size=(distractors, CHUNK))
+    cut_rows = draw.integers(windows.shape[1], size=(distractors, CHUNK))
+    cut_columns = draw.integers(windows.shape[2], size=(distractors, CHUNK))
+    places = draw.integers(canvas - patch + 1, size=(distractors, 2, CHUNK))
+    digit_rows = draw.integers(canvas - height + 1, size=CHUNK)
+    digit_columns = draw.integers(canvas - width + 1, size=CHUNK)
+
+    images = np.zeros((n, canvas, canvas), np.uint8)
+    for source, row, column, place in zip(sources, cut_rows, cut_columns, places, strict=True):
+        add(images, windows[source, row, column], *place)
+    add(images, chosen, digit_rows, digit_columns)
+    return images, np.stack([digit_columns, digit_rows], axis=1)[:n].astype(np.int16)
 
 
 def check(

@@ -1,0 +1,226 @@
+"""An Exchange between processes on one machine: messages through pipes, arrays in shared memory.
+
+Parameters and moments exist once; each rank has a gradient of its own, and all see all. An update
+is cut by parameters: each rank adds up, in the ranks' order, and updates its own part of them.
+
+A pipe ends when the process at its other end does, in whatever way. That is how rank 0 learns
+of a worker's death, and how workers learn that they are no longer needed.
+"""
+
+import errno
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from ministn.errors import UserError
+from ministn.optimizers import Adam
+from ministn.parallel.exchange import part, unless_failed
+from ministn.parallel.worker import serve
+
+IN_MEMORY = Path("/dev/shm")  # Linux's file system that has no disk
+PATIENCE = 5.0  # seconds for a worker to end by itself
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class SharedMemory:
+    """What every rank's end has in common: where the arrays lie, and the update."""
+
+    rank: int
+    size: int
+    kind = "processes"
+
+    def scatter(self, messages: Sequence[Any] | None = None) -> Any:
+        raise NotImplementedError
+
+    def gather(self, message: Any) -> list[Any] | None:
+        raise NotImplementedError
+
+    def lay_out(self, optimizer: Adam) -> None:
+        buffer = optimizer.buffer
+        shape = (3 + self.size, buffer.data.size)
+        leads = self.rank == 0
+        path = self.scatter([reserved_file(4 * shape[0] * shape[1])] * self.size if leads else None)
+        try:
+            arrays = np.memmap(path, np.float32, "r+", shape=shape)
+            if leads:
+                arrays[:3] = buffer.data, optimizer.m, optimizer.v
+            self.gather(None)
+        finally:
+            if leads:
+                path.unlink()  # it lives on in the ranks that have mapped it, and only there
+        data, m, v, *gradients = arrays.view(np.ndarray)
+        buffer.move(data, gradients[self.rank])
+        optimizer.m, optimizer.v = m, v
+        self._optimizer, self._gradients = optimizer, gradients
+
+    def spread(self) -> None:
+        pass
+
+    def update(self, step_sizes: list[float]) -> None:
+        mine = part(self._gradients[0].size, self.rank, self.size)
+        total = self._gradients[0]
+        for gradient in self._gradients[1:]:
+            total[mine] += gradient[mine]
+        self._optimizer.update(step_sizes, total, mine)
+
+
+class Leader(SharedMemory):
+    """Rank 0's end, with a pipe to each other rank."""
+
+    rank = 0
+
+    def __init__(self, workers: list[tuple[BaseProcess, Connection]]) -> None:
+        self._workers = workers
+        self.size = 1 + len(workers)
+
+    def scatter(self, messages: Sequence[Any] | None = None) -> Any:
+        assert messages is not None
+        mine, *others = messages
+        for (process, pipe), message in zip(self._workers, others, strict=True):
+            try:
+                pipe.send(message)
+            except OSError:
+                raise _died(process) from None
+        return mine
+
+    def gather(self, message: Any) -> list[Any]:
+        answers = [message]
+        for process, pipe in self._workers:
+            try:
+                answers.append(pipe.recv())
+            except (EOFError, OSError):
+                raise _died(process) from None
+        return unless_failed(answers)
+
+
+class Follower(SharedMemory):
+    """Any other rank's end, with a pipe to rank 0."""
+
+    def __init__(self, rank: int, size: int, pipe: Connection) -> None:
+        self.rank, self.size = rank, size
+        self._pipe = pipe
+
+    def scatter(self, messages: Sequence[Any] | None = None) -> Any:
+        return self._pipe.recv()
+
+    def gather(self, message: Any) -> None:
+        self._pipe.send(message)
+
+
+@contextmanager
+def processes(size: int, threads: int) -> Iterator[Leader]:
+    """Start the other ranks; end them when the block ends, however it ends.
+
+    threads: of the linear algebra library, in each.
+    """
+    context = get_context("spawn")
+    workers: list[tuple[BaseProcess, Connection]] = []
+    try:
+        with _quiet_start(threads):
+            for rank in range(1, size):
+                ours, theirs = context.Pipe()
+                process = context.Process(
+                    target=_follow, args=(rank, size, theirs, threads), name=f"worker {rank}",
+                    daemon=True,
+                )  # fmt: skip
+                process.start()
+                theirs.close()  # or it would stay open when the worker dies
+                workers.append((process, ours))
+        yield Leader(workers)
+    finally:
+        _end(workers)
+
+
+def _follow(rank: int, size: int, pipe: Connection, threads: int) -> None:
+    """A worker process, from beginning to end."""
+    # Ctrl-C and a scheduler's SIGTERM reach all processes; rank 0 alone decides when to stop.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    with threadpool_limits(threads), suppress(EOFError, OSError):  # the pipe ended: so did rank 0
+        serve(Follower(rank, size, pipe))
+
+
+@contextmanager
+def _quiet_start(threads: int) -> Iterator[None]:
+    """Processes that start in here ignore Ctrl-C from the first moment, and begin few threads."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    handler = None
+    if threading.current_thread() is threading.main_thread():  # others may not set handlers
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.update(dict.fromkeys(THREADS, str(threads)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+
+
+def _end(workers: list[tuple[BaseProcess, Connection]]) -> None:
+    for _, pipe in workers:
+        with suppress(OSError):
+            pipe.send(None)
+        pipe.close()
+    for process, _ in workers:
+        process.join(PATIENCE)
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+def _died(process: BaseProcess) -> UserError:
+    process.join(PATIENCE)
+    code = process.exitcode
+    how = f"was killed by {signal.Signals(-code).name}" if code and code < 0 else "ended"
+    return UserError(
+        f"{process.name} (process {process.pid}) {how}. The last checkpoint is kept: --resume goes "
+        "on from it. If memory ran out, fewer --workers or a smaller --batch-size need less"
+    )
+
+
+def reserved_file(size: int) -> Path:
+    """A new file whose ``size`` bytes are there for sure: in memory, or else on disk.
+
+    Raises UserError if there is room in neither.
+    """
+    folders = [IN_MEMORY, Path(tempfile.gettempdir())]
+    for folder in folders:
+        with suppress(OSError):
+            return _reserved(folder, size)
+    raise UserError(
+        f"the workers need {size / 1e6:.0f} MB to share, and there is no room for that in "
+        f"{' or '.join(map(str, folders))}: free some, or use --workers 1"
+    )
+
+
+def _reserved(folder: Path, size: int) -> Path:
+    descriptor, name = tempfile.mkstemp(prefix="ministn-", dir=folder)
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, size)
+        elif shutil.disk_usage(folder).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        else:
+            os.truncate(descriptor, size)
+    except OSError:
+        os.unlink(name)
+        raise
+    finally:
+        os.close(descriptor)
+    return Path(name)

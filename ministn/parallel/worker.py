@@ -1,0 +1,94 @@
+"""What one rank can be asked to do."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ministn.attention import left_image
+from ministn.engines import implementation
+from ministn.evaluation import predict
+from ministn.models import Network
+from ministn.ops import as_batch
+from ministn.optimizers import Adam
+from ministn.parallel.exchange import Exchange, Failure
+from ministn.randomness import Step
+
+
+class Share(NamedTuple):
+    """What a rank's rows add to a step.
+
+    loss: their part of the batch's mean. errors: images misclassified. left: images whose attention
+    has left the image, None without a transformer or rows.
+    """
+
+    loss: float
+    errors: int
+    left: int | None
+
+
+class Worker:
+    """One rank: a replica of the network, and the orders it can carry out on it."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+
+    def do(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Anything."""
+        return function(*arguments)
+
+    def replicate(self, build: Callable[[], tuple[Network, Adam]]) -> None:
+        """Have a network and its optimiser, the same as all other ranks."""
+        self.network, self.optimizer = build()
+        self.exchange.lay_out(self.optimizer)
+
+    def spread(self) -> None:
+        """Have rank 0's parameters and moments."""
+        self.exchange.spread()
+
+    def gradients(self, images: np.ndarray, labels: np.ndarray, step: Step, batch: int) -> Share:
+        """Set the gradients to what these rows add to those of the whole batch.
+
+        images: (n, H, W) uint8; n may be 0. step: of the first of them. batch: images in the whole
+        batch, by which the sum over the ranks is a mean. Without a finite loss the gradients mean
+        nothing.
+        """
+        self.optimizer.buffer.zero_grad()
+        if not len(images):
+            return Share(0.0, 0, None)
+        weight = len(images) / batch
+        logits, cache = self.network.forward(as_batch(images), step)
+        assert cache is not None  # it is None in evaluation only
+        cross_entropy, cross_entropy_backward = implementation("softmax_cross_entropy", logits)
+        loss, loss_cache = cross_entropy(logits, labels)
+        if np.isfinite(loss):
+            self.network.backward(cross_entropy_backward(loss_cache, weight), cache)
+        errors = int((logits.argmax(1) != labels).sum())
+        transformer = cache.transformer
+        left = None if transformer is None else int(left_image(transformer.theta).sum())
+        return Share(weight * loss, errors, left)
+
+    def update(self, step_sizes: list[float]) -> None:
+        """Let Adam update the parameters from the sum of the ranks' gradients."""
+        self.exchange.update(step_sizes)
+
+    def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None] | None:
+        """Logits and theta of images, see evaluation.py; None for no images."""
+        return predict(self.network, images) if len(images) else None
+
+
+def serve(exchange: Exchange) -> None:
+    """Carry out rank 0's orders until it has no more."""
+    worker = Worker(exchange)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # rank 0 sees the loss
+        while (message := exchange.scatter()) is not None:
+            exchange.gather(_answer(worker, *message))
+
+
+def _answer(worker: Worker, order: str, arguments: tuple[Any, ...]) -> Any:
+    try:
+        return getattr(worker, order)(*arguments)
+    except EOFError:
+        raise
+    except Exception as error:
+        return Failure(f"{type(error).__name__}: {error}", isinstance(error, MemoryError))
