@@ -87,6 +87,8 @@ def started(line: str, folder: Path, **options) -> subprocess.Popen[str]:
         ("--shard 1/2/3", "--shard must be I/N with I from 1 to N, got '1/2/3'"),
         ("--shard ²/³", "--shard must be I/N with I from 1 to N, got '²/³'"),
         ("--threads 0", "--threads must be at least 1, got 0"),
+        ("--workers 0", "--workers must be at least 1, got 0"),
+        ("--gpu --workers 2", "--workers is for the CPU, --gpu trains in one process"),
         ("--nets arch3-cnn", "argument --nets: invalid choice: 'arch3-cnn'"),
         ("--nets", "argument --nets: expected at least one argument"),
         ("--nets arch1-cnn arch1-cnn", "--nets names one twice: arch1-cnn arch1-cnn"),
@@ -211,6 +213,19 @@ def test_plan_only_plans(epochs, smaller, table3, tmp_path):
 
 
 # -- runs --------------------------------------------------------------------------------------
+
+
+def test_workers_are_the_cores_and_a_resumed_run_keeps_its_own(table3, tmp_path, monkeypatch):
+    def went_on(flags: str) -> list[tuple[int, int]]:
+        assert table3(f"{TINY.removesuffix('--threads 1')} {flags}")[0] == 0
+        starts = runs.read_record(tmp_path / "runs" / FOLDER / "record.json")["starts"]
+        return [(start["device"]["workers"], start["device"]["threads"]) for start in starts]
+
+    monkeypatch.setattr(TABLE3, "CORES", 2)
+    assert went_on("") == [(2, 1)]
+    monkeypatch.setattr(TABLE3, "CORES", 1)
+    assert went_on("--resume --epochs 2") == [(2, 1)] * 2
+    assert went_on("--resume --epochs 3 --workers 1 --threads 2") == [(2, 1)] * 2 + [(1, 2)]
 
 
 def test_a_run_from_its_start_to_more_epochs(table3, tmp_path):
