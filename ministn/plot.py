@@ -225,7 +225,7 @@ def overlap_figure(records: list[Record]) -> Figure:
     figure = Figure(figsize=(9.0, 3.0 * len(panels) + 1.2), layout="constrained")
     grid = figure.subplots(len(panels), 1, squeeze=False, sharey=True)
     for axes, (name, rows) in zip(grid[:, 0], panels, strict=True):
-        _curves(axes, rows, "overlap")
+        curves(axes, rows, "overlap")
         axes.axhline(
             _identity_overlap(rows[0][0]), color=GREY, linewidth=1.0, linestyle=(0, (1, 3))
         )
@@ -265,7 +265,7 @@ def learning_curves(records: list[Record]) -> Figure:
             ("training error", "validation error"),
             strict=True,
         ):
-            _curves(axes, rows, kind)
+            curves(axes, rows, kind)
             axes.set_yscale("log")
             plain_logarithm(axes.yaxis)
             axes.set_title(
@@ -285,7 +285,8 @@ def learning_curves(records: list[Record]) -> Figure:
     return figure
 
 
-def _curves(axes: Axes, rows: list[Row], kind: str) -> None:
+def curves(axes: Axes, rows: list[Row], kind: str) -> None:
+    """One line per run of an entry of its epochs; errors on a logarithmic axis from FLOOR."""
     for row, look in zip(rows, _line_looks(rows), strict=True):
         for record in row:
             epochs = [entry["epoch"] for entry in record["epochs"]]

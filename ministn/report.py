@@ -221,7 +221,8 @@ def _origin(record: Record) -> tuple[str, str, str]:
     device = record["device"]
     machine = device["name"]
     if device["engine"] == "numpy":
-        machine += f", {device['threads']} of {device['cores']} cores"
+        used = device.get("workers", 1) * device["threads"]
+        machine += f", {used} of {device['cores']} cores"
     return record["command"], commit, machine
 
 
@@ -301,11 +302,12 @@ def _markdown(table: Table) -> str:
         for verdict in verdicts(table)
     ]
     commands = [f"- `{command}` {made}" for command, made in _commands(table)]
-    parts = [f"**{title(table)}**", data_line(table[0][0]), _pipes(header, rows), *_legends(table)]
-    parts += [_pipes(["claim", "verdict", "paired test"], claims)] if claims else []
+    parts = [f"**{title(table)}**", data_line(table[0][0]), pipes(header, rows), *_legends(table)]
+    parts += [pipes(["claim", "verdict", "paired test"], claims)] if claims else []
     return "\n\n".join([*parts, "\n".join(commands)])
 
 
-def _pipes(header: list[str], rows: list[list[str]]) -> str:
+def pipes(header: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown."""
     lines = (header, ["---"] * len(header), *rows)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

@@ -229,8 +229,10 @@ def shard(everything: list[Settings], text: str | None) -> list[Settings]:
     return everything[int(first) - 1 :: int(count)]
 
 
-def main() -> int:
-    arguments = parser().parse_args()
+def main(flags: list[str] | None = None) -> int:
+    """Do what the flags say, by default those of the command line."""
+    flags = sys.argv[1:] if flags is None else flags
+    arguments = parser().parse_args(flags)
     if arguments.out.exists() and not arguments.out.is_dir():
         raise UserError(f"--out {arguments.out} is not a folder")
     for name in ("workers", "threads"):
@@ -250,18 +252,19 @@ def main() -> int:
     for settings in chosen:
         check_precision(settings.precision, device)
     workers = arguments.workers or min(CORES, *(settings.batch_size for settings in chosen))
+    command = shlex.join(["python", "reproduce/table3.py", *flags])
     with parallel.team(1 if arguments.gpu else workers, arguments.threads or 1) as team:
-        return train(chosen, arguments, device, team)
+        return train(chosen, arguments, command, device, team)
 
 
 def train(
     chosen: list[Settings],
     arguments: argparse.Namespace,
+    command: str,
     device: backend.Device | None,
     team: parallel.Team,
 ) -> int:
     """Plan, then run whatever is not finished, then print the table of all the chosen runs."""
-    command = shlex.join(["python", "reproduce/table3.py", *sys.argv[1:]])
     todo = []
     everything = [
         runs.Run(

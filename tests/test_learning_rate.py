@@ -1,0 +1,94 @@
+"""``python reproduce/learning_rate.py``: which runs it makes, its table and its figure."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+from synthetic import record
+
+from ministn import runs
+from ministn.training import Settings
+
+SCRIPTS = Path(__file__).parents[1] / "reproduce"
+
+
+@pytest.fixture
+def study(monkeypatch):
+    """The script, which imports its neighbour."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    yield importlib.import_module("learning_rate")
+    for name in ("learning_rate", "table3"):
+        sys.modules.pop(name, None)
+
+
+def collapse(epoch: int, end: int | None = None) -> dict:
+    back = None if end is None else {"epoch": end, "step": 9}
+    return {"epoch": epoch, "step": 4, "images": 200, "batch": 256, "end": back}
+
+
+@pytest.mark.parametrize(
+    ("collapses", "attending"),
+    [
+        ([], [True, True, True]),
+        ([collapse(1)], [False, False, False]),
+        ([collapse(1, 5)], [False, True, True]),
+        ([collapse(1, 6)], [False, False, True]),
+        ([collapse(1, 2), collapse(7)], [False, True, False]),
+        ([collapse(1, 1), collapse(6, 8)], [True, True, True]),
+    ],
+)
+def test_attention_is_judged_at_the_end_of_an_epoch(collapses, attending, study):
+    run = record(collapses=collapses, epochs=15)
+    assert [study.attends(run, epoch) for epoch in (1, 5, 15)] == attending
+    assert not study.attends(record(status="diverged", done=3, epochs=15))
+
+
+def test_the_table_has_a_line_for_each_network_and_setting(study):
+    common = {"epochs": 5, "train_size": 10_000}
+    lost = [record("arch1-untied", seed, collapses=[collapse(1)], **common) for seed in (0, 1)]
+    back = record("arch1-untied", 2, collapses=[collapse(1, 2)], wrong=range(614), **common)
+    longer = record("arch1-tstn", lr=0.001, loc_lr=0.1, epochs=15, train_size=10_000)
+    rows = study.grouped([longer, back, *lost])
+    assert [len(row) for row in rows] == [3, 1]
+    assert [row["settings"]["seed"] for row in rows[0]] == [0, 1, 2]
+    header, first, second, *_ = study.lines(rows)
+    assert header.split() == " ".join(study.HEADER).split()
+    assert first.split("  ") and "3 of 3, 1 came back" in first
+    assert "4.1 [3.1, 6.1]" in first and " 0.50 " in first and first.endswith("0.05")
+    assert "x0.1" in second and "0 of 1" in second and " 15 " in second
+    text = study.markdown(rows)
+    assert text.count("\n| ") == 3 and "| 3 of 3, 1 came back |" in text
+    assert len(study.figure(rows).axes) == 3 * 2  # two settings
+
+
+def test_only_survivors_go_on_and_nothing_is_trained_twice(study, monkeypatch, tmp_path, capsys):
+    """On tiny images; that one of the settings collapses is made up."""
+    asked = study.flags
+
+    def tiny(network, rate, seeds, epochs):
+        small = "--data digits --canvas 20 --distractors 0 --batch-size 32 --workers 1".split()
+        return [*asked(network, rate, seeds, epochs), *small]
+
+    for name, value in {
+        "flags": tiny,
+        "TRAIN_SIZE": 64,
+        "FIRST": 1,
+        "WHOLE": 2,
+        "NETWORKS": ("arch1-tstn",),
+        "RATES": ((0.001, 1.0), (0.001, 0.1)),
+        "attends": lambda run, epoch=None: run["settings"]["loc_lr"] == 0.1,
+    }.items():
+        monkeypatch.setattr(study, name, value)
+    monkeypatch.setattr(sys, "argv", f"learning_rate.py --seeds 0 1 --out {tmp_path}".split())
+    assert study.main() == 0
+    records = runs.find_records([tmp_path])
+    lengths = [(r["settings"]["loc_lr"], len(r["epochs"])) for r in records]
+    assert sorted(lengths) == [(0.1, 2), (0.1, 2), (1.0, 1), (1.0, 1)]
+    assert len(records[0]["starts"]) == records[0]["settings"]["epochs"]
+    assert all(Settings(**r["settings"]).train_size == 64 for r in records)
+    out = capsys.readouterr().out
+    assert "Arch 1 TSTN" in out and (tmp_path / "learning-rate.png").exists()
+    assert study.main() == 0
+    assert "steps of each network" not in capsys.readouterr().out
+    assert runs.find_records([tmp_path]) == records
