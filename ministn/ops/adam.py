@@ -2,8 +2,9 @@
 
 import numpy as np
 
-# Values updated at a time: the five arrays of one block stay in a core's L2 cache.
-BLOCK = 16384
+# Values updated at a time, so that the five arrays of one block stay in cache. A quarter of that
+# takes 1.25 times as long, for the calls; four times as many, 0.9 times, but not in every cache.
+BLOCK = 2**16
 
 
 def adam(
