@@ -1,5 +1,9 @@
 """The training engine against the readable one: the same functions, in float32 and blocks."""
 
+import platform
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from helpers import (
@@ -230,3 +234,28 @@ def test_float32_takes_the_fast_engine_unless_told_otherwise():
     assert implementation("dense", x)[0] is ops.dense
     with readable_only():
         assert implementation("conv_block", x)[0] is ops.conv_block
+
+
+FAULTS = """
+import resource
+import numpy as np
+from ministn.fast.memory import keep_freed
+if {keep}:
+    keep_freed()
+for number in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones((100, 2**18), np.float32)  # 100 MiB
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is malloc of glibc that is told")
+@pytest.mark.parametrize("keep", [True, False])
+def test_freed_memory_is_kept_for_the_next_arrays(keep):
+    """Pages that the system had to provide for the third array; huge ones are 2 MiB."""
+    process = subprocess.run(
+        [sys.executable, "-c", FAULTS.format(keep=keep)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    faults = int(process.stdout)
+    assert faults < 10 if keep else faults > 40

@@ -8,6 +8,7 @@ import numpy as np
 from ministn.attention import left_image
 from ministn.engines import implementation
 from ministn.evaluation import predict
+from ministn.fast.memory import keep_freed
 from ministn.models import Network
 from ministn.ops import as_batch
 from ministn.optimizers import Adam
@@ -32,6 +33,7 @@ class Worker:
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
+        keep_freed()
 
     def do(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Anything."""
