@@ -239,9 +239,9 @@ def test_float32_takes_the_fast_engine_unless_told_otherwise():
 FAULTS = """
 import resource
 import numpy as np
-from ministn.fast.memory import keep_freed
-if {keep}:
-    keep_freed()
+from ministn.parallel import Team
+if {training}:
+    Team()
 for number in range(3):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     np.ones((100, 2**18), np.float32)  # 100 MiB
@@ -250,12 +250,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is malloc of glibc that is told")
-@pytest.mark.parametrize("keep", [True, False])
-def test_freed_memory_is_kept_for_the_next_arrays(keep):
+@pytest.mark.parametrize("training", [True, False])
+def test_a_process_that_trains_keeps_freed_memory_for_its_next_arrays(training):
     """Pages that the system had to provide for the third array; huge ones are 2 MiB."""
     process = subprocess.run(
-        [sys.executable, "-c", FAULTS.format(keep=keep)],
+        [sys.executable, "-c", FAULTS.format(training=training)],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     faults = int(process.stdout)
-    assert faults < 10 if keep else faults > 40
+    assert faults < 10 if training else faults > 40
