@@ -1,29 +1,19 @@
-"""reproduce/benchmark.py --cpu: its sides, its record, and what the README makes of it.
+"""reproduce/benchmark.py --cpu: what its sides do, its record, and what the README makes of it."""
 
-What needs PyTorch is skipped without it; the parts then run with a stand-in of the same form.
-"""
-
-import importlib.util
-import os
 import sys
-import time
-from contextlib import contextmanager
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 
 from ministn import models
 from ministn.errors import UserError
 from ministn.layers import Conv2d
-from ministn.parallel import team
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "reproduce"))  # for the sides' processes too
+sys.path.insert(0, str(Path(__file__).parents[1] / "reproduce"))
 
 import benchmark
 import benchmark_cpu
@@ -34,10 +24,8 @@ import table3
 from benchmark_cpu import Scale
 from benchmark_record import Record, compared, rows
 from benchmark_sides import BLOCKS, LAYOUTS, Block, Job, our_convolutions, our_training
-from benchmark_turns import Side, SideFailed, in_turns
+from benchmark_turns import SideFailed
 
-MEGABYTE = 10**6
-KEPT = []
 TINY = Scale(
     canvas=9,
     blocks=(Block(5, 2, 3, True),),
@@ -47,99 +35,6 @@ TINY = Scale(
     batches=(2, 3),
     sides=(8, 9),
 )
-
-
-# -- sides in processes ----------------------------------------------------------------------------
-
-
-@contextmanager
-def stand_in(job, layout=None, compiled=False):
-    """Training without any, and without torch.compile."""
-    if compiled:
-        raise RuntimeError("no compiler\nfound")
-
-    def set_up():
-        KEPT.append(np.ones(5 * MEGABYTE, np.uint8))
-        return {"step": partial(time.sleep, 0.02 if layout == "channels_last" else 0.001)}
-
-    yield set_up
-
-
-@contextmanager
-def stand_in_convolutions(blocks, batch, layout):
-    ways = ("forward", "backward")
-    yield lambda: {f"{block}/{way}": partial(time.sleep, 0.001) for block in blocks for way in ways}
-
-
-def keep(path, size):
-    """Keep an array of one's own, and map one that is shared."""
-    shared = np.memmap(path, np.uint8, "r+", shape=size)
-    shared[...] = 1
-    KEPT.append((shared, np.ones(size, np.uint8)))
-
-
-def hold(size):
-    """Have an array for half a second."""
-    array = np.ones(size, np.uint8)
-    time.sleep(0.5)
-    del array
-
-
-@contextmanager
-def with_a_worker(path):
-    """A process that has started another."""
-    size = 30 * MEGABYTE
-    path.touch()
-    os.truncate(path, size)
-    with team(2) as two:
-        two.ask_all("do", keep, path, 1)
-        yield lambda: {
-            "keep": lambda: two.ask_all("do", keep, path, size),
-            "hold": partial(hold, size),
-            "fail": partial(np.ones, -1),
-            "die": partial(os._exit, 3),
-        }
-
-
-def test_a_side_tells_the_time_of_its_work():
-    with Side(partial(stand_in, None)) as side:
-        side.seconds("set up")
-        assert 0.001 <= side.seconds("step") < 1
-
-
-def test_sides_take_turns():
-    turns = []
-    sides = {name: lambda name=name: turns.append(name) or len(turns) for name in "ab"}
-    assert in_turns(sides, 2) == {"a": [1, 3], "b": [2, 4]}
-
-
-def test_memory_is_that_of_all_processes_of_a_side(tmp_path):
-    pytest.importorskip("psutil")
-    if sys.platform != "linux":
-        pytest.skip("memory is measured on Linux only")
-    with Side(partial(with_a_worker, tmp_path / "shared")) as side:
-        before = side.memory()
-        assert before > 40 * MEGABYTE  # Python and NumPy, twice
-        side.seconds("set up")
-        kept = side.peak("keep") - before
-        assert 88 * MEGABYTE < kept < 100 * MEGABYTE  # two arrays and the shared one, once
-        assert side.memory() - before == pytest.approx(kept, rel=0.02)
-        held = side.peak("hold") - before - kept
-        assert 28 * MEGABYTE < held < 32 * MEGABYTE
-        assert side.memory() - before == pytest.approx(kept, rel=0.02)  # it is not held any more
-
-
-def test_what_fails_in_a_side_is_one_line(tmp_path):
-    with Side(partial(with_a_worker, tmp_path / "shared")) as side:
-        side.seconds("set up")
-        with pytest.raises(SideFailed, match=r"^ValueError: negative dimensions"):
-            side.seconds("fail")
-    with Side(partial(with_a_worker, tmp_path / "shared")) as side:
-        side.seconds("set up")
-        with pytest.raises(SideFailed, match="ended with status 3"):
-            side.seconds("die")
-    with pytest.raises(SideFailed, match=r"^RuntimeError: no compiler found$"):
-        Side(partial(stand_in, None, compiled=True))
 
 
 # -- what the sides do -----------------------------------------------------------------------------
@@ -181,7 +76,7 @@ def test_both_sides_compute_the_same_blocks(layout, monkeypatch):
     threads = torch.get_num_threads()
     blocks = [Block(7, 2, 3, True), Block(6, 3, 4, False)]
     theirs = import_module("benchmark_sides").torch_convolutions(blocks, 2, layout)
-    with our_convolutions(blocks, 2) as our_set_up, theirs as their_set_up, threadpool_limits(1):
+    with our_convolutions(blocks, 2) as our_set_up, theirs as their_set_up:
         ours, theirs = our_set_up(), their_set_up()
         assert torch.get_num_threads() == 1
     torch.set_num_threads(threads)
@@ -276,73 +171,127 @@ def arguments(monkeypatch, tmp_path):
     return parsed
 
 
-def checked_use_of(path, monkeypatch):
-    """The README's part and the figure that the record makes."""
-    monkeypatch.setattr(readme, "BENCHMARK", path)
-    text = readme.benchmark()
-    figure = benchmark_figure.figure(benchmark_record.read(path))
+class Pretended:
+    """A Side without a process, whose work takes as long as it should, and PyTorch's longer."""
+
+    def __init__(self, start):
+        self.start, self.slower = start, 1
+        if start.func is benchmark_cpu.torch_training:
+            _, layout, compiled = start.args
+            if compiled:
+                raise SideFailed("RuntimeError: no compiler found")
+            self.slower = {"channels_last": 2, "contiguous_format": 4}[layout]
+        elif start.func is benchmark_cpu.torch_convolutions:
+            self.slower = {"channels_last": 8, "contiguous_format": 5}[start.args[2]]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def seconds(self, work):
+        if work != "step":
+            return 1.0 * self.slower
+        job = self.start.args[0]
+        return self.slower * (1 + job.batch * job.side**2) / job.cores
+
+    def memory(self):
+        return 100
+
+    def peak(self, work):
+        return 100 + 30 * self.slower
+
+
+def test_all_parts_and_their_use(arguments, monkeypatch, tmp_path, capsys):
+    """With times and memory that are known, and a torch.compile that fails."""
+    if sys.platform != "linux":
+        pytest.skip("memory is measured on Linux only")
+    monkeypatch.setattr(benchmark_cpu, "Side", Pretended)
+    monkeypatch.setattr(benchmark_cpu, "find_spec", lambda name: True)
+    monkeypatch.setattr(benchmark_cpu, "version", lambda name: "2.13.0")
+    assert benchmark_cpu.run(arguments("--workers", "2"), TINY) == 0
+    out = capsys.readouterr().out
+    assert "torch.compile failed: RuntimeError: no compiler found" in out
+
+    record = benchmark_record.read(tmp_path / "record.json")
+    (started,) = record["runs"]
+    run = record["runs"][started]
+    assert run["part_seconds"].keys() == set(benchmark_cpu.PARTS)
+    assert (run["device"]["workers"], run["device"]["torch_threads"]) == (2, 2)
+    found = dict(rows(record, ""))
+    assert all(row.pop("run") == started for row in found.values())
+    step = (1 + 2 * 9**2) / 2
+    assert found.pop("step/arch1-tstn/2") == {
+        "ours": step,
+        "ours_minimum": step,
+        "torch": 2 * step,
+        "torch_minimum": 2 * step,
+        "layout": "channels_last",
+        "other_layout": 4 * step,
+        "ratio": 0.5,
+        "ratio_minimum": 0.5,
+        "compiled": None,
+        "compiled_error": "RuntimeError: no compiler found",
+    }
+    assert found.pop("memory/arch1-tstn/2") == {
+        "ours": 30,
+        "ours_whole": 130,
+        "torch": 60,
+        "torch_whole": 160,
+        "compiled": None,
+        "compiled_error": "RuntimeError: no compiler found",
+        "ratio": 0.5,
+        "ratio_whole": 0.8125,
+    }
+    for way in ("forward", "backward"):
+        row = found.pop(f"convolution/2-3-5x5-pool/{way}")
+        assert (row["ours"], row["torch"], row["other_layout"]) == (1, 5, 8)
+        assert (row["layout"], row["ratio"]) == ("contiguous_format", 0.2)
+    for what, size, ours, quantity, value in [
+        ("batch", 2, 163 / 2, "per_image", 163 / 4),
+        ("batch", 3, 244 / 2, "per_image", 244 / 6),
+        ("side", 8, 129 / 2, "per_pixel", 129 / 2 / 128),
+        ("side", 9, 163 / 2, "per_pixel", 163 / 2 / 162),
+        ("workers", 1, 163, "speedup", 1),
+        ("workers", 2, 163 / 2, "speedup", 2),
+    ]:
+        row = found.pop(f"growth/{what}/arch1-tstn/{size}")
+        assert row == pytest.approx(
+            {
+                "ours": ours,
+                "ours_minimum": ours,
+                "torch": 2 * ours,
+                "torch_minimum": 2 * ours,
+                "ratio": 0.5,
+                "ratio_minimum": 0.5,
+                quantity: value,
+            },
+            rel=1e-4,
+        )
+    assert found == {
+        "growth/batch/arch1-tstn": {"variation": pytest.approx(163 / 4 / (244 / 6), rel=1e-4)},
+        "growth/side/arch1-tstn": {"variation": pytest.approx(129 / 128 / (163 / 162), rel=1e-4)},
+    }
+
+    monkeypatch.setattr(readme, "BENCHMARK", tmp_path / "record.json")
+    assert readme.benchmark().splitlines()[2:] == [
+        "| arch1-tstn | 2 | 81.500 | 163.000 | - | 0.50 | 0.50 |",
+        "",
+        f"Medians of 2 steps of each, on 2 of {run['device']['cores']} cores of "
+        f"{run['device']['name']}, PyTorch 2.13.0.",
+        "Of arch1-tstn, the time for each image differs by at most 0 % between a batch of 2 and "
+        "one of 3.",
+        "Of arch1-tstn, the time for each pixel differs by at most 0 % between a side of 8 and "
+        "one of 9.",
+    ]
+    figure = benchmark_figure.figure(record)
     figure.draw_without_rendering()
     drawn, page = figure.get_tightbbox(), figure.get_size_inches()
     assert drawn.min.min() > -0.01 and (drawn.max < page + 0.01).all()
-    return text
-
-
-def quantities(record, name):
-    return {key.removeprefix(name + "/") for key in record if key.startswith(name + "/")}
-
-
-TIMES = {"ours", "ours_minimum", "torch", "torch_minimum", "ratio", "ratio_minimum", "run"}
-
-
-@pytest.mark.slow
-def test_all_parts_with_a_stand_in_for_pytorch(arguments, monkeypatch, tmp_path, capsys):
-    """Whose torch.compile fails: then its times are null."""
-    pytest.importorskip("psutil")
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(benchmark_cpu, "find_spec", lambda name: name == "torch" or find_spec(name))
-    monkeypatch.setattr(benchmark_cpu, "version", lambda name: "2.13.0+none")
-    monkeypatch.setattr(benchmark_cpu, "torch_training", stand_in)
-    monkeypatch.setattr(benchmark_cpu, "torch_convolutions", stand_in_convolutions)
-    assert benchmark_cpu.run(arguments(), TINY) == 0
-    out = capsys.readouterr().out
-    assert "torch.compile failed: RuntimeError: no compiler found" in out
-    record = benchmark_record.read(tmp_path / "record.json")
-    step = "step/arch1-tstn/2"
-    assert quantities(record, step) == TIMES | {
-        "compiled", "compiled_error", "layout", "other_layout",
-    }  # fmt: skip
-    assert record[f"{step}/compiled"] is None
-    assert record[f"{step}/layout"] == "contiguous_format"
-    assert record[f"{step}/ratio"] == pytest.approx(
-        record[f"{step}/ours"] / record[f"{step}/torch"], rel=1e-4
-    )
-    assert {"ours", "ours_whole", "torch", "torch_whole", "ratio", "ratio_whole"} < quantities(
-        record, "memory/arch1-tstn/2"
-    )
-    for way in ("forward", "backward"):
-        assert TIMES < quantities(record, f"convolution/2-3-5x5-pool/{way}")
-    for n in (2, 3):
-        assert quantities(record, f"growth/batch/arch1-tstn/{n}") == TIMES | {"per_image"}
-        assert record[f"growth/batch/arch1-tstn/{n}/per_image"] == pytest.approx(
-            record[f"growth/batch/arch1-tstn/{n}/ours"] / n, rel=1e-4
-        )
-    side = "growth/side/arch1-tstn"
-    assert record[f"{side}/8/per_pixel"] == pytest.approx(
-        record[f"{side}/8/ours"] / (2 * 8 * 8), rel=1e-4
-    )
-    both = [record[f"{side}/{n}/per_pixel"] for n in (8, 9)]
-    assert record[f"{side}/variation"] == pytest.approx(max(both) / min(both), rel=1e-3)
-    assert record["growth/workers/arch1-tstn/1/speedup"] == 1
-    (run,) = record["runs"].values()
-    assert run["part_seconds"].keys() == set(benchmark_cpu.PARTS)
-    assert (run["device"]["workers"], run["device"]["torch_threads"]) == (1, 1)
-
-    text = checked_use_of(tmp_path / "record.json", monkeypatch)
-    row = text.splitlines()[2]
-    assert row.startswith("| arch1-tstn | 2 | ") and row.split(" | ")[4] == "-"
-    assert "on 1 of" in text and "PyTorch 2.13.0+none" in text
-    assert "the time for each image differs by at most" in text
-    assert "between a batch of 2 and one of 3." in text
+    ours, theirs = figure.axes[4].lines
+    assert ours.get_ydata() == pytest.approx([1e9 * 129 / 256, 1e9 * 163 / 324], rel=1e-4)
+    assert theirs.get_ydata() == pytest.approx(2 * ours.get_ydata(), rel=1e-4)
 
 
 @pytest.mark.slow
