@@ -29,6 +29,7 @@ import numpy as np
 from benchmark_costs import Row
 from benchmark_kernels import OPERATIONS, Pair, Places
 from benchmark_torch import TorchDevice, TorchSteps
+from benchmark_turns import in_turns
 from tqdm import tqdm
 
 from ministn import environment, models
@@ -55,8 +56,6 @@ NOTES = [
     "share_of_ceiling: the least time they take at the ceilings, over our median",
     "memory: most bytes at once in a training step, with parameters, Adam's state and images",
 ]
-
-Sides = dict[str, Callable[[], float]]  # each does a round of its side and returns its seconds
 
 
 class Scale(NamedTuple):
@@ -280,15 +279,6 @@ def seconds_of_a_step(device: Any, take: Callable[[int], object]) -> Callable[[]
             take(next(numbers))
 
     return lambda: device.elapsed(several) / STEPS
-
-
-def in_turns(sides: Sides, rounds: int) -> dict[str, list[float]]:
-    """The seconds of every round of each side."""
-    seconds: dict[str, list[float]] = {side: [] for side in sides}
-    for _ in range(rounds):
-        for side, one in sides.items():
-            seconds[side].append(one())
-    return seconds
 
 
 def check_finite(name: str, steps: GpuSteps, taken: int) -> None:

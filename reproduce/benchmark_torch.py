@@ -1,8 +1,8 @@
-"""PyTorch's side of ``benchmark.py --gpu``: how it is set up, timed and made to train.
+"""PyTorch's side of ``benchmark.py``: how it is set up, timed and made to train.
 
 It gets every option that it documents for speed and that computes the same: channels-last arrays,
-a choice among cuDNN's algorithms by trying them (``cudnn.benchmark``), Adam in one fused kernel,
-images that lie on the GPU as bytes.
+Adam in one fused kernel, images that lie on the device as bytes; on a GPU a choice among cuDNN's
+algorithms by trying them (``cudnn.benchmark``), on a CPU what benchmark_sides.py says.
 """
 
 import time
@@ -21,7 +21,7 @@ from ministn.ops.batch import BYTE
 
 
 class TorchDevice:
-    """Where PyTorch computes: "cuda", or in the tests "cpu"."""
+    """Where PyTorch computes: "cuda" or "cpu"."""
 
     def __init__(self, name: str = "cuda") -> None:
         if name == "cuda" and not torch.cuda.is_available():
@@ -115,13 +115,14 @@ class TorchSteps:
         batch_size: int,
         lr: float,
         compiled: bool,
+        layout: torch.memory_format = torch.channels_last,
     ) -> None:
-        self.batch_size = batch_size
+        self.batch_size, self._layout = batch_size, layout
         self._images = device.tensor(split.images)
         self._labels = device.tensor(split.labels.astype(np.int64))
         self._order = device.tensor(order.astype(np.int64))
         network: Any = torch_twin.build(name, split.images.shape[1:])
-        self.network = network.to(device.device, memory_format=torch.channels_last)
+        self.network = network.to(device.device, memory_format=layout)
         self._loss = self.loss
         if compiled:
             torch.compiler.reset()  # forget other networks: how often it may compile is limited
@@ -138,7 +139,7 @@ class TorchSteps:
     def loss(self, rows: torch.Tensor) -> torch.Tensor:
         """Mean cross-entropy of these images."""
         images = self._images[rows].unsqueeze(1) * float(BYTE)  # bytes times a float: float32
-        x = images.to(memory_format=torch.channels_last)
+        x = images.to(memory_format=self._layout)
         return functional.cross_entropy(self.network(x), self._labels[rows])
 
 

@@ -16,6 +16,9 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+import benchmark_figure
+import benchmark_record
+from benchmark_record import shown
 from tqdm import tqdm
 
 from ministn import cli, drawing, environment, plot, report, runs
@@ -71,12 +74,49 @@ def duration(seconds: float) -> str:
 
 
 def benchmark() -> str:
-    """Time of a training step, ours over PyTorch's."""
+    """A training step beside PyTorch's, and how it grows."""
     record = read(BENCHMARK)
-    lines = ["| network | ours, s | PyTorch eager, s | ratio |", "|---|---|---|---|"]
-    for name, row in record["networks"].items():
-        lines.append(f"| {name} | {row['ours']:.2f} | {row['torch']:.2f} | {row['ratio']:.2f} |")
-    return "\n".join(lines)
+    steps, memory = (_measured(record, prefix) for prefix in ("step/", "memory/"))
+    lines = [
+        "| network | batch | ours, s | PyTorch eager, s | torch.compile, s "
+        "| ours / eager | memory, ours / eager |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in steps.items():
+        times = [shown(row[side], 1, 3) for side in ("ours", "torch", "compiled")]
+        ratios = [shown(found.get("ratio"), 1, 2) for found in (row, memory.get(name, {}))]
+        lines.append(f"| {' | '.join([*name.split('/'), *times, *ratios])} |")
+    run = record["runs"][next(iter(steps.values()))["run"]]
+    device = run["device"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Medians of {run['rounds']} steps of each, on {device['workers']} of "
+            f"{device['cores']} cores of {device['name']}, PyTorch {run['versions']['torch']}.",
+            *(_growth(record, *what) for what in (("batch", "image"), ("side", "pixel"))),
+        ]
+    )
+
+
+def _growth(record: Any, what: str, unit: str) -> str:
+    """A sentence on how far the time for an image or a pixel is from constant."""
+    measured = _measured(record, f"growth/{what}/")
+    network = next(name for name in measured if "/" not in name)
+    sizes = [int(name.split("/")[1]) for name in measured if "/" in name]
+    change = 100 * (measured[network]["variation"] - 1)
+    return (
+        f"Of {network}, the time for each {unit} differs by at most {change:.0f} % between "
+        f"a {what} of {min(sizes)} and one of {max(sizes)}."
+    )
+
+
+def _measured(record: Any, prefix: str) -> dict[str, Any]:
+    """The benchmark's rows under this prefix."""
+    found = dict(benchmark_record.rows(record, prefix))
+    if not found:
+        raise UserError(f"{BENCHMARK} has no {prefix}...: run reproduce/benchmark.py --cpu")
+    return found
 
 
 def read(path: Path) -> Any:
@@ -116,6 +156,7 @@ def draw() -> None:
         "seeds.png": plot.seeds_figure(records),
         "overlap.png": plot.overlap_figure(records),
         "learning-curves.png": plot.learning_curves(records),
+        "benchmark-cpu.png": benchmark_figure.figure(read(BENCHMARK)),
     }
     for name, figure in figures.items():
         drawing.save(figure, FIGURES / name)

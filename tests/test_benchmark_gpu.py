@@ -353,28 +353,3 @@ def test_it_needs_a_gpu_and_pytorch(monkeypatch, tmp_path):
     with pytest.raises(UserError, match="pip install torch"):
         main(monkeypatch, "--gpu")
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        ("", "one of the arguments --cpu --gpu is required"),
-        ("--cpu --gpu", "not allowed with argument"),
-        ("--cpu --only kernels", "--precision and --only go with --gpu"),
-        ("--gpu --rounds 0", "--rounds must be at least 1, got 0"),
-    ],
-)
-def test_impossible_flags(monkeypatch, flags, message):
-    with pytest.raises(UserError, match=message):
-        main(monkeypatch, flags)
-
-
-def test_each_engine_has_its_own_defaults(monkeypatch):
-    for engine, rounds in (("cpu", 5), ("gpu", 20)):
-        monkeypatch.setattr(sys, "argv", ["benchmark.py", f"--{engine}"])
-        arguments = import_module("benchmark").parsed()
-        assert arguments.out.name == f"benchmark-{engine}.json"
-        assert arguments.out.parent.name == "records"
-        assert (arguments.batch_size, arguments.rounds) == (256, rounds)
-        assert arguments.precision == ["fp32", "tf32"]
-        assert arguments.only == ["kernels", "networks"]

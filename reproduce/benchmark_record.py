@@ -1,0 +1,153 @@
+"""The record of ``benchmark.py --cpu``: how it is written down, and read again.
+
+In the file it is flat: what was measured, a quantity, and slashes between,
+
+    step/<network>/<batch>/ratio                memory/<network>/<batch>/ratio
+    convolution/<C>-<K>-<H>x<W>[-pool]/forward/ratio        .../backward/ratio
+    growth/batch/<network>/<images>/per_image   growth/side/<network>/<pixels>/per_pixel
+    growth/workers/<network>/<workers>/speedup  growth/batch/<network>/variation
+
+In a program it is a row of quantities for each thing measured. A run of the benchmark replaces the
+rows it measures and keeps the others; a row's ``run`` leads to an entry of ``runs``, which says how
+it was made.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from ministn.errors import UserError
+from ministn.files import write_atomically
+
+FORMAT = 2
+NOTES = [
+    "ours, torch, compiled: wall seconds of one training step or one call, median over the rounds; "
+    "_minimum: the least of them. In memory/: bytes, most during a training step, less what was in "
+    "use when libraries were loaded and workers started; _whole: all of it",
+    "torch: PyTorch eager in the layout that was the faster, which layout names; other_layout: "
+    "in the other. compiled: torch.compile in its default mode, channels-last; null if it failed",
+    "ratio: ours over torch; ratio_minimum: of the least; compiled_ratio: ours over compiled",
+    "per_image: ours over the number of images; per_pixel: over that of all their pixels; "
+    "variation: largest per_image, or per_pixel, over the smallest; speedup: ours with one worker "
+    "over ours",
+    "step, memory, growth: PyTorch has as many threads as we have workers, Adam(fused=True) and "
+    "THP_MEM_ALLOC_ENABLE=1; channels-last in memory and growth",
+    "convolution: convolution, bias, ReLU and maybe a 2x2 pool, on one thread; backward: gradients "
+    "of x, weight and bias",
+]
+
+Row = dict[str, Any]
+
+
+class Record:
+    """The record at a path, to be added to; nowhere without a path.
+
+    run: how what is added was made. started: its name.
+
+    Raises UserError if a damaged file is in the way. One of an older format is replaced.
+    """
+
+    def __init__(self, path: Path | None, started: str, run: Row) -> None:
+        self.path, self._started = path, started
+        before = read(path) if path and path.exists() else {}
+        if before.get("format") != FORMAT:
+            before = {"runs": {}}
+        self._runs = before["runs"] | {started: run}
+        self._rows = dict(rows(before, ""))
+
+    def note(self, name: str, row: Row) -> None:
+        """Write down what was measured now."""
+        self._rows[name] = row | {"run": self._started}
+        self.save()
+
+    def save(self) -> None:
+        """Write the file, without runs of which nothing is left."""
+        if self.path is None:
+            return
+        used = {row["run"] for row in self._rows.values()}
+        record = {
+            "format": FORMAT,
+            "notes": NOTES,
+            "runs": {started: run for started, run in self._runs.items() if started in used},
+        }
+        for name, row in self._rows.items():
+            record |= {f"{name}/{quantity}": _short(value) for quantity, value in row.items()}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path, (json.dumps(record, indent=1) + "\n").encode())
+
+
+def read(path: Path) -> Row:
+    """The file. Raises UserError if it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: move it away or restore it") from error
+
+
+def rows(record: Row, prefix: str) -> Iterator[tuple[str, Row]]:
+    """(name after the prefix, row) of all that was measured under it."""
+    found: dict[str, Row] = {}
+    for key, value in record.items():
+        name, slash, quantity = key.rpartition("/")
+        if slash and name.startswith(prefix):
+            found.setdefault(name.removeprefix(prefix), {})[quantity] = value
+    yield from found.items()
+
+
+def _short(value: Any) -> Any:
+    """Five digits: no more are the same the next time."""
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
+def compared(seconds: dict[str, list[float]], layouts: tuple[str, ...] = ()) -> Row:
+    """A row from the seconds of every round of ours, torch, compiled, or some of them.
+
+    layouts: two more sides, which are PyTorch eager: the one with the lower median is torch.
+    """
+    row: Row = {}
+    if seconds.keys() >= set(layouts) > set():
+        first, other = sorted(layouts, key=lambda layout: median(seconds[layout]))
+        row = {"layout": first, "other_layout": median(seconds[other])}
+        rest = {side: times for side, times in seconds.items() if side not in layouts}
+        seconds = rest | {"torch": seconds[first]}
+    for side, times in seconds.items():
+        row |= {side: median(times), f"{side}_minimum": min(times)}
+    return row | ratios(row)
+
+
+def ratios(row: Row) -> Row:
+    """Ours over the others', as far as there are any."""
+    pairs = {
+        "ratio": ("ours", "torch"),
+        "ratio_minimum": ("ours_minimum", "torch_minimum"),
+        "ratio_whole": ("ours_whole", "torch_whole"),
+        "compiled_ratio": ("ours", "compiled"),
+    }
+    return {
+        name: row[ours] / row[theirs]
+        for name, (ours, theirs) in pairs.items()
+        if row.get(ours) is not None and row.get(theirs) is not None
+    }
+
+
+# -- the table -----------------------------------------------------------------------------------
+
+COLUMNS = "{:44}{:>9}{:>9}{:>9}{:>7}{:>9}  {}"
+HEADS = ("ours", "torch", "compile", "ratio", "of least", "")
+
+
+def line(name: str, row: Row, unit: float) -> str:
+    """A line of the table, in this unit."""
+    return COLUMNS.format(
+        name,
+        *(shown(row.get(side), unit, 1) for side in ("ours", "torch", "compiled")),
+        *(shown(row.get(ratio), 1, 2) for ratio in ("ratio", "ratio_minimum")),
+        row.get("layout", ""),
+    )
+
+
+def shown(value: float | None, unit: float, digits: int) -> str:
+    """The value times a unit; a dash for one that there is not."""
+    return "-" if value is None else f"{value * unit:.{digits}f}"

@@ -1,0 +1,131 @@
+"""Sides of a comparison, which take turns; on a CPU each of them in a fresh process of its own.
+
+A process of its own has its own memory, threads and settings, so that neither side is measured with
+what the other left behind. Only one of them works at a time.
+"""
+
+import signal
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any
+
+from ministn.errors import UserError
+from ministn.parallel.exchange import Failure
+
+SETTLE = 0.03  # seconds before a turn: the other side's OpenMP threads spin for 10 ms after theirs
+SAMPLE = 0.003  # seconds between two looks at how much memory is in use
+PATIENCE = 10.0  # seconds for a process to end by itself
+
+Work = Callable[[], object]
+SetUp = Callable[[], dict[str, Work]]
+Start = Callable[[], AbstractContextManager[SetUp]]
+
+
+def in_turns(sides: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """The seconds of every round of each side; a side does a round and returns its seconds."""
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    for _ in range(rounds):
+        for side, one in sides.items():
+            seconds[side].append(one())
+    return seconds
+
+
+class SideFailed(UserError):
+    """What a side was told to do raised an error, or ended its process."""
+
+
+class Side:
+    """A process that has loaded its libraries and waits to be told what to do.
+
+    Raises SideFailed, as all its methods do.
+    """
+
+    def __init__(self, start: Start) -> None:
+        context = get_context("spawn")
+        self._pipe, pipe = context.Pipe()
+        self._process = context.Process(target=_serve, args=(pipe, start))
+        self._process.start()
+        pipe.close()  # or it would stay open when the process dies
+        self._answer()
+
+    def seconds(self, work: str) -> float:
+        """Do this work, and say how long it took. The first work of all must be "set up"."""
+        time.sleep(SETTLE)
+        self._pipe.send(work)
+        return self._answer()
+
+    def peak(self, work: str) -> int:
+        """Do this work, and say how much memory was in use at most."""
+        self._pipe.send(work)
+        most, done = 0, False
+        while not done:
+            done = self._pipe.poll(SAMPLE)
+            most = max(most, self.memory())
+        self._answer()
+        return most
+
+    def memory(self) -> int:
+        """Bytes in use by the process and those it has started.
+
+        This is Linux's PSS: of memory that n processes share, each is charged an n-th, so that a
+        sum over processes counts it once.
+        """
+        import psutil
+
+        total = 0
+        process = psutil.Process(self._process.pid)
+        with suppress(psutil.NoSuchProcess):  # one of them may end at any time
+            for one in (process, *process.children(recursive=True)):
+                total += one.memory_full_info().pss
+        return total
+
+    def _answer(self) -> Any:
+        try:
+            answer = self._pipe.recv()
+        except (EOFError, OSError):
+            self._process.join(PATIENCE)
+            code = self._process.exitcode
+            raise SideFailed(f"a process of the benchmark ended with status {code}") from None
+        if isinstance(answer, Failure):
+            raise SideFailed(answer.reason)
+        return answer
+
+    def __enter__(self) -> "Side":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with suppress(OSError):
+            self._pipe.send(None)
+        self._pipe.close()
+        self._process.join(PATIENCE)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+
+def _serve(pipe: Connection, start: Start) -> None:
+    """The process from beginning to end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the benchmark decides when to stop
+    with suppress(EOFError, OSError), _told(pipe), start() as set_up:  # the pipe ends with it
+        works: dict[str, Work] = {"set up": lambda: works.update(set_up())}
+        pipe.send(0.0)
+        while (work := pipe.recv()) is not None:
+            begin = time.perf_counter()
+            works[work]()
+            pipe.send(time.perf_counter() - begin)
+
+
+@contextmanager
+def _told(pipe: Connection) -> Iterator[None]:
+    """Tell the benchmark of an error in one line."""
+    try:
+        yield
+    except (EOFError, BrokenPipeError):
+        raise
+    except Exception as error:
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 300)
+        pipe.send(Failure(reason, isinstance(error, MemoryError)))
