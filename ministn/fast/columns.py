@@ -5,8 +5,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ministn.fast.pool import candidates, max_pool
-
 # The columns of one block of images. Above the L2 cache of a core (1/2 to 2 MiB) they are slow to
 # read back, far below it the calls for each block show: 1/4 MiB and 8 MiB cost about 10 % more.
 BLOCK_BYTES = 2**20
@@ -30,12 +28,6 @@ class Convolution(ABC):
     @abstractmethod
     def dweight(self) -> np.ndarray:
         """(kh, kw, C, K): the weight's gradient from every dy so far."""
-
-    def run_pooled(self, n: int, y: np.ndarray, winner: np.ndarray) -> None:
-        """Write its 2x2 max pool into y (n, h // 2, w // 2, K), the maxima's places into winner."""
-        z = np.empty((n, *self.size, y.shape[3]), np.float32)
-        self.run(n, y=z)
-        max_pool(candidates(z), y, winner)
 
     def blocks(self, batch: int) -> Iterator[tuple[slice, int]]:
         """The batch in slices of at most ``images``, each with its length n."""
@@ -67,7 +59,7 @@ class Columns(Convolution):
         self._dweight = np.zeros(self._weight.shape, np.float32)
 
     def run(self, n: int, y: np.ndarray | None = None, dy: np.ndarray | None = None) -> None:
-        matrix = self.matrix(self._windows[:n])
+        matrix = self.matrix(n)
         kernels = self._weight.shape[1]
         if y is not None:
             np.matmul(matrix, self._weight, out=y.reshape(-1, kernels))
@@ -77,15 +69,10 @@ class Columns(Convolution):
     def dweight(self) -> np.ndarray:
         return self._dweight.reshape(self._shape)
 
-    def run_pooled(self, n: int, y: np.ndarray, winner: np.ndarray) -> None:
-        # Each place by a product of its own, so that the pool reads contiguous memory.
-        places = candidates(self._windows[:n])
-        z = [np.matmul(self.matrix(windows), self._weight).reshape(y.shape) for windows in places]
-        max_pool(z, y, winner)
-
-    def matrix(self, windows: np.ndarray) -> np.ndarray:
+    def matrix(self, n: int) -> np.ndarray:
         """(n h w, kh kw C): for each output pixel one row, the window of image that it sees."""
-        n, h, w, channels, kh, kw = windows.shape
+        windows = self._windows[:n]
+        _, h, w, channels, kh, kw = windows.shape
         memory = self._memory[: windows.size]
         if channels == 1:
             # A window's row is only kw numbers long, so a loop over windows would cost more than

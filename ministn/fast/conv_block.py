@@ -19,7 +19,6 @@ import numpy as np
 
 from ministn.errors import check_arrays
 from ministn.fast.columns import Columns, Convolution, add_windows
-from ministn.fast.pool import candidates
 from ministn.fast.tiles import Tiles, pays
 from ministn.ops.conv2d import checked_margin
 
@@ -57,20 +56,21 @@ def conv_block(
     stride = 2 if pool else 1
     margin = checked_margin(sizes, padding, stride)
 
+    kernels = sizes["K"]
     convolution = _convolution(len(x), x.shape[1:], weight, margin)
     h, w = convolution.size
-    y = np.empty((len(x), h // stride, w // stride, sizes["K"]), np.float32)
+    z = np.empty((convolution.images, h, w, kernels), np.float32)
+    y = np.empty((len(x), h // stride, w // stride, kernels), np.float32)
     winner = np.empty(y.shape, np.uint8) if pool else None
-    biases = np.tile(bias, y.shape[2])  # of a row of pixels: loops over K alone are slow
     for block, n in convolution.blocks(len(x)):
         convolution.image[:n] = x[block]
+        convolution.run(n, y=z[:n])
         if winner is None:
-            convolution.run(n, y=y[block])
+            np.add(z[:n], bias, out=y[block])
         else:
-            convolution.run_pooled(n, y[block], winner[block])
-        rows = y[block].reshape(n, y.shape[1], -1)
-        rows += biases
-        np.maximum(rows, 0, out=rows)
+            _max_pool(z[:n], y[block], winner[block])
+            y[block] += bias
+        np.maximum(y[block], 0, out=y[block])
     return y, Cache(x, weight, margin, convolution.size, winner, y)
 
 
@@ -146,7 +146,23 @@ def _before_pool(dy: np.ndarray, cache: Cache, block: slice, dz: np.ndarray) -> 
     if cache.winner is None:
         dz[...] = dpooled
     else:
-        for place, dcandidate in enumerate(candidates(dz)):
+        for place, dcandidate in enumerate(_candidates(dz)):
             np.multiply(dpooled, cache.winner[block] == place, out=dcandidate)
-    pixels = dpooled.reshape(-1, dy.shape[3])
-    return np.ones(len(pixels), np.float32) @ pixels  # a fifth of the time of their sum(axis=0)
+    return dpooled.sum(axis=(0, 1, 2))
+
+
+def _max_pool(z: np.ndarray, y: np.ndarray, winner: np.ndarray) -> None:
+    """Write the maximum of each 2x2 window of z into y, and its place there into winner."""
+    first, *others = _candidates(z)
+    y[...] = first
+    winner[...] = 0
+    for place, candidate in enumerate(others, 1):
+        better = candidate > y  # strictly: of equal values the first one stays
+        np.maximum(winner, better * np.uint8(place), out=winner)
+        np.maximum(y, candidate, out=y)
+
+
+def _candidates(z: np.ndarray) -> list[np.ndarray]:
+    """Views of z (n, h, w, K): the four values of every 2x2 window, in row-major order."""
+    h, w = z.shape[1] // 2 * 2, z.shape[2] // 2 * 2
+    return [z[:, p:h:2, q:w:2] for p in (0, 1) for q in (0, 1)]
