@@ -1,4 +1,4 @@
-"""What test_mpi.py starts under mpiexec: ``mpi_program.py SIZE NAME ARGUMENTS``, NAME a function."""
+"""What test_mpi.py starts by mpiexec: ``mpi_program.py SIZE NAME ARGUMENTS``, NAME a function."""
 
 import os
 import sys

@@ -1,13 +1,12 @@
 """Ranks that mpiexec started train as worker processes do, to the bit, and end together."""
 
-import importlib.util
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from importlib.metadata import distributions
 from pathlib import Path
 
 import mpi_program
@@ -20,15 +19,14 @@ from ministn import runs
 from ministn.errors import UserError
 from ministn.parallel import mpi, team
 
-# Beside the interpreter, as from the wheel that the extra ``test`` installs, or else the system's.
-FOLDERS = [str(Path(sys.executable).parent), *os.get_exec_path()]
-MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join(FOLDERS))
 PATIENCE = 120.0  # seconds until ranks that should have ended fail the test
 PROGRAM = Path(mpi_program.__file__)
 
+# The wheels that the extra ``test`` installs. Other MPIs' launchers end a program in other ways.
+MPIEXEC = Path(sys.executable).with_name("mpiexec")
+INSTALLED = {distribution.name for distribution in distributions()}
 needs_mpi = pytest.mark.skipif(
-    MPIEXEC is None or importlib.util.find_spec("mpi4py") is None,
-    reason="needs mpi4py and mpiexec: pip install mpi4py mpich",
+    not {"mpi4py", "mpich"} <= INSTALLED, reason="needs mpi4py and MPICH: pip install mpi4py mpich"
 )
 
 
