@@ -20,6 +20,7 @@ from ministn.parallel.mpi import world
 from ministn.parameter import Parameter, ParameterBuffer
 
 ANSWERED = "rank 0 goes on"
+MANY = 1_000_000  # parameters: who sends them has to wait for who receives them
 
 
 def threads() -> set[int]:
@@ -116,7 +117,7 @@ def raise_in_order(some: Team) -> None:
 
 def raise_before_exchange(some: Team) -> None:
     """The last rank never comes to the exchange that the others wait in."""
-    build = (optimizer, 0, 10)
+    build = (optimizer, 0, MANY)
     some.ask("do", [*[(_built, *build)] * (some.size - 1), (_built, int, "x")])
 
 
@@ -125,11 +126,11 @@ def _built(build: Callable[..., Adam], *arguments: Any) -> None:
 
 
 def raise_in_exchange(some: Team) -> None:
-    some.ask("do", [(_built, optimizer, 0, 10), *[(_without_room,)] * (some.size - 1)])
+    some.ask("do", [(_built, optimizer, 0, MANY), *[(_without_room,)] * (some.size - 1)])
 
 
 def _without_room() -> None:
-    built = optimizer(0, 10)
+    built = optimizer(0, MANY)
     with mock.patch("numpy.empty", side_effect=MemoryError("no room")):
         world().lay_out(built)
 
