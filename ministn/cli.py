@@ -2,11 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import NoReturn
 
 from ministn.errors import UserError
+from ministn.parallel.mpi import led
 
 INTERRUPTED = 130  # the shells' convention for a command that Ctrl-C ended
 
@@ -18,19 +20,24 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; --help lists all flags")
 
 
-def run(main: Callable[[], int]) -> None:
-    """Exit with what ``main`` returns.
+def run(main: Callable[[], int]) -> NoReturn:
+    """Exit with what ``main`` returns. Where mpirun started several ranks, the first runs it alone.
 
     A UserError is one line on stderr and status 2, and so is what the system refuses.
     """
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log file shows an epoch when it ends
+    with _errors_explained(), led(), _errors_explained():
+        sys.exit(main())
+
+
+@contextmanager
+def _errors_explained() -> Iterator[None]:
     try:
-        status = main()
+        yield
     except (UserError, OSError, MemoryError) as error:
         print(f"error: {error}", file=sys.stderr)
-        status = 2
+        sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        status = INTERRUPTED
-    sys.exit(status)
+        sys.exit(INTERRUPTED)

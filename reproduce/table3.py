@@ -159,8 +159,8 @@ def parser() -> argparse.ArgumentParser:
         "--workers",
         type=int,
         metavar="N",
-        help="processes that share every batch; default: one for each core, or with --resume as "
-        "many as before",
+        help="processes that share every batch; default: one for each core, with --resume as many "
+        "as before, under mpirun those that it started",
     )
     how.add_argument(
         "--threads",
@@ -241,6 +241,8 @@ def main(flags: list[str] | None = None) -> int:
             raise UserError(f"--{name} must be at least 1, got {value}")
     if arguments.gpu and arguments.workers:
         raise UserError("--workers is for the CPU, --gpu trains in one process: leave one out")
+    if arguments.gpu and parallel.ranks():
+        raise UserError("--gpu trains in one process: start it without mpirun")
     if arguments.report is not None:
         show(runs.find_records(arguments.report or [arguments.out]), arguments.out)
         return 0
@@ -251,8 +253,10 @@ def main(flags: list[str] | None = None) -> int:
     device = backend.gpu() if arguments.gpu else None
     for settings in chosen:
         check_precision(settings.precision, device)
-    workers = arguments.workers or min(CORES, *(settings.batch_size for settings in chosen))
-    command = shlex.join(["python", "reproduce/table3.py", *flags])
+    ranks = parallel.ranks()
+    workers = arguments.workers or ranks or min(CORES, *(s.batch_size for s in chosen))
+    start = ["mpirun", "-n", str(ranks)] if ranks else []
+    command = shlex.join([*start, "python", "reproduce/table3.py", *flags])
     with parallel.team(1 if arguments.gpu else workers, arguments.threads or 1) as team:
         return train(chosen, arguments, command, device, team)
 
@@ -312,7 +316,7 @@ def as_before(
 ) -> Iterator[parallel.Team]:
     """The team for a run: the usual one, unless the run was begun with another and may keep it."""
     before = run.cores() if arguments.resume and not arguments.gpu else (None, None)
-    asked = arguments.workers, arguments.threads
+    asked = arguments.workers or parallel.ranks(), arguments.threads
     usual = team.size, team.threads
     workers, threads = (a or b or c for a, b, c in zip(asked, before, usual, strict=True))
     if (workers, threads) == usual:

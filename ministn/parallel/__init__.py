@@ -6,6 +6,7 @@ their gradients become one update, is an Exchange: through memory that they shar
 or through MPI (mpi.py).
 """
 
+from ministn.parallel.mpi import ranks
 from ministn.parallel.team import Team, team
 
-__all__ = ["Team", "team"]
+__all__ = ["Team", "ranks", "team"]

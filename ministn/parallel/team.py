@@ -6,7 +6,9 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from ministn.errors import UserError
 from ministn.parallel.exchange import Alone, Exchange, part
+from ministn.parallel.mpi import limit, ranks, unlimit, world
 from ministn.parallel.processes import processes
 from ministn.parallel.worker import Worker
 
@@ -61,7 +63,23 @@ def _each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
 
 @contextmanager
 def team(workers: int = 1, threads: int = 1) -> Iterator[Team]:
-    """A team of ``workers`` processes on this machine, this one included, while the block lasts."""
+    """A team of ``workers`` processes, this one included, while the block lasts.
+
+    They are on this machine, unless mpirun started several: then they are those, and this is led.
+
+    Raises UserError where mpirun started another number.
+    """
+    if ranks():
+        if workers != ranks():
+            raise UserError(
+                f"{ranks()} ranks were started: --workers must be as many or be left out, "
+                f"got {workers}"
+            )
+        found = Team(world(), threads)
+        found.ask_all("do", limit, threads)
+        yield found
+        found.ask_all("do", unlimit)
+        return
     with threadpool_limits(threads):
         if workers == 1:
             yield Team(threads=threads)
