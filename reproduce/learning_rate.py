@@ -21,6 +21,7 @@ from ministn.claims import Record, Row, label
 
 NETWORKS = ("arch1-untied", "arch1-tstn")
 RATES = ((0.001, 1.0), (0.0003, 1.0), (0.0001, 1.0), (0.001, 0.1))  # lr, loc-lr
+BEST = (0.001, 0.1)  # of those that survive, the one whose errors are lowest after fifteen epochs
 TRAIN_SIZE = 10_000
 FIRST, WHOLE = 5, 15  # epochs
 FIGURE = "learning-rate.png"
@@ -88,8 +89,9 @@ def cells(row: Row) -> list[str]:
     ]
 
 
-def figure(rows: list[Row]) -> Figure:
+def figure(records: list[Record]) -> Figure:
     """A column for each setting; validation error, overlap, and how far theta has moved."""
+    rows = grouped(records)
     settings = [rate for rate in RATES if any(_rate(row) == rate for row in rows)]
     drawn = Figure(figsize=(3.0 * len(settings) + 1.5, 8.2), layout="constrained")
     grid = drawn.subplots(3, len(settings), sharex=True, sharey="row", squeeze=False)
@@ -110,7 +112,7 @@ def figure(rows: list[Row]) -> Figure:
     grid[1, 0].set_ylim(bottom=0)
     grid[2, 0].set_yscale("log")
     for axes in grid[-1]:
-        axes.set_xlim(0, 1.02 * max(len(record["epochs"]) for row in rows for record in row))
+        axes.set_xlim(0, 1.02 * max(len(record["epochs"]) for record in records))
     for name in NETWORKS:
         colour, marker = plot.LOOKS[name.rsplit("-", 1)[-1]]
         grid[0, -1].plot([], [], color=colour, marker=marker, label=claims.TABLE3[name].name)
@@ -120,9 +122,14 @@ def figure(rows: list[Row]) -> Figure:
         drawn,
         "Architecture 1 on the first 10,000 images of cluttered MNIST, batch 256; one line per "
         "seed. Overlap and theta: means over the validation images; theta's distance is that of "
-        "its entries, mean absolute. " + plot.COLLAPSE + report.data_line(rows[0][0]) + ".",
+        "its entries, mean absolute. " + plot.COLLAPSE + report.data_line(records[0]) + ".",
     )
     return drawn
+
+
+def is_best(record: Record) -> bool:
+    """Whether the run is one of the best setting's, of full length."""
+    return _rate([record]) == BEST and record["settings"]["epochs"] == WHOLE
 
 
 def _rate(row: Row) -> tuple[float, float]:
@@ -131,17 +138,16 @@ def _rate(row: Row) -> tuple[float, float]:
 
 def show(records: list[Record], out: Path) -> None:
     """Print the table and draw the figure into ``out``."""
-    rows = grouped(records)
     print()
-    print("\n".join(lines(rows)))
+    print("\n".join(lines(records)))
     out.mkdir(parents=True, exist_ok=True)
-    drawing.save(figure(rows), out / FIGURE)
+    drawing.save(figure(records), out / FIGURE)
     print(f"wrote {out / FIGURE}")
 
 
-def lines(rows: list[Row]) -> list[str]:
+def lines(records: list[Record]) -> list[str]:
     """The table for a terminal, with its legend."""
-    table = [HEADER, *map(cells, rows)]
+    table = [HEADER, *map(cells, grouped(records))]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     text = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -150,9 +156,9 @@ def lines(rows: list[Row]) -> list[str]:
     return [*text, "", *wrap(LEGEND, report.WIDTH)]
 
 
-def markdown(rows: list[Row]) -> str:
+def markdown(records: list[Record]) -> str:
     """The table for the README, with its legend."""
-    return report.pipes(HEADER, list(map(cells, rows))) + "\n\n" + LEGEND
+    return report.pipes(HEADER, list(map(cells, grouped(records)))) + "\n\n" + LEGEND
 
 
 def flags(network: str, rate: tuple[float, float], seeds: list[int], epochs: int) -> list[str]:

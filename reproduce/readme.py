@@ -18,17 +18,19 @@ from typing import Any
 
 import benchmark_figure
 import benchmark_record
+import learning_rate
 from benchmark_record import shown
 from tqdm import tqdm
 
 from ministn import cli, drawing, environment, plot, report, runs
+from ministn.claims import Record
 from ministn.errors import UserError
 from ministn.files import write_atomically
 
 ROOT = Path(__file__).parents[1]
 README, FIGURES = ROOT / "README.md", ROOT / "figures"
 RECORDS = ROOT / "reproduce" / "records"
-TABLE3, QUICK = RECORDS / "table3", RECORDS / "quick"
+TABLE3, QUICK, STUDY = RECORDS / "table3", RECORDS / "quick", RECORDS / "learning-rate"
 COMMANDS, BENCHMARK = RECORDS / "commands.json", RECORDS / "benchmark-cpu.json"
 SAMPLER = ROOT / "ministn" / "ops" / "bilinear.py"
 
@@ -119,6 +121,12 @@ def _measured(record: Any, prefix: str) -> dict[str, Any]:
     return found
 
 
+def table3() -> list[Record]:
+    """The runs of the README's table: of the learning-rate study those of its best setting."""
+    study = runs.find_records([STUDY])
+    return runs.find_records([TABLE3]) + [r for r in study if learning_rate.is_best(r)]
+
+
 def read(path: Path) -> Any:
     """A committed JSON record."""
     try:
@@ -132,7 +140,8 @@ def filled(text: str) -> str:
     parts = {
         "core": core(),
         "commands": commands(),
-        "table": report.report(runs.find_records([TABLE3]), markdown=True).strip(),
+        "table": report.report(table3(), markdown=True).strip(),
+        "learning-rate": learning_rate.markdown(runs.find_records([STUDY])),
         "quick": report.report(runs.find_records([QUICK]), markdown=True).strip(),
         "benchmark": benchmark(),
     }
@@ -146,7 +155,7 @@ def filled(text: str) -> str:
 
 def draw() -> None:
     """The README's figures."""
-    records = runs.find_records([TABLE3])
+    records = table3()
     attending = min(
         (r for r in records if r["best"] and r["best"]["test_overlap"] is not None),
         key=lambda r: -r["best"]["test_overlap"],
@@ -157,6 +166,7 @@ def draw() -> None:
         "overlap.png": plot.overlap_figure(records),
         "learning-curves.png": plot.learning_curves(records),
         "benchmark-cpu.png": benchmark_figure.figure(read(BENCHMARK)),
+        learning_rate.FIGURE: learning_rate.figure(runs.find_records([STUDY])),
     }
     for name, figure in figures.items():
         drawing.save(figure, FIGURES / name)

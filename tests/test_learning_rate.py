@@ -49,17 +49,19 @@ def test_the_table_has_a_line_for_each_network_and_setting(study):
     lost = [record("arch1-untied", seed, collapses=[collapse(1)], **common) for seed in (0, 1)]
     back = record("arch1-untied", 2, collapses=[collapse(1, 2)], wrong=range(614), **common)
     longer = record("arch1-tstn", lr=0.001, loc_lr=0.1, epochs=15, train_size=10_000)
-    rows = study.grouped([longer, back, *lost])
+    records = [longer, back, *lost]
+    rows = study.grouped(records)
     assert [len(row) for row in rows] == [3, 1]
     assert [row["settings"]["seed"] for row in rows[0]] == [0, 1, 2]
-    header, first, second, *_ = study.lines(rows)
+    header, first, second, *_ = study.lines(records)
     assert header.split() == " ".join(study.HEADER).split()
     assert first.split("  ") and "3 of 3, 1 came back" in first
     assert "4.1 [3.1, 6.1]" in first and " 0.50 " in first and first.endswith("0.05")
     assert "x0.1" in second and "0 of 1" in second and " 15 " in second
-    text = study.markdown(rows)
+    text = study.markdown(records)
     assert text.count("\n| ") == 3 and "| 3 of 3, 1 came back |" in text
-    assert len(study.figure(rows).axes) == 3 * 2  # two settings
+    assert list(map(study.is_best, records)) == [True, False, False, False]
+    assert len(study.figure(records).axes) == 3 * 2  # two settings
 
 
 def test_only_survivors_go_on_and_nothing_is_trained_twice(study, monkeypatch, tmp_path, capsys):
