@@ -3,7 +3,7 @@
 STN = Jaderberg et al. 2015. Letters as in ``ministn.ops``.
 """
 
-from math import exp, log
+from math import exp, floor, log
 
 import numpy as np
 
@@ -30,6 +30,16 @@ def max_pool2d(x, size=2):
     y = np.zeros((N, H // size, W // size, C))
     for n, i, j, c in np.ndindex(y.shape):
         y[n, i, j, c] = max(x[n, size * i + p, size * j + q, c] for p, q in np.ndindex(size, size))
+    return y
+
+
+def avg_pool2d(x, size=2):
+    """y_nijc = 1/s^2 sum_pq x_n,(si+p),(sj+q),c."""
+    N, H, W, C = x.shape
+    y = np.zeros((N, H // size, W // size, C))
+    for n, i, j, c in np.ndindex(y.shape):
+        window = [x[n, size * i + p, size * j + q, c] for p, q in np.ndindex(size, size)]
+        y[n, i, j, c] = sum(window) / size**2
     return y
 
 
@@ -94,6 +104,14 @@ def kernel(distance):
     return max(0, 1 - abs(distance))
 
 
+def keys(distance, a):
+    """The cubic kernel of Keys (1981)."""
+    d = abs(distance)
+    if d <= 1:
+        return (a + 2) * d**3 - (a + 3) * d**2 + 1
+    return a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a if d < 2 else 0
+
+
 def pixels(grid, H, W):
     """Normalised (x, y) to pixels: -1 is 0 and +1 the last pixel."""
     return (grid[..., 0] + 1) * (W - 1) / 2, (grid[..., 1] + 1) * (H - 1) / 2
@@ -102,13 +120,45 @@ def pixels(grid, H, W):
 def pixel(u, n, m, border, fill):
     """U_nm of one image (H, W, C), continued beyond its edges."""
     H, W, C = u.shape
-    if border == "nearest":
-        return u[min(max(n, 0), H - 1), min(max(m, 0), W - 1)]
-    return u[n, m] if 0 <= n < H and 0 <= m < W else np.full(C, fill)
+    if border == "zeros":
+        return u[n, m] if 0 <= n < H and 0 <= m < W else np.full(C, fill)
+    return u[folded(n, H, border), folded(m, W, border)]
 
 
-def bilinear_sampler(image, grid, border="nearest", fill=0.0, around=3):
-    """STN (5), the sums running over the image and ``around`` pixels about it."""
+def folded(n, length, border):
+    """The pixel that stands for pixel n of an axis."""
+    while not 0 <= n < length:
+        if border == "nearest" or length == 1:
+            n = min(max(n, 0), length - 1)
+        elif border == "mirror":
+            n = -n if n < 0 else 2 * (length - 1) - n
+        else:
+            n += length if n < 0 else -length
+    return n
+
+
+def nearest_sampler(image, grid, border="nearest", fill=0.0):
+    """STN (4)."""
+    H, W, C = image.shape[1:]
+    xs, ys = pixels(grid, H, W)
+    v = np.zeros((*xs.shape, C))
+    for i in np.ndindex(xs.shape):
+        v[i] = pixel(image[i[0]], floor(ys[i] + 0.5), floor(xs[i] + 0.5), border, fill)
+    return v
+
+
+def bilinear_sampler(image, grid, border="nearest", fill=0.0):
+    """STN (5)."""
+    return sampler(image, grid, border, fill, kernel)
+
+
+def bicubic_sampler(image, grid, border="nearest", fill=0.0, a=-0.5):
+    """STN (3) with the kernel of Keys."""
+    return sampler(image, grid, border, fill, lambda distance: keys(distance, a))
+
+
+def sampler(image, grid, border, fill, kernel, around=5):
+    """STN (3), the sums running over the image and ``around`` pixels about it."""
     H, W, C = image.shape[1:]
     xs, ys = pixels(grid, H, W)
     v = np.zeros((*xs.shape, C))

@@ -11,18 +11,22 @@ GOOD = {
     "conv2d": {"x": (2, 4, 5, 3), "weight": (3, 3, 3, 6), "bias": (6,)},
     "conv_block": {"x": (2, 4, 5, 3), "weight": (3, 3, 3, 6), "bias": (6,)},
     "max_pool2d": {"x": (2, 4, 5, 3)},
+    "avg_pool2d": {"x": (2, 4, 5, 3)},
     "relu": {"x": (2, 4, 5, 3)},
     "dense": {"x": (2, 5), "weight": (5, 3), "bias": (3,)},
     "dropout": {"x": (2, 5)},
     "softmax_cross_entropy": {"logits": (2, 3)},
     "affine_grid": {"theta": (2, 2, 3)},
     "bilinear_sampler": {"image": (2, 4, 5, 3), "grid": (2, 6, 7, 2)},
+    "nearest_sampler": {"image": (2, 4, 5, 3), "grid": (2, 6, 7, 2)},
+    "bicubic_sampler": {"image": (2, 4, 5, 3), "grid": (2, 6, 7, 2)},
 }
 OPTIONS = {
     "dropout": {"rate": 0.5, "step": STEP, "stream": 1},
     "softmax_cross_entropy": {"labels": np.array([0, 2])},
     "affine_grid": {"size": (3, 4)},
 }
+BORDER = "border must be one of 'nearest', 'zeros', 'mirror', 'wrap', got"
 ARGUMENTS = [(name, argument) for name, arrays in GOOD.items() for argument in arrays]
 BACKWARD = [name for name in GOOD if name != "softmax_cross_entropy"]
 
@@ -108,6 +112,9 @@ def test_wrong_size(name, argument, shape):
         ("max_pool2d", {"size": 5}, "x must be at least 5 by 5 pixels"),
         ("max_pool2d", {"size": 0}, "size must be a whole number of at least 1, got 0"),
         ("max_pool2d", {"size": 2.0}, "size must be a whole number of at least 1, got 2.0"),
+        ("avg_pool2d", {"size": 5}, "x must be at least 5 by 5 pixels"),
+        ("avg_pool2d", {"size": 0}, "size must be a whole number of at least 1, got 0"),
+        ("avg_pool2d", {"size": 2.0}, "size must be a whole number of at least 1, got 2.0"),
         ("dropout", {"rate": 1.0}, "rate must be at least 0 and below 1, got 1.0"),
         ("dropout", {"rate": -0.1}, "rate must be at least 0 and below 1, got -0.1"),
         ("dropout", {"rate": np.nan}, "rate must be at least 0 and below 1, got nan"),
@@ -115,7 +122,12 @@ def test_wrong_size(name, argument, shape):
         ("affine_grid", {"size": (3.5, 4)}, "size must be two whole numbers"),
         ("affine_grid", {"size": 4}, "size must be two whole numbers"),
         ("affine_grid", {"size": (0, 4)}, r"size must be at least \(1, 1\)"),
-        ("bilinear_sampler", {"border": "reflect"}, "border must be 'nearest' or 'zeros'"),
+        ("bilinear_sampler", {"border": "reflect"}, BORDER),
+        ("nearest_sampler", {"border": "border"}, BORDER),
+        ("bicubic_sampler", {"border": None}, BORDER),
+        ("nearest_sampler", {"fill": 1.0, "border": "mirror"}, "fill needs border 'zeros'"),
+        ("bicubic_sampler", {"fill": 1.0, "border": "wrap"}, "fill needs border 'zeros'"),
+        ("nearest_sampler", {"image": np.ones((2, 5, 0, 3), "f")}, "image must have at least"),
         ("bilinear_sampler", {"fill": 1.0}, "fill needs border 'zeros'"),
         ("bilinear_sampler", {"image": np.ones((2, 0, 5, 3), "f")}, "image must have at least"),
         ("softmax_cross_entropy", {"labels": np.array([0, 3])}, "labels must lie between 0 and"),

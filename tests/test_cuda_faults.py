@@ -20,7 +20,7 @@ import test_cuda_training_kernels
 from cudacpu.device import EmulatedDevice
 from cudacpu.module import KernelError
 from test_cuda_conv import Case
-from test_fast import far_outside, whole_and_half_pixels
+from test_fast import far_outside, not_finite, whole_and_half_pixels
 
 from ministn import backend
 from ministn.cuda import conv_exact, conv_first, conv_tf32, launch
@@ -52,10 +52,10 @@ def several_tiles(device):
         test_cuda_fast_kernels.test_several_tiles_or_rows_do_not_race(device, patch)
 
 
-def sampler(image, size, points, border="nearest"):
+def sampler(image, size, points, border="nearest", sampler="bilinear"):
     return partial(
         test_cuda_sampler.test_sampler_agrees_with_ops,
-        image=image, size=size, border=border, fill=0.0, grid=points,
+        image=image, size=size, border=border, fill=0.0, grid=points, sampler=sampler,
     )  # fmt: skip
 
 
@@ -82,7 +82,15 @@ CASES = {
     "sampler": sampler((2, 6, 5, 6), (9, 11), whole_and_half_pixels),
     "sampler, outside": sampler((2, 3, 4, 7), (3, 2), far_outside),
     "sampler, zeros outside": sampler((1, 4, 6, 3), (5, 7), far_outside, "zeros"),
+    "sampler, mirror outside": sampler((1, 4, 6, 3), (5, 7), far_outside, "mirror"),
+    "sampler, wrap outside": sampler((1, 4, 6, 3), (5, 7), far_outside, "wrap"),
     "sampler, identity": identity,
+    "nearest": sampler((2, 6, 5, 6), (9, 11), whole_and_half_pixels, sampler="nearest"),
+    "nearest, not finite": sampler((2, 6, 5, 6), (9, 11), not_finite, sampler="nearest"),
+    "nearest, zeros outside": sampler((1, 4, 6, 3), (5, 7), far_outside, "zeros", "nearest"),
+    "avg_pool2d": partial(
+        test_cuda_ops.test_avg_pool2d_is_that_of_ops, shape=(2, 5, 7, 3), size=2
+    ),
     "conv": convolution(conv_exact, Case((2, 5, 4, 7), (1, 3, 7, 1))),
     "conv, fours": convolution(conv_exact, Case((2, 6, 3, 8), (3, 3, 8, 36), pool=True)),
     "conv, ties": ties(conv_exact),
@@ -146,17 +154,29 @@ FAULTS = [
     Fault("affine_grid", "i / width % height]", "i / width]", "affine_grid", READ),
     Fault("affine_grid", "__syncthreads();", "", "affine_grid_backward", UNORDERED),
     Fault("affine_grid", "warp < 8; ++warp", "warp < 7; ++warp", "affine_grid_backward", DIFFERENT),
+    Fault("avg_pool2d", "row < out_height && column < out_width", "row < out_height", "avg_pool2d",
+          READ),
+    Fault("avg_pool2d", "p * width + q", "q * width + p", "avg_pool2d", DIFFERENT),
     Fault("batch", "if (i < size) x[i]", "x[i]", "as_batch", READ),
     Fault("batch", "if (i < pixels) x[r", "x[r", "take_batch", WRITE),
     Fault("batch", "% batches) * batch_size", ") * batch_size", "take_batch", READ),
     Fault("bilinear", "atomicAdd(sums + cell.pixel[p][q] * channels + c, (unsigned long long)part)",
           "sums[cell.pixel[p][q] * channels + c] += (unsigned long long)part", "sampler", "race, "),
-    Fault("bilinear", "atomicMax(seen + 2 * at.n, largest)",
-          "seen[2 * at.n] = max(seen[2 * at.n], largest)", "sampler", "race, "),
-    Fault("bilinear", "row < height &&", "row <= height &&", "sampler, zeros outside", READ),
-    Fault("bilinear", "(int)fminf(fmaxf(left, first), last)", "(int)left", "sampler, outside",
-          "a float does not fit the whole number"),
     Fault("bilinear", "coordinate - left;", "left - coordinate;", "sampler", DIFFERENT),
+    # in sampler.cuh
+    Fault("bilinear", "atomicMax(seen, largest)", "*seen = max(*seen, largest)", "sampler",
+          "race, "),
+    Fault("bilinear", "pixel < size ?", "pixel <= size ?", "sampler, zeros outside", READ),
+    Fault("bilinear", "(int)fminf(fmaxf(position, -outside), last + outside)", "(int)position",
+          "sampler, outside", "a float does not fit the whole number"),
+    Fault("bilinear", "position = fmodf(position, period);", "", "sampler, mirror outside",
+          DIFFERENT),
+    Fault("bilinear", "if (position < 0.f) position += period;", "", "sampler, wrap outside",
+          DIFFERENT),
+    Fault("bilinear", "border == WRAP ? size :", "border == WRAP ? last :", "sampler, wrap outside",
+          DIFFERENT),
+    Fault("bilinear", "fminf(position, period - position)", "position", "sampler, mirror outside",
+          DIFFERENT),
     Fault("bilinear", "__fadd_rn(__fmul_rn(pair[0], half_x), half_x)",
           "__fmaf_rn(pair[0], half_x, half_x)", "sampler, identity", DIFFERENT),
     # in gemm.cuh, conv_sources.cuh and gate.cuh, too
@@ -213,6 +233,10 @@ FAULTS = [
     Fault("dropout", "round < 10", "round < 9", "dropout", DIFFERENT),
     Fault("max_pool2d", "value > best ||", "value >= best ||", "max_pool2d, ties", DIFFERENT),
     Fault("max_pool2d", " && column / window < out_width", "", "max_pool2d", READ),
+    Fault("nearest", ">= 0.5f", "> 0.5f", "nearest", DIFFERENT),
+    Fault("nearest", "if (pixel < 0) return;", "", "nearest, zeros outside", WRITE),
+    Fault("nearest", "point.finite ?", "true ?", "nearest, not finite", DIFFERENT),
+    Fault("nearest", "lost = !finite && border != ZEROS;", "", "nearest, not finite", DIFFERENT),
     Fault("outcome", "!= labels[row]) atomicAdd(&count, 1)", "!= labels[row]) ++count",
           "errors, ties", "race, "),
     Fault("outcome", "__syncthreads();\n    for (int row", "for (int row", "errors", "race, "),

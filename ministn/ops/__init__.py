@@ -13,13 +13,16 @@ the arrays of the call themselves: do not write into them between the two.
 
 from ministn.ops.adam import adam
 from ministn.ops.affine_grid import affine_grid, affine_grid_backward
+from ministn.ops.avg_pool2d import avg_pool2d, avg_pool2d_backward
 from ministn.ops.batch import as_batch
+from ministn.ops.bicubic import bicubic_sampler, bicubic_sampler_backward
 from ministn.ops.bilinear import bilinear_sampler, bilinear_sampler_backward
 from ministn.ops.conv2d import conv2d, conv2d_backward
 from ministn.ops.conv_block import conv_block, conv_block_backward
 from ministn.ops.dense import dense, dense_backward
 from ministn.ops.dropout import dropout, dropout_backward
 from ministn.ops.max_pool2d import max_pool2d, max_pool2d_backward
+from ministn.ops.nearest import nearest_sampler, nearest_sampler_backward
 from ministn.ops.relu import relu, relu_backward
 from ministn.ops.softmax_cross_entropy import (
     softmax_cross_entropy,
@@ -31,6 +34,10 @@ __all__ = [
     "affine_grid",
     "affine_grid_backward",
     "as_batch",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "bicubic_sampler",
+    "bicubic_sampler_backward",
     "bilinear_sampler",
     "bilinear_sampler_backward",
     "conv2d",
@@ -43,6 +50,8 @@ __all__ = [
     "dropout_backward",
     "max_pool2d",
     "max_pool2d_backward",
+    "nearest_sampler",
+    "nearest_sampler_backward",
     "relu",
     "relu_backward",
     "softmax_cross_entropy",
