@@ -8,6 +8,7 @@ from ministn.engines import implementation
 from ministn.layers import Sequential
 from ministn.parameter import Parameter
 from ministn.randomness import Step
+from ministn.samplers import BILINEAR, Sampler, SamplerCache
 
 
 class Warp(NamedTuple):
@@ -15,8 +16,7 @@ class Warp(NamedTuple):
 
     grid_backward: Any
     grid_cache: Any
-    sampler_backward: Any
-    sampler_cache: Any
+    sampler_cache: SamplerCache
 
 
 class TransformerCache(NamedTuple):
@@ -31,18 +31,18 @@ class SpatialTransformer:
     """Warps its input by the affine transform that a localisation network predicts from it.
 
     localisation: (N, H, W, C) -> (N, 6). size: (h, w) of the output.
-    border: what the sampler reads outside the image, see ops/bilinear.py.
+    sampler: how the input is read between its pixels and outside, see samplers.py.
 
     forward: U (N, H, W, C) -> V (N, h, w, C). The input has two uses, as what is looked at and as
     what is sampled; where ``need_dx`` is true its gradient is the sum of both.
     """
 
     def __init__(
-        self, localisation: Sequential, size: tuple[int, int], *, border: str = "nearest"
+        self, localisation: Sequential, size: tuple[int, int], *, sampler: Sampler = BILINEAR
     ) -> None:
         self.localisation = localisation
         self.size = size
-        self.border = border
+        self.sampler = sampler
 
     def theta(self, x: np.ndarray) -> np.ndarray:
         """theta = f_loc(U), (N, 2, 3), in evaluation mode."""
@@ -54,10 +54,9 @@ class SpatialTransformer:
 
     def _warp(self, x: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, Warp]:
         affine_grid, affine_grid_backward = implementation("affine_grid", x)
-        sampler, sampler_backward = implementation("bilinear_sampler", x)
-        grid, grid_cache = affine_grid(theta, self.size)
-        y, sampler_cache = sampler(x, grid, border=self.border)
-        return y, Warp(affine_grid_backward, grid_cache, sampler_backward, sampler_cache)
+        grid, grid_cache = affine_grid(theta, self.sampler.grid_size(self.size))
+        y, sampler_cache = self.sampler.forward(x, grid)
+        return y, Warp(affine_grid_backward, grid_cache, sampler_cache)
 
     def forward(
         self, x: np.ndarray, step: Step | None = None
@@ -71,7 +70,7 @@ class SpatialTransformer:
         self, dy: np.ndarray, cache: TransformerCache, need_dx: bool = True
     ) -> np.ndarray | None:
         warp = cache.warp
-        dx_sampled, dgrid = warp.sampler_backward(dy, warp.sampler_cache, need_dx)
+        dx_sampled, dgrid = self.sampler.backward(dy, warp.sampler_cache, need_dx)
         dtheta = warp.grid_backward(dgrid, warp.grid_cache)
         dx_looked_at = self.localisation.backward(
             dtheta.reshape(-1, 6), cache.localisation, need_dx

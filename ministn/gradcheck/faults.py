@@ -132,6 +132,14 @@ TABLE: dict[tuple[str, str], dict[str, How]] = {
         "dy is shared out over the window": result(lambda dx: dx / 4),
         "the dropped row comes first": result(lambda dx: np.roll(dx, 1, axis=1)),
     },
+    ("avg_pool2d", "ops.avg_pool2d_backward"): {
+        "the sum, not the mean": result(lambda dx: 4 * dx),
+        "the factor 1 / size, not 1 / size^2": result(lambda dx: 2 * dx),
+        "the dropped column comes first": result(next_pixel),
+    },
+    ("bilinear sampler, 2x2 points a pixel", "samplers.Sampler.backward"): {
+        "the sum over the points, not their mean": only(1, result(lambda dgrid: 4 * dgrid, 1)),
+    },
     ("relu", "ops.relu_backward"): {
         "the gate is forgotten": skipped,
         "the gate is the wrong way round": cached(y=lambda y: 1.0 * (y == 0)),
@@ -207,6 +215,41 @@ TABLE: dict[tuple[str, str], dict[str, How]] = {
         "the weights of top and bottom exchanged": cached(ys=mirrored),
     },
     ("bilinear_sampler zeros, fill", "ops.bilinear_sampler_backward"): {
+        "the fill is forgotten": cached(image=without_edges),
+    },
+    ("bilinear_sampler mirror", "ops.bilinear_sampler_backward"): {
+        "the border is 'nearest'": cached(border=lambda border: "nearest"),
+        "the border is 'wrap'": cached(border=lambda border: "wrap"),
+    },
+    ("bilinear_sampler wrap", "ops.bilinear_sampler_backward"): {
+        "the border is 'nearest'": cached(border=lambda border: "nearest"),
+        "the border is 'mirror'": cached(border=lambda border: "mirror"),
+    },
+    ("nearest_sampler nearest", "ops.nearest_sampler_backward"): {
+        "dimage has the wrong sign": result(np.negative),
+        "points that share a pixel overwrite each other": overwriting,
+        "the pixel's row is the one above": cached(n=lambda n: np.maximum(n - 1, 0)),
+        "the pixel's column is the next": cached(m=lambda m: np.minimum(m + 1, 6)),
+    },
+    ("nearest_sampler zeros", "ops.nearest_sampler_backward"): {
+        "dimage is lost at the border": result(without_edges),
+    },
+    ("bicubic_sampler nearest", "ops.bicubic_sampler_backward"): {
+        "dimage has the wrong sign": result(np.negative),
+        "dgrid has the wrong sign": per_axis(-1, -1),
+        "(W-1)/2 and (H-1)/2 are exchanged": per_axis(HALF_Y / HALF_X, HALF_X / HALF_Y),
+        "the weights are counted from the other side": cached(
+            columns=lambda axis: axis._replace(weight=axis.weight[..., ::-1])
+        ),
+        "the outer rows have no weight": cached(
+            rows=lambda axis: axis._replace(weight=axis.weight * [0, 1, 1, 0])
+        ),
+        "the outer columns have no slope": cached(
+            columns=lambda axis: axis._replace(slope=axis.slope * [0, 1, 1, 0])
+        ),
+        "points that share a pixel overwrite each other": overwriting,
+    },
+    ("bicubic_sampler zeros, fill", "ops.bicubic_sampler_backward"): {
         "the fill is forgotten": cached(image=without_edges),
     },
     ("theta, grid, sample nearest", "ops.bilinear_sampler_backward"): {

@@ -9,6 +9,7 @@ import numpy as np
 from ministn import ops
 from ministn.gradcheck.check import Problem, operation_problem
 from ministn.randomness import Step, generator
+from ministn.samplers import Sampler
 
 Arrays = dict[str, np.ndarray]
 Draw = Callable[[np.random.Generator], Arrays]
@@ -71,6 +72,32 @@ def points(image: tuple[int, ...], size: tuple[int, int]) -> Draw:
     return draw
 
 
+def image_alone(name: str, image: tuple[int, ...], size: tuple[int, int], **options: Any) -> Build:
+    """A sampler whose gradient to the grid is 0: only that of the image is checked."""
+
+    def build() -> Problem:
+        arrays = points(image, size)(generator(0, "gradcheck arrays"))
+        grid = arrays.pop("grid")
+        return operation_problem(
+            lambda image: getattr(ops, name)(image, grid, **options),
+            lambda dy, cache: getattr(ops, name + "_backward")(dy, cache)[0],
+            arrays,
+        )
+
+    return build
+
+
+def supersampled(image: tuple[int, ...], size: tuple[int, int]) -> Build:
+    """2 x 2 points in each pixel of the output, averaged."""
+    sampler = Sampler(supersampling=2)
+    draw = points(image, sampler.grid_size(size))
+    return lambda: operation_problem(
+        sampler.forward,
+        lambda dy, cache: sampler.backward(dy, cache),
+        draw(generator(0, "gradcheck arrays")),
+    )
+
+
 def warp(image: tuple[int, ...], size: tuple[int, int], border: str) -> Build:
     """theta -> grid -> sample as one operation, with every sample off the whole pixels."""
     n, height, width, _ = image
@@ -125,6 +152,8 @@ OPERATIONS: dict[str, Build] = {
     "conv2d 3x1 valid, no bias": conv2d((1, 5, 4, 2), (3, 1, 2, 3), "valid", bias=False),
     "max_pool2d": operation("max_pool2d", distinct(2, 5, 7, 3)),
     "max_pool2d 3x3": operation("max_pool2d", distinct(2, 7, 4, 3), size=3),
+    "avg_pool2d": operation("avg_pool2d", normal(x=(2, 5, 7, 3))),
+    "avg_pool2d 3x3": operation("avg_pool2d", normal(x=(2, 7, 4, 3)), size=3),
     "relu": operation("relu", off_zero(2, 5, 7, 3)),
     "conv_block 3x3 same": block((2, 5, 7, 3), (3, 3, 3, 4), padding="same", pool=False),
     "conv_block 3x3 same, pool": block((2, 5, 7, 3), (3, 3, 3, 4), padding="same", pool=True),
@@ -143,6 +172,27 @@ OPERATIONS: dict[str, Build] = {
         "bilinear_sampler", points((2, 6, 5, 1), (3, 4)), border="zeros", fill=1.5
     ),
     "bilinear_sampler, one row": operation("bilinear_sampler", points((3, 1, 6, 2), (4, 5))),
+    "bilinear_sampler mirror": operation(
+        "bilinear_sampler", points((2, 3, 4, 3), (4, 6)), border="mirror"
+    ),
+    "bilinear_sampler wrap": operation(
+        "bilinear_sampler", points((2, 3, 4, 3), (4, 6)), border="wrap"
+    ),
+    "nearest_sampler nearest": image_alone("nearest_sampler", (2, 5, 7, 3), (4, 6)),
+    "nearest_sampler zeros": image_alone("nearest_sampler", (2, 5, 7, 3), (4, 6), border="zeros"),
+    "nearest_sampler mirror": image_alone("nearest_sampler", (2, 3, 4, 3), (4, 6), border="mirror"),
+    "nearest_sampler wrap": image_alone("nearest_sampler", (2, 3, 4, 3), (4, 6), border="wrap"),
+    "bicubic_sampler nearest": operation("bicubic_sampler", points((2, 5, 7, 3), (4, 6))),
+    "bicubic_sampler zeros, fill": operation(
+        "bicubic_sampler", points((2, 6, 5, 1), (3, 4)), border="zeros", fill=1.5
+    ),
+    "bicubic_sampler mirror": operation(
+        "bicubic_sampler", points((2, 3, 4, 3), (4, 6)), border="mirror"
+    ),
+    "bicubic_sampler wrap, a = -3/4": operation(
+        "bicubic_sampler", points((2, 3, 4, 3), (4, 6)), border="wrap", a=-0.75
+    ),
+    "bilinear sampler, 2x2 points a pixel": supersampled((2, 5, 7, 3), (2, 3)),
     "theta, grid, sample nearest": warp((3, 6, 9, 2), (2, 3), "nearest"),
     "theta, grid, sample zeros": warp((3, 7, 5, 2), (3, 2), "zeros"),
 }

@@ -41,13 +41,18 @@ def check_sampler(image: np.ndarray, grid: np.ndarray, border: str, fill: float)
     Raises TypeError for a wrong dtype, ValueError for a wrong shape, border or fill.
     """
     sizes = check_arrays(image=(image, "N H W C"), grid=(grid, "N h w 2"))
+    check_border(border, fill)
+    if sizes["H"] == 0 or sizes["W"] == 0:
+        raise ValueError(f"image must have at least one pixel, got shape {image.shape}")
+    return sizes
+
+
+def check_border(border: str, fill: float) -> None:
+    """Raises ValueError for a border that there is not, or a fill where nothing is filled."""
     if border not in BORDERS:
         raise ValueError(f"border must be one of {', '.join(map(repr, BORDERS))}, got {border!r}")
     if border != "zeros" and fill != 0:
         raise ValueError(f"fill needs border 'zeros', got fill {fill} with border {border!r}")
-    if sizes["H"] == 0 or sizes["W"] == 0:
-        raise ValueError(f"image must have at least one pixel, got shape {image.shape}")
-    return sizes
 
 
 def to_pixels(grid: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
