@@ -15,10 +15,10 @@ U is the image, n its row, m its column, V the output y. Four rows and columns a
 weights: m = floor(x^s) - 1 to floor(x^s) + 2, and n likewise. ops/sampling.py says how normalised
 coordinates become pixels, and what U_nm is outside the image.
 
-The default a = -1/2 is Keys' choice: the only one that reproduces parabolas, so that its error
-falls with the third power of the pixels' distance. PyTorch and OpenCV have a = -3/4, which is a
-little sharper. Whatever a is, V has a slope everywhere; at pixel m it is -a (U_m+1 - U_m-1). Beside
-an edge in the image V may leave the range of the pixels' values.
+The default a = -1/2 is Keys' choice: the only one that reproduces straight lines, and it reproduces
+parabolas too, so that its error falls with the third power of the pixels' distance. PyTorch and
+OpenCV have a = -3/4, whose result looks sharper. Whatever a is, V has a slope everywhere; at pixel
+m it is -a (U_m+1 - U_m-1). Beside an edge in the image V may leave the range of the pixels' values.
 """
 
 from typing import NamedTuple
