@@ -10,7 +10,6 @@ mean of its points: the outermost ones (k - 1) / (k h - 1) inside the corners.
 """
 
 from dataclasses import dataclass
-from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,8 +48,9 @@ class Sampler:
             known = ", ".join(map(repr, KERNELS))
             raise ValueError(f"kernel must be one of {known}, got {self.kernel!r}")
         check_border(self.border, self.fill)
-        if index(self.supersampling) < 1:
-            raise ValueError(f"supersampling must be at least 1, got {self.supersampling}")
+        points = self.supersampling
+        if not isinstance(points, int) or points < 1:
+            raise ValueError(f"supersampling must be a whole number of at least 1, got {points!r}")
 
     def grid_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """(h, w) of the grid that gives an output of this size."""

@@ -9,15 +9,10 @@ from helpers import normal
 from scipy.ndimage import map_coordinates
 
 from ministn import ops
-from ministn.errors import UserError
+from ministn.cuda import nearest_sampler
 from ministn.gradcheck import KinkError, check_operation
-from ministn.initializers import Constant, Normal
-from ministn.layers import Dense, Flatten, Sequential
 from ministn.ops.sampling import BORDERS
-from ministn.parameter import ParameterBuffer
-from ministn.randomness import Step
-from ministn.samplers import KERNELS, Sampler
-from ministn.transformer import SpatialTransformer
+from ministn.samplers import KERNELS
 
 SCIPY = {"nearest": "nearest", "zeros": "grid-constant", "mirror": "mirror", "wrap": "grid-wrap"}
 ORDER = {"nearest": 0, "bilinear": 1}
@@ -233,14 +228,24 @@ def test_nearest_takes_the_right_one_of_two_equally_near_pixels():
     assert (zeros[0, 0] != 0).all(axis=1).tolist() == [True, False, False, True]
 
 
-def test_nearest_does_not_round_twice():
-    """0.49999997 + 0.5 is 1 in float32."""
+def half_and_just_below():
+    """An image of pixels 0 and 1, and the points 0.5 and 0.49999997, which plus 0.5 is 1."""
     below = np.nextafter(np.float32(0.5), np.float32(0))
     assert np.floor(below + np.float32(0.5)) == 1
-    image = np.arange(3, dtype=np.float32).reshape(1, 1, 3, 1)  # half = 1: pixel = g + 1
-    grid = np.array([[-0.5, 0], [np.nextafter(np.float32(-0.5), np.float32(-1)), 0]], np.float32)
-    y, _ = ops.nearest_sampler(image, grid.reshape(1, 1, 2, 2))
+    image = np.arange(2, dtype=np.float32).reshape(1, 1, 2, 1)  # half = 1/2: pixel = (g + 1) / 2
+    grid = np.array([[0, 0], [2 * below - 1, 0]], np.float32).reshape(1, 1, 2, 2)
+    assert (grid[0, 0, 1, 0] + np.float32(1)) / 2 == below
+    return image, grid
+
+
+def test_nearest_does_not_round_twice():
+    y, _ = ops.nearest_sampler(*half_and_just_below())
     assert y.ravel().tolist() == [1, 0]
+
+
+def test_nearest_does_not_round_twice_on_a_gpu(device):
+    y, _ = nearest_sampler(*map(device.to_gpu, half_and_just_below()))
+    assert device.to_cpu(y).ravel().tolist() == [1, 0]
 
 
 @borders
@@ -312,119 +317,3 @@ def test_output_of_any_size(kernel, border, size):
     assert dimage.shape == IMAGE.shape and dgrid.shape == (1, *size, 2)
     weights, _ = forward(kernel, np.ones_like(IMAGE), at(*np.meshgrid(x, y)), border=border)
     assert dimage.sum() == pytest.approx(weights.sum(), rel=1e-12)
-
-
-# ---- the sampler of a transformer
-
-
-def transformer(theta, size, sampler):
-    """Every image gets this theta, and a little of its own."""
-    regression = Dense(
-        "theta", 16 * 16, 6, initial=Normal(1e-3), initial_bias=Constant(np.ravel(theta))
-    )
-    return SpatialTransformer(Sequential(Flatten("flat"), regression), size, sampler=sampler)
-
-
-IDENTITY = [[1, 0, 0], [0, 1, 0]]
-CHECKERBOARD = (np.indices((1, 16, 16, 1)).sum(axis=0) % 2).astype(np.float64)
-
-
-@pytest.mark.parametrize("factor", [2, 4, 8])
-def test_supersampling_shrinks_a_fine_checkerboard_to_grey(factor):
-    size = (16 // factor, 16 // factor)
-    for theta in ([1, 0, 0, 0, 1, 0], [0, -1, 0, 1, 0, 0]):
-        grey = Sampler(supersampling=factor)
-        grid, _ = ops.affine_grid(np.reshape(theta, (1, 2, 3)) * 1.0, grey.grid_size(size))
-        y, _ = grey.forward(CHECKERBOARD, grid)
-        np.testing.assert_allclose(y, 0.5, rtol=0, atol=1e-12)
-        coarse, _ = ops.affine_grid(np.reshape(theta, (1, 2, 3)) * 1.0, size)
-        aliased, _ = Sampler("nearest").forward(CHECKERBOARD, coarse)
-        assert abs(aliased - 0.5).min() == 0.5
-
-
-def test_supersampling_shrinks_a_turned_and_moved_checkerboard_to_grey():
-    """Not exactly, as the points do not fall on all pixels alike."""
-    angle = 0.3
-    theta = 0.6 * np.array(
-        [[[np.cos(angle), -np.sin(angle), 0.1], [np.sin(angle), np.cos(angle), 0]]]
-    )
-
-    def farthest_from_grey(sampler):
-        grid, _ = ops.affine_grid(theta, sampler.grid_size((3, 3)))
-        return abs(sampler.forward(CHECKERBOARD, grid)[0] - 0.5).max()
-
-    assert farthest_from_grey(Sampler()) > 0.25
-    assert farthest_from_grey(Sampler(supersampling=4)) < 0.05
-
-
-def test_supersampling_at_the_identity_is_average_pooling():
-    image = normal(2, 12, 18, 3)
-    sampler = Sampler(supersampling=3)
-    grid, _ = ops.affine_grid(np.array([IDENTITY] * 2) * 1.0, sampler.grid_size((4, 6)))
-    y, _ = sampler.forward(image, grid)
-    np.testing.assert_allclose(y, ops.avg_pool2d(image, 3)[0], rtol=0, atol=1e-12)
-
-
-@kernels
-@pytest.mark.parametrize("supersampling", [1, 2])
-def test_a_transformer_with_any_sampler(kernel, supersampling):
-    """As the operations one after another; through "nearest" the localisation learns nothing."""
-    sampler = Sampler(kernel, border="zeros", fill=0.5, supersampling=supersampling)
-    layer = transformer([[0.7, 0.1, 0.2], [-0.2, 0.8, 0.1]], (5, 7), sampler)
-    buffer = ParameterBuffer(layer.parameters(), 0, np.float64)
-    x, dy = normal(2, 16, 16, 1), normal(2, 5, 7, 1)
-    y, cache = layer.forward(x, Step(0, 0))
-    layer.backward(dy, cache, need_dx=False)
-
-    fine = (5 * supersampling, 7 * supersampling)
-    grid, grid_cache = ops.affine_grid(cache.theta, fine)
-    sampled, sampled_cache = forward(kernel, x, grid, border="zeros", fill=0.5)
-    expected, pool_cache = ops.avg_pool2d(sampled, supersampling)
-    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
-    dsampled = ops.avg_pool2d_backward(dy, pool_cache)
-    _, dgrid = backward(kernel, dsampled, sampled_cache)
-    dtheta = ops.affine_grid_backward(dgrid, grid_cache).reshape(2, 6)
-    np.testing.assert_allclose(layer.parameters()[1].grad, dtheta.sum(axis=0), 1e-12, 1e-12)
-    assert buffer.grad.any() == (kernel != "nearest")
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (
-            {"kernel": "cubic"},
-            "kernel must be one of 'bilinear', 'nearest', 'bicubic', got 'cubic'",
-        ),
-        ({"border": "reflect"}, "border must be one of 'nearest', 'zeros', 'mirror', 'wrap', got"),
-        ({"fill": 1.0}, "fill needs border 'zeros', got fill 1.0 with border 'nearest'"),
-        ({"supersampling": 0}, "supersampling must be at least 1, got 0"),
-    ],
-)
-def test_impossible_samplers(options, message):
-    with pytest.raises(ValueError, match=f"^{message}"):
-        Sampler(**options)
-    with pytest.raises(TypeError):
-        Sampler(supersampling=1.5)
-
-
-# ---- on a GPU
-
-
-@pytest.mark.parametrize("kernel", ["bilinear", "nearest"])
-@borders
-def test_supersampling_on_a_gpu(device, kernel, border):
-    sampler = Sampler(kernel, border, supersampling=2)
-    image, dy = normal(2, 6, 5, 3).astype(np.float32), normal(2, 3, 4, 3).astype(np.float32)
-    grid = np.random.default_rng(0).uniform(-2, 2, (2, 6, 8, 2)).astype(np.float32)
-    expected, ops_cache = sampler.forward(image, grid)
-    y, cache = sampler.forward(device.to_gpu(image), device.to_gpu(grid))
-    np.testing.assert_allclose(device.to_cpu(y), expected, rtol=0, atol=2e-6)
-    gradients = sampler.backward(device.to_gpu(dy), cache)
-    for got, want in zip(gradients, sampler.backward(dy, ops_cache), strict=True):
-        np.testing.assert_allclose(device.to_cpu(got), want, rtol=1e-5, atol=4e-6)
-
-
-def test_bicubic_on_a_gpu_is_one_line(device):
-    image, grid = (device.to_gpu(np.ones(s, np.float32)) for s in ((1, 4, 5, 1), (1, 2, 3, 2)))
-    with pytest.raises(UserError, match=r"^bicubic_sampler does not run on a GPU: use .*$"):
-        Sampler("bicubic").forward(image, grid)
