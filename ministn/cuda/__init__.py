@@ -14,6 +14,7 @@ from ministn.cuda.dense import dense, dense_backward
 from ministn.cuda.dropout import dropout, dropout_backward
 from ministn.cuda.max_pool2d import max_pool2d, max_pool2d_backward
 from ministn.cuda.relu import relu, relu_backward
+from ministn.cuda.sgd import sgd
 from ministn.cuda.softmax_cross_entropy import (
     softmax_cross_entropy,
     softmax_cross_entropy_backward,
@@ -36,6 +37,7 @@ __all__ = [
     "max_pool2d_backward",
     "relu",
     "relu_backward",
+    "sgd",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
 ]

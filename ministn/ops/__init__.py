@@ -21,10 +21,12 @@ from ministn.ops.dense import dense, dense_backward
 from ministn.ops.dropout import dropout, dropout_backward
 from ministn.ops.max_pool2d import max_pool2d, max_pool2d_backward
 from ministn.ops.relu import relu, relu_backward
+from ministn.ops.sgd import sgd
 from ministn.ops.softmax_cross_entropy import (
     softmax_cross_entropy,
     softmax_cross_entropy_backward,
 )
+from ministn.ops.triplet_hinge import triplet_hinge, triplet_hinge_backward
 
 __all__ = [
     "adam",
@@ -45,6 +47,9 @@ __all__ = [
     "max_pool2d_backward",
     "relu",
     "relu_backward",
+    "sgd",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
+    "triplet_hinge",
+    "triplet_hinge_backward",
 ]
