@@ -143,8 +143,8 @@ class SGD(Optimizer):
 
 
 def step_decay(lr: float, number: int, *, factor: float = 0.7, every: int = 20) -> float:
-    """Learning rate in epoch, or in iteration, ``number`` (from 1).
+    """Learning rate in epoch ``number`` (from 1): multiplied by ``factor`` after every 20 epochs.
 
-    It is multiplied by ``factor`` after every ``every`` of them.
+    every: how many instead of 20; epochs, or iterations where ``number`` is an iteration's.
     """
     return lr * factor ** ((number - 1) // every)
