@@ -88,6 +88,17 @@ def softmax_cross_entropy(logits, labels):
     return np.array(loss)
 
 
+def triplet_hinge(attended, random, pairs, margin=1.0):
+    """1/P sum_(n,m) max(0, |t_n - t_m|^2 - |t_n - r_n|^2 + margin)."""
+    loss = 0.0
+    for n, m in pairs:
+        h = margin
+        for d in range(attended.shape[1]):
+            h += (attended[n, d] - attended[m, d]) ** 2 - (attended[n, d] - random[n, d]) ** 2
+        loss += max(0, h) / len(pairs)
+    return np.array(loss)
+
+
 def affine_grid(theta, size):
     """STN (1). Coordinate i of an axis of length l is -1 + 2i/(l-1), or 0 if l = 1."""
     (h, w), N = size, len(theta)

@@ -16,6 +16,7 @@ GOOD = {
     "dense": {"x": (2, 5), "weight": (5, 3), "bias": (3,)},
     "dropout": {"x": (2, 5)},
     "softmax_cross_entropy": {"logits": (2, 3)},
+    "triplet_hinge": {"attended": (2, 5), "random": (2, 5)},
     "affine_grid": {"theta": (2, 2, 3)},
     "bilinear_sampler": {"image": (2, 4, 5, 3), "grid": (2, 6, 7, 2)},
     "nearest_sampler": {"image": (2, 4, 5, 3), "grid": (2, 6, 7, 2)},
@@ -24,11 +25,12 @@ GOOD = {
 OPTIONS = {
     "dropout": {"rate": 0.5, "step": STEP, "stream": 1},
     "softmax_cross_entropy": {"labels": np.array([0, 2])},
+    "triplet_hinge": {"pairs": np.array([[0, 1]])},
     "affine_grid": {"size": (3, 4)},
 }
 BORDER = "border must be one of 'nearest', 'zeros', 'mirror', 'wrap', got"
 ARGUMENTS = [(name, argument) for name, arrays in GOOD.items() for argument in arrays]
-BACKWARD = [name for name in GOOD if name != "softmax_cross_entropy"]
+BACKWARD = [name for name in GOOD if name not in ("softmax_cross_entropy", "triplet_hinge")]
 
 
 def arrays(name):
@@ -83,6 +85,8 @@ def test_wrong_number_of_axes(name, argument, change):
         ("conv_block", "bias", (1,)),
         ("dense", "weight", (4, 3)),
         ("dense", "bias", (5,)),
+        ("triplet_hinge", "random", (3, 5)),
+        ("triplet_hinge", "random", (2, 4)),
         ("affine_grid", "theta", (2, 3, 2)),
         ("affine_grid", "theta", (2, 2, 2)),
         ("bilinear_sampler", "grid", (3, 6, 7, 2)),
@@ -135,6 +139,10 @@ def test_wrong_size(name, argument, shape):
         ("softmax_cross_entropy", {"labels": np.array([1])}, r"labels must have shape \(N=2\)"),
         ("softmax_cross_entropy", {"labels": np.eye(2, dtype=int)}, "labels must have shape"),
         ("softmax_cross_entropy", {"logits": np.ones((0, 3)), "labels": np.ones(0, int)}, "logits"),
+        ("triplet_hinge", {"pairs": np.array([[0, 2]])}, "pairs must lie between 0 and N-1 = 1"),
+        ("triplet_hinge", {"pairs": np.array([[-1, 0]])}, "pairs must lie between 0 and N-1"),
+        ("triplet_hinge", {"pairs": np.array([0, 1])}, r"pairs must have shape \(P, 2\)"),
+        ("triplet_hinge", {"pairs": np.ones((0, 2), int)}, r"pairs must have shape \(P, 2\) with"),
     ],
 )
 def test_impossible_value(name, changes, message):
@@ -148,6 +156,8 @@ def test_impossible_value(name, changes, message):
         ("softmax_cross_entropy", {"labels": [0, 1]}, "labels must be an array of whole numbers"),
         ("softmax_cross_entropy", {"labels": np.zeros(2)}, "labels must be an array of whole"),
         ("softmax_cross_entropy", {"labels": np.zeros(2, bool)}, "labels must be an array of"),
+        ("triplet_hinge", {"pairs": [[0, 1]]}, "pairs must be an array of whole numbers"),
+        ("triplet_hinge", {"pairs": np.zeros((1, 2))}, "pairs must be an array of whole"),
         ("dropout", {"step": None}, "step must be a Step, got NoneType"),
     ],
 )

@@ -17,6 +17,7 @@ import test_cuda_fast_kernels
 import test_cuda_ops
 import test_cuda_sampler
 import test_cuda_training_kernels
+import test_sgd
 from cudacpu.device import EmulatedDevice
 from cudacpu.module import KernelError
 from test_cuda_conv import Case
@@ -116,6 +117,9 @@ CASES = {
     "left": training.test_points_on_the_border_lie_in_the_image,
     "bad loss": partial(training.test_a_loss_that_is_not_finite_is_the_last, value=np.nan),
     "partials": partial(test_cuda_conv.test_partials_are_summed_in_order, shape=(17, 2, 3, 43)),
+    "sgd": partial(test_sgd.test_sgd_is_that_of_ops_to_the_last_bit, size=257),
+    "sgd, schedule": partial(test_sgd.test_sgd_takes_its_step_size_from_the_schedule, first=4),
+    "sgd, halted": test_sgd.test_sgd_changes_nothing_once_halted,
     "relu": partial(test_cuda_ops.test_relu_is_that_of_ops, shape=(257,)),
     "relu, nan": test_cuda_ops.test_relu_keeps_nan_and_passes_no_gradient_there,
     "softmax": partial(
@@ -248,6 +252,12 @@ FAULTS = [
           DIFFERENT),
     Fault("relu", "if (i < size) y[i]", "if (i <= size) y[i]", "relu", READ),
     Fault("relu", "x[i] < 0.f ? 0.f : x[i]", "fmaxf(x[i], 0.f)", "relu, nan", DIFFERENT),
+    Fault("sgd", "i >= size || *halted", "*halted", "sgd", READ),
+    Fault("sgd", "i >= size || *halted", "i >= size", "sgd, halted", DIFFERENT),
+    Fault("sgd", "*number % period", "0", "sgd, schedule", DIFFERENT),
+    Fault("sgd", "__fsub_rn(__fmul_rn(v[i], momentum), __fmul_rn(slope, step_size))",
+          "__fmaf_rn(v[i], momentum, -__fmul_rn(slope, step_size))", "sgd", DIFFERENT),
+    Fault("sgd", "__fmul_rn(decay[i], p[i])", "__fmul_rn(decay[i], v[i])", "sgd", DIFFERENT),
     Fault("softmax_cross_entropy", "__syncthreads();", "", "softmax", UNORDERED),
     Fault("softmax_cross_entropy", "warp < 8;", "warp < 9;", "softmax", "index out of bounds"),
     Fault("softmax_cross_entropy", "losses[row] = known ?", "losses[row] = true ?",

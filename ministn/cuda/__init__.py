@@ -16,6 +16,7 @@ from ministn.cuda.dropout import dropout, dropout_backward
 from ministn.cuda.max_pool2d import max_pool2d, max_pool2d_backward
 from ministn.cuda.nearest import nearest_sampler, nearest_sampler_backward
 from ministn.cuda.relu import relu, relu_backward
+from ministn.cuda.sgd import sgd
 from ministn.cuda.softmax_cross_entropy import (
     softmax_cross_entropy,
     softmax_cross_entropy_backward,
@@ -42,6 +43,7 @@ __all__ = [
     "nearest_sampler_backward",
     "relu",
     "relu_backward",
+    "sgd",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
 ]

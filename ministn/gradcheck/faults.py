@@ -186,6 +186,14 @@ TABLE: dict[tuple[str, str], dict[str, How]] = {
         "p is not normalised": cached(p=lambda p: p / p.max(axis=1, keepdims=True)),
         "dloss is forgotten": lambda right: lambda cache, dloss: right(cache),
     },
+    ("triplet_hinge", "ops.triplet_hinge_backward"): {
+        "dattended has the wrong sign": result(np.negative),
+        "drandom has the wrong sign": result(np.negative, 1),
+        "the sum over the pairs, not the mean": cached(total=lambda total: 1),
+        "n and m of the pairs exchanged": cached(pairs=lambda pairs: pairs[:, ::-1]),
+        "the other of a pair gets no gradient": result(lambda d: d * [[1], [0], [1], [1], [1]]),
+        "the last pair only": cached(pairs=lambda pairs: pairs[-1:]),
+    },
     ("affine_grid", "ops.affine_grid_backward"): {
         "dtheta has the wrong sign": result(np.negative),
         "x and y exchanged": incoming(lambda dgrid: dgrid[..., ::-1]),

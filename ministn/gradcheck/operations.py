@@ -142,6 +142,25 @@ def conv2d(x: tuple[int, ...], weight: tuple[int, ...], padding: str, bias: bool
     return operation("conv2d", normal(**shapes), padding=padding)
 
 
+def triplets() -> Problem:
+    """The co-localisation loss, over pairs that share images; some are active and some are not."""
+    pairs = np.array([[0, 1], [1, 0], [2, 3], [0, 2], [3, 4], [4, 2]])
+
+    def clear(arrays: Arrays) -> bool:
+        n, m = pairs.T
+        attended, random = arrays["attended"], arrays["random"]
+        h = ((attended[n] - attended[m]) ** 2 - (attended[n] - random[n]) ** 2).sum(axis=1) + 1
+        return bool(np.abs(h).min() > 0.02 and 2 <= (h > 0).sum() <= 4)
+
+    draw = normal(attended=(5, 7), random=(5, 7))
+    rng = generator(0, "gradcheck arrays")
+    return operation_problem(
+        lambda **arrays: ops.triplet_hinge(**arrays, pairs=pairs),
+        lambda dy, cache: ops.triplet_hinge_backward(cache, float(dy)),
+        next(filter(clear, map(draw, repeat(rng)))),
+    )
+
+
 OPERATIONS: dict[str, Build] = {
     "conv2d 3x3 same": conv2d((2, 5, 7, 3), (3, 3, 3, 4), "same"),
     "conv2d 5x5 same": conv2d((2, 6, 7, 2), (5, 5, 2, 3), "same"),
@@ -162,6 +181,7 @@ OPERATIONS: dict[str, Build] = {
     "dense": operation("dense", normal(x=(3, 5), weight=(5, 4), bias=(4,))),
     "dropout": operation("dropout", normal(x=(5, 7)), rate=0.3, step=Step(1, 2), stream=3),
     "softmax_cross_entropy": loss,
+    "triplet_hinge": triplets,
     "affine_grid": operation("affine_grid", normal(theta=(2, 2, 3)), size=(3, 5)),
     "affine_grid, one row": operation("affine_grid", normal(theta=(3, 2, 3)), size=(1, 4)),
     "bilinear_sampler nearest": operation("bilinear_sampler", points((2, 5, 7, 3), (4, 6))),

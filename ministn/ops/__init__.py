@@ -24,10 +24,12 @@ from ministn.ops.dropout import dropout, dropout_backward
 from ministn.ops.max_pool2d import max_pool2d, max_pool2d_backward
 from ministn.ops.nearest import nearest_sampler, nearest_sampler_backward
 from ministn.ops.relu import relu, relu_backward
+from ministn.ops.sgd import sgd
 from ministn.ops.softmax_cross_entropy import (
     softmax_cross_entropy,
     softmax_cross_entropy_backward,
 )
+from ministn.ops.triplet_hinge import triplet_hinge, triplet_hinge_backward
 
 __all__ = [
     "adam",
@@ -54,6 +56,9 @@ __all__ = [
     "nearest_sampler_backward",
     "relu",
     "relu_backward",
+    "sgd",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
+    "triplet_hinge",
+    "triplet_hinge_backward",
 ]
