@@ -110,6 +110,36 @@ def affine_grid(theta, size):
     return grid
 
 
+def basis_grid(theta, basis):
+    """B_0 + sum_p theta_p B_p."""
+    N, (_, h, w, _) = len(theta), basis.shape
+    grid = np.zeros((N, h, w, 2))
+    for n, i, j, axis in np.ndindex(grid.shape):
+        grid[n, i, j, axis] = basis[0, i, j, axis]
+        for p in range(theta.shape[1]):
+            grid[n, i, j, axis] += theta[n, p] * basis[p + 1, i, j, axis]
+    return grid
+
+
+def projective_grid(theta, size):
+    """Targets in homogeneous coordinates times the matrix [[1+p1 p2 p3] [p4 1+p5 p6] [p7 p8 1]]."""
+    targets = affine_grid(np.array([[[1, 0, 0], [0, 1, 0]]]), size)[0]
+    grid = np.zeros((len(theta), *size, 2))
+    for n, i, j, axis in np.ndindex(grid.shape):
+        matrix = np.append(theta[n], 0).reshape(3, 3) + np.eye(3)
+        source = matrix @ [*targets[i, j], 1]
+        grid[n, i, j, axis] = source[axis] / source[2]
+    return grid
+
+
+def compose(left, right):
+    """The first two rows of the product of both as 3x3 matrices."""
+    y = np.zeros(left.shape)
+    for n in range(len(left)):
+        y[n] = (np.vstack([left[n], [0, 0, 1]]) @ np.vstack([right[n], [0, 0, 1]]))[:2]
+    return y
+
+
 def kernel(distance):
     """The bilinear kernel of STN (5)."""
     return max(0, 1 - abs(distance))

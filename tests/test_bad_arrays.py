@@ -18,6 +18,9 @@ GOOD = {
     "softmax_cross_entropy": {"logits": (2, 3)},
     "triplet_hinge": {"attended": (2, 5), "random": (2, 5)},
     "affine_grid": {"theta": (2, 2, 3)},
+    "basis_grid": {"basis": (4, 2, 5, 2), "theta": (2, 3)},
+    "projective_grid": {"theta": (2, 8)},
+    "compose": {"left": (2, 2, 3), "right": (2, 2, 3)},
     "bilinear_sampler": {"image": (2, 4, 5, 3), "grid": (2, 6, 7, 2)},
     "nearest_sampler": {"image": (2, 4, 5, 3), "grid": (2, 6, 7, 2)},
     "bicubic_sampler": {"image": (2, 4, 5, 3), "grid": (2, 6, 7, 2)},
@@ -27,6 +30,7 @@ OPTIONS = {
     "softmax_cross_entropy": {"labels": np.array([0, 2])},
     "triplet_hinge": {"pairs": np.array([[0, 1]])},
     "affine_grid": {"size": (3, 4)},
+    "projective_grid": {"size": (3, 4)},
 }
 BORDER = "border must be one of 'nearest', 'zeros', 'mirror', 'wrap', got"
 ARGUMENTS = [(name, argument) for name, arrays in GOOD.items() for argument in arrays]
@@ -89,6 +93,11 @@ def test_wrong_number_of_axes(name, argument, change):
         ("triplet_hinge", "random", (2, 4)),
         ("affine_grid", "theta", (2, 3, 2)),
         ("affine_grid", "theta", (2, 2, 2)),
+        ("basis_grid", "theta", (2, 4)),
+        ("basis_grid", "basis", (4, 2, 5, 3)),
+        ("projective_grid", "theta", (2, 9)),
+        ("compose", "left", (2, 3, 3)),
+        ("compose", "right", (3, 2, 3)),
         ("bilinear_sampler", "grid", (3, 6, 7, 2)),
         ("bilinear_sampler", "grid", (1, 6, 7, 2)),
         ("bilinear_sampler", "grid", (2, 6, 7, 3)),
@@ -132,6 +141,8 @@ def test_wrong_size(name, argument, shape):
         ("nearest_sampler", {"fill": 1.0, "border": "mirror"}, "fill needs border 'zeros'"),
         ("bicubic_sampler", {"fill": 1.0, "border": "wrap"}, "fill needs border 'zeros'"),
         ("nearest_sampler", {"image": np.ones((2, 5, 0, 3), "f")}, "image must have at least"),
+        ("projective_grid", {"size": (3, 0)}, r"size must be at least \(1, 1\)"),
+        ("basis_grid", {"basis": np.ones((0, 2, 5, 2), "f")}, "basis must have at least one grid"),
         ("bilinear_sampler", {"fill": 1.0}, "fill needs border 'zeros'"),
         ("bilinear_sampler", {"image": np.ones((2, 0, 5, 3), "f")}, "image must have at least"),
         ("softmax_cross_entropy", {"labels": np.array([0, 3])}, "labels must lie between 0 and"),
@@ -170,7 +181,7 @@ def test_impossible_type(name, changes, message):
 def test_wrong_gradient(name):
     y, cache = call(name)
     backward = getattr(ops, f"{name}_backward")
-    gradient = "dgrid" if name == "affine_grid" else "dy"
+    gradient = "dgrid" if name.endswith("_grid") else "dy"
     backward(y, cache)
     for wrong in (y[:, :1], y[..., :1], y[None], y[:1]):
         with pytest.raises(ValueError, match=rf"^{gradient} must have shape \(.*\), got \("):

@@ -17,6 +17,7 @@ import test_cuda_fast_kernels
 import test_cuda_ops
 import test_cuda_sampler
 import test_cuda_training_kernels
+import test_cuda_transforms
 import test_sgd
 from cudacpu.device import EmulatedDevice
 from cudacpu.module import KernelError
@@ -75,6 +76,9 @@ CASES = {
     "affine_grid_backward": partial(
         test_cuda_sampler.test_affine_grid_backward_agrees_with_ops, n=5, size=(17, 31)
     ),
+    "basis_grid": partial(
+        test_cuda_transforms.test_basis_grid_agrees_with_ops, n=9, parameters=33, size=(17, 31)
+    ),
     "as_batch": partial(training.test_as_batch_is_that_of_ops, shape=(3, 5, 7)),
     "take_batch": partial(
         training.test_take_batch_goes_through_the_order_again_and_again,
@@ -120,6 +124,16 @@ CASES = {
     "sgd": partial(test_sgd.test_sgd_is_that_of_ops_to_the_last_bit, size=257),
     "sgd, schedule": partial(test_sgd.test_sgd_takes_its_step_size_from_the_schedule, first=4),
     "sgd, halted": test_sgd.test_sgd_changes_nothing_once_halted,
+    "projective_grid": partial(
+        test_cuda_transforms.test_projective_grid_agrees_with_ops, n=5, size=(17, 31)
+    ),
+    "projective_grid, horizon": partial(test_cuda_transforms.test_the_horizon_is_that_of_ops, at=0),
+    "projective_grid, other side": partial(
+        test_cuda_transforms.test_the_horizon_is_that_of_ops, at=-2.0**-11
+    ),
+    "projective_grid, infinite": partial(
+        test_cuda_transforms.test_projective_theta_that_is_not_finite_is_as_in_ops, value=np.inf
+    ),
     "relu": partial(test_cuda_ops.test_relu_is_that_of_ops, shape=(257,)),
     "relu, nan": test_cuda_ops.test_relu_keeps_nan_and_passes_no_gradient_there,
     "softmax": partial(
@@ -161,6 +175,17 @@ FAULTS = [
     Fault("avg_pool2d", "row < out_height && column < out_width", "row < out_height", "avg_pool2d",
           READ),
     Fault("avg_pool2d", "p * width + q", "q * width + p", "avg_pool2d", DIFFERENT),
+    Fault("basis_grid", "if (m >= size) return;\n    float sum[", "float sum[", "basis_grid", READ),
+    Fault("basis_grid", "theta[min(first + k, images - 1)", "theta[(first + k)", "basis_grid",
+          READ),
+    Fault("basis_grid", "k < IMAGES && first + k < images", "k < IMAGES", "basis_grid", WRITE),
+    Fault("basis_grid", "if (p >= parameters) return;", "", "basis_grid", READ),
+    Fault("basis_grid", "grid[min(first + k, images - 1)", "grid[(first + k)", "basis_grid", READ),
+    Fault("basis_grid", "lane == 0 && first + k < images", "lane == 0", "basis_grid", WRITE),
+    Fault("basis_grid", "offset = 16;", "offset = 8;", "basis_grid", DIFFERENT),
+    Fault("basis_grid", "basis[(p + 1) * size + m]", "basis[p * size + m]", "basis_grid",
+          DIFFERENT),
+    Fault("basis_grid", "p == 0 ? 1.f : theta", "theta", "basis_grid", READ),
     Fault("batch", "if (i < size) x[i]", "x[i]", "as_batch", READ),
     Fault("batch", "if (i < pixels) x[r", "x[r", "take_batch", WRITE),
     Fault("batch", "% batches) * batch_size", ") * batch_size", "take_batch", READ),
@@ -247,6 +272,17 @@ FAULTS = [
     Fault("outcome", "z[k] > z[best]", "z[k] >= z[best]", "errors, ties", DIFFERENT),
     Fault("outcome", "fabs(s) <= 1.0", "fabs(s) < 1.0", "left", DIFFERENT),
     Fault("outcome", "if (!*halted) ++*number", "++*number", "bad loss", DIFFERENT),
+    Fault("projective_grid", "i / width % height]", "i / width]", "projective_grid", READ),
+    Fault("projective_grid", "__fadd_rn(__fmul_rn(a, x), __fmul_rn(b, y))",
+          "__fmaf_rn(a, x, __fmul_rn(b, y))", "projective_grid", DIFFERENT),
+    Fault("projective_grid", "__syncthreads();", "", "projective_grid", UNORDERED),
+    Fault("projective_grid", "-(du * source.x + dv * source.y)", "du * source.x + dv * source.y",
+          "projective_grid", DIFFERENT),
+    Fault("projective_grid", "source.horizon ? 0.f : ", "", "projective_grid, horizon", DIFFERENT),
+    Fault("projective_grid", "d < 0.f ? -NEAR : NEAR", "NEAR", "projective_grid, other side",
+          DIFFERENT),
+    Fault("projective_grid", "if (isinf(d))", "if (isnan(d))", "projective_grid, infinite",
+          DIFFERENT),
     Fault("reduce", "if (i >= size) return;", "", "partials", READ),
     Fault("reduce", "int s = 0; s < slices; ++s", "int s = slices - 1; s >= 0; --s", "partials",
           DIFFERENT),

@@ -99,6 +99,18 @@ def mirrored(coordinate: np.ndarray) -> np.ndarray:
     return 2 * np.floor(coordinate) + 1 - coordinate
 
 
+def without_translation(matrix: np.ndarray) -> np.ndarray:
+    """(N, 2, 3) with a zero last column."""
+    return matrix * [1, 1, 0]
+
+
+def turned_over(matrix: np.ndarray) -> np.ndarray:
+    """(N, 2, 3) with the transpose of its 2x2 part."""
+    return np.concatenate([matrix[:, :, :2].swapaxes(1, 2), matrix[:, :, 2:]], axis=2)
+
+
+DIVISOR_FORGOTTEN = [1, 1, 1, 1, 1, 1, 0, 0]
+
 # The sampler's checks sample images 7 wide and 5 high: half sizes (W-1)/2 = 3 and (H-1)/2 = 2.
 HALF_X, HALF_Y = 3.0, 2.0
 
@@ -202,6 +214,33 @@ TABLE: dict[tuple[str, str], dict[str, How]] = {
         "x runs from right to left": cached(xt=lambda xt: xt[::-1]),
         "the mean over the points, not the sum": result(lambda dtheta: dtheta / 15),
     },
+    ("basis_grid", "ops.basis_grid_backward"): {
+        "dtheta has the wrong sign": result(np.negative),
+        "x and y exchanged": incoming(lambda dgrid: dgrid[..., ::-1]),
+        "theta_p gets the gradient of B_p-1": only(
+            0, cached(basis=lambda basis: np.roll(basis, 1, axis=0))
+        ),
+        "no gradient for B_0": result(lambda d: np.concatenate([0 * d[:1], d[1:]]), 1),
+        "dbasis of the first image only": only(1, first(0)),
+        "dbasis without theta": only(1, cached(theta=np.ones_like)),
+    },
+    ("projective_grid", "ops.projective_grid_backward"): {
+        "dtheta has the wrong sign": result(np.negative),
+        "x and y exchanged": incoming(lambda dgrid: dgrid[..., ::-1]),
+        "d is taken for 1": cached(divisor=np.ones_like),
+        "d is taken for constant": result(lambda dtheta: dtheta * DIVISOR_FORGOTTEN),
+        "d has the wrong sign beyond the horizon": cached(divisor=np.abs),
+        "x runs from right to left": cached(xt=lambda xt: xt[::-1]),
+    },
+    ("projective_grid, on the horizon", "ops.projective_grid_backward"): {
+        "d has a gradient on the horizon": cached(horizon=np.zeros_like),
+    },
+    ("compose", "ops.compose_backward"): {
+        "dleft has the wrong sign": result(np.negative),
+        "dleft without the translation of the right": only(0, cached(right=without_translation)),
+        "no gradient for the left translation": result(without_translation),
+        "dright from the left not transposed": only(1, cached(left=turned_over)),
+    },
     ("bilinear_sampler nearest", "ops.bilinear_sampler_backward"): {
         "dimage has the wrong sign": result(np.negative),
         "dgrid has the wrong sign": per_axis(-1, -1),
@@ -274,6 +313,15 @@ TABLE: dict[tuple[str, str], dict[str, How]] = {
     },
     ("spatial transformer", "ops.bilinear_sampler_backward"): {
         "what is sampled gets no gradient": result(lambda dimage: 0 * dimage),
+    },
+    ("spatial transformer, attention", "transforms.Linear.backward"): {
+        "theta is taken for (t_x, t_y, s)": result(lambda dtheta: np.roll(dtheta, 1, axis=1)),
+    },
+    ("spatial transformer, thin plate spline", "transforms.Linear.backward"): {
+        "offsets in x and y exchanged": result(lambda dtheta: np.roll(dtheta, 16, axis=1)),
+    },
+    ("spatial transformer, general", "transforms.General.backward"): {
+        "the gradient of B is added twice": run_twice,
     },
     ("arch1-cnn", "ops.dropout_backward"): {"dropout is forgotten": skipped},
     ("arch1-cnn", "layers.Flatten.backward"): {"flattened channels first": channels_first},

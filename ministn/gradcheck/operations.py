@@ -8,6 +8,7 @@ import numpy as np
 
 from ministn import ops
 from ministn.gradcheck.check import Problem, operation_problem
+from ministn.ops.projective_grid import NEAR
 from ministn.randomness import Step, generator
 from ministn.samplers import Sampler
 
@@ -98,6 +99,26 @@ def supersampled(image: tuple[int, ...], size: tuple[int, int]) -> Build:
     )
 
 
+def homographies(n: int, size: tuple[int, int]) -> Draw:
+    """theta with pixels on both sides of the horizon, and none near it."""
+
+    def clear(theta: np.ndarray) -> bool:
+        divisor = ops.projective_grid(theta[None], size)[1].divisor
+        return bool(np.abs(divisor).min() > 0.1 and divisor.min() < 0)
+
+    def draw(rng: np.random.Generator) -> Arrays:
+        thetas = filter(clear, (rng.normal(size=8) for _ in repeat(None)))
+        return {"theta": np.stack([next(thetas) for _ in range(n)])}
+
+    return draw
+
+
+def on_the_horizon(rng: np.random.Generator) -> Arrays:
+    """theta with p_7 next to -1 and p_8 = 0: in the last column d is half of NEAR."""
+    divisor = [NEAR / 2 - 1, 0.0]
+    return {"theta": np.concatenate([rng.normal(size=(2, 6)), [divisor] * 2], axis=1)}
+
+
 def warp(image: tuple[int, ...], size: tuple[int, int], border: str) -> Build:
     """theta -> grid -> sample as one operation, with every sample off the whole pixels."""
     n, height, width, _ = image
@@ -184,6 +205,11 @@ OPERATIONS: dict[str, Build] = {
     "triplet_hinge": triplets,
     "affine_grid": operation("affine_grid", normal(theta=(2, 2, 3)), size=(3, 5)),
     "affine_grid, one row": operation("affine_grid", normal(theta=(3, 2, 3)), size=(1, 4)),
+    "basis_grid": operation("basis_grid", normal(theta=(3, 4), basis=(5, 2, 5, 2))),
+    "projective_grid": operation("projective_grid", homographies(3, (4, 5)), size=(4, 5)),
+    "projective_grid, one row": operation("projective_grid", homographies(2, (1, 4)), size=(1, 4)),
+    "projective_grid, on the horizon": operation("projective_grid", on_the_horizon, size=(3, 4)),
+    "compose": operation("compose", normal(left=(3, 2, 3), right=(3, 2, 3))),
     "bilinear_sampler nearest": operation("bilinear_sampler", points((2, 5, 7, 3), (4, 6))),
     "bilinear_sampler zeros": operation(
         "bilinear_sampler", points((2, 5, 7, 3), (4, 6)), border="zeros"

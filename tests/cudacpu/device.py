@@ -45,6 +45,9 @@ class Emulated:
     def transpose(self, *axes: Any) -> "Emulated":
         return self._like(self.host.transpose(*axes))
 
+    def copy(self) -> "Emulated":
+        return self._like(self.host.copy())
+
     def sum(self, axis: Any = None) -> "Emulated":
         return self._like(self.host.sum(axis=axis))
 
