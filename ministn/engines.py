@@ -1,8 +1,8 @@
 """The one place that chooses who computes an operation.
 
 ``ops`` is the readable engine: plain NumPy, float32 or float64. ``fast`` holds float32 twins of
-the operations that dominate training, ``cuda`` float32 twins of all of them for arrays on a GPU.
-A twin has the same name and the same arguments.
+the operations that dominate training, ``cuda`` float32 twins, for arrays on a GPU, of all that the
+papers' tables need. A twin has the same name and the same arguments.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,6 +14,7 @@ import numpy as np
 
 from ministn import cuda, fast, ops
 from ministn.backend import device_of
+from ministn.errors import UserError
 
 Pair = tuple[Callable[..., Any], Callable[..., Any]]
 
@@ -23,7 +24,8 @@ _only_ops = False
 def implementation(name: str, x: Any) -> Pair:
     """The (forward, backward) pair of operation ``name`` for arrays like ``x``.
 
-    A layer keeps the pair in its cache, so the two never come from different engines.
+    A layer keeps the pair in its cache, so the two never come from different engines. Raises
+    UserError for an operation that has no twin on the GPU.
     """
     engine = _engine(name, x)
     return getattr(engine, name), getattr(engine, name + "_backward")
@@ -36,6 +38,8 @@ def function(name: str, x: Any) -> Callable[..., Any]:
 
 def _engine(name: str, x: Any) -> ModuleType:
     if device_of(x) is not None:
+        if not hasattr(cuda, name):
+            raise UserError(f"{name} does not run on a GPU: use another operation, or the CPU")
         return cuda
     use_fast = not _only_ops and x.dtype == np.float32 and hasattr(fast, name)
     return fast if use_fast else ops

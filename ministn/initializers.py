@@ -5,7 +5,7 @@ a weight is its outputs and all others are its inputs, for convolutions (kh, kw,
 layers (D, K) alike, so fan_in is the product of all axes but the last.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class Normal:
 class Constant:
     """The same value everywhere, or one given array."""
 
-    def __init__(self, value: float | list[float]) -> None:
+    def __init__(self, value: float | Sequence[float]) -> None:
         self.value = value
 
     def __call__(self, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
@@ -63,6 +63,3 @@ class Constant:
 
 
 ZEROS = Constant(0.0)
-
-# The bias of a localisation network's last layer: theta = [[1, 0, 0], [0, 1, 0]], row-major.
-IDENTITY_TRANSFORM = Constant([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])

@@ -152,6 +152,19 @@ class MaxPool2d(WithoutParameters):
     operation = "max_pool2d"
 
 
+class AvgPool2d(WithoutParameters):
+    """Average pooling of size x size pixels: (N, H, W, C) -> (N, H // size, W // size, C)."""
+
+    def __init__(self, path: str, size: int = 2) -> None:
+        super().__init__(path)
+        self.size = size
+
+    def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
+        forward, backward = implementation("avg_pool2d", x)
+        y, cache = forward(x, self.size)
+        return y, None if step is None else (backward, cache)
+
+
 class Dropout(WithoutParameters):
     """Inverted dropout of (N, D) activations; the identity in evaluation.
 

@@ -229,7 +229,7 @@ class Trainer:
         if self.network.transformer is not None:
             examples = self.test.images[:EXAMPLES]
             looked = self.network.transformer.theta(function("as_batch", examples)(examples))
-            theta = to_cpu(looked).reshape(-1, 6).tolist()
+            theta = to_cpu(looked).reshape(len(looked), -1).tolist()
         result = {
             "epoch": state.epoch + 1,
             "lr": step_decay(settings.lr, state.epoch + 1),

@@ -3,7 +3,7 @@
 STN = Jaderberg et al. 2015. Letters as in ``ministn.ops``.
 """
 
-from math import exp, log
+from math import exp, floor, log
 
 import numpy as np
 
@@ -30,6 +30,16 @@ def max_pool2d(x, size=2):
     y = np.zeros((N, H // size, W // size, C))
     for n, i, j, c in np.ndindex(y.shape):
         y[n, i, j, c] = max(x[n, size * i + p, size * j + q, c] for p, q in np.ndindex(size, size))
+    return y
+
+
+def avg_pool2d(x, size=2):
+    """y_nijc = 1/s^2 sum_pq x_n,(si+p),(sj+q),c."""
+    N, H, W, C = x.shape
+    y = np.zeros((N, H // size, W // size, C))
+    for n, i, j, c in np.ndindex(y.shape):
+        window = [x[n, size * i + p, size * j + q, c] for p, q in np.ndindex(size, size)]
+        y[n, i, j, c] = sum(window) / size**2
     return y
 
 
@@ -78,6 +88,17 @@ def softmax_cross_entropy(logits, labels):
     return np.array(loss)
 
 
+def triplet_hinge(attended, random, pairs, margin=1.0):
+    """1/P sum_(n,m) max(0, |t_n - t_m|^2 - |t_n - r_n|^2 + margin)."""
+    loss = 0.0
+    for n, m in pairs:
+        h = margin
+        for d in range(attended.shape[1]):
+            h += (attended[n, d] - attended[m, d]) ** 2 - (attended[n, d] - random[n, d]) ** 2
+        loss += max(0, h) / len(pairs)
+    return np.array(loss)
+
+
 def affine_grid(theta, size):
     """STN (1). Coordinate i of an axis of length l is -1 + 2i/(l-1), or 0 if l = 1."""
     (h, w), N = size, len(theta)
@@ -89,9 +110,47 @@ def affine_grid(theta, size):
     return grid
 
 
+def basis_grid(theta, basis):
+    """B_0 + sum_p theta_p B_p."""
+    N, (_, h, w, _) = len(theta), basis.shape
+    grid = np.zeros((N, h, w, 2))
+    for n, i, j, axis in np.ndindex(grid.shape):
+        grid[n, i, j, axis] = basis[0, i, j, axis]
+        for p in range(theta.shape[1]):
+            grid[n, i, j, axis] += theta[n, p] * basis[p + 1, i, j, axis]
+    return grid
+
+
+def projective_grid(theta, size):
+    """Targets in homogeneous coordinates times the matrix [[1+p1 p2 p3] [p4 1+p5 p6] [p7 p8 1]]."""
+    targets = affine_grid(np.array([[[1, 0, 0], [0, 1, 0]]]), size)[0]
+    grid = np.zeros((len(theta), *size, 2))
+    for n, i, j, axis in np.ndindex(grid.shape):
+        matrix = np.append(theta[n], 0).reshape(3, 3) + np.eye(3)
+        source = matrix @ [*targets[i, j], 1]
+        grid[n, i, j, axis] = source[axis] / source[2]
+    return grid
+
+
+def compose(left, right):
+    """The first two rows of the product of both as 3x3 matrices."""
+    y = np.zeros(left.shape)
+    for n in range(len(left)):
+        y[n] = (np.vstack([left[n], [0, 0, 1]]) @ np.vstack([right[n], [0, 0, 1]]))[:2]
+    return y
+
+
 def kernel(distance):
     """The bilinear kernel of STN (5)."""
     return max(0, 1 - abs(distance))
+
+
+def keys(distance, a):
+    """The cubic kernel of Keys (1981)."""
+    d = abs(distance)
+    if d <= 1:
+        return (a + 2) * d**3 - (a + 3) * d**2 + 1
+    return a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a if d < 2 else 0
 
 
 def pixels(grid, H, W):
@@ -102,13 +161,45 @@ def pixels(grid, H, W):
 def pixel(u, n, m, border, fill):
     """U_nm of one image (H, W, C), continued beyond its edges."""
     H, W, C = u.shape
-    if border == "nearest":
-        return u[min(max(n, 0), H - 1), min(max(m, 0), W - 1)]
-    return u[n, m] if 0 <= n < H and 0 <= m < W else np.full(C, fill)
+    if border == "zeros":
+        return u[n, m] if 0 <= n < H and 0 <= m < W else np.full(C, fill)
+    return u[folded(n, H, border), folded(m, W, border)]
 
 
-def bilinear_sampler(image, grid, border="nearest", fill=0.0, around=3):
-    """STN (5), the sums running over the image and ``around`` pixels about it."""
+def folded(n, length, border):
+    """The pixel that stands for pixel n of an axis."""
+    while not 0 <= n < length:
+        if border == "nearest" or length == 1:
+            n = min(max(n, 0), length - 1)
+        elif border == "mirror":
+            n = -n if n < 0 else 2 * (length - 1) - n
+        else:
+            n += length if n < 0 else -length
+    return n
+
+
+def nearest_sampler(image, grid, border="nearest", fill=0.0):
+    """STN (4)."""
+    H, W, C = image.shape[1:]
+    xs, ys = pixels(grid, H, W)
+    v = np.zeros((*xs.shape, C))
+    for i in np.ndindex(xs.shape):
+        v[i] = pixel(image[i[0]], floor(ys[i] + 0.5), floor(xs[i] + 0.5), border, fill)
+    return v
+
+
+def bilinear_sampler(image, grid, border="nearest", fill=0.0):
+    """STN (5)."""
+    return sampler(image, grid, border, fill, kernel)
+
+
+def bicubic_sampler(image, grid, border="nearest", fill=0.0, a=-0.5):
+    """STN (3) with the kernel of Keys."""
+    return sampler(image, grid, border, fill, lambda distance: keys(distance, a))
+
+
+def sampler(image, grid, border, fill, kernel, around=5):
+    """STN (3), the sums running over the image and ``around`` pixels about it."""
     H, W, C = image.shape[1:]
     xs, ys = pixels(grid, H, W)
     v = np.zeros((*xs.shape, C))

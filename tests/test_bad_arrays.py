@@ -11,20 +11,30 @@ GOOD = {
     "conv2d": {"x": (2, 4, 5, 3), "weight": (3, 3, 3, 6), "bias": (6,)},
     "conv_block": {"x": (2, 4, 5, 3), "weight": (3, 3, 3, 6), "bias": (6,)},
     "max_pool2d": {"x": (2, 4, 5, 3)},
+    "avg_pool2d": {"x": (2, 4, 5, 3)},
     "relu": {"x": (2, 4, 5, 3)},
     "dense": {"x": (2, 5), "weight": (5, 3), "bias": (3,)},
     "dropout": {"x": (2, 5)},
     "softmax_cross_entropy": {"logits": (2, 3)},
+    "triplet_hinge": {"attended": (2, 5), "random": (2, 5)},
     "affine_grid": {"theta": (2, 2, 3)},
+    "basis_grid": {"basis": (4, 2, 5, 2), "theta": (2, 3)},
+    "projective_grid": {"theta": (2, 8)},
+    "compose": {"left": (2, 2, 3), "right": (2, 2, 3)},
     "bilinear_sampler": {"image": (2, 4, 5, 3), "grid": (2, 6, 7, 2)},
+    "nearest_sampler": {"image": (2, 4, 5, 3), "grid": (2, 6, 7, 2)},
+    "bicubic_sampler": {"image": (2, 4, 5, 3), "grid": (2, 6, 7, 2)},
 }
 OPTIONS = {
     "dropout": {"rate": 0.5, "step": STEP, "stream": 1},
     "softmax_cross_entropy": {"labels": np.array([0, 2])},
+    "triplet_hinge": {"pairs": np.array([[0, 1]])},
     "affine_grid": {"size": (3, 4)},
+    "projective_grid": {"size": (3, 4)},
 }
+BORDER = "border must be one of 'nearest', 'zeros', 'mirror', 'wrap', got"
 ARGUMENTS = [(name, argument) for name, arrays in GOOD.items() for argument in arrays]
-BACKWARD = [name for name in GOOD if name != "softmax_cross_entropy"]
+BACKWARD = [name for name in GOOD if name not in ("softmax_cross_entropy", "triplet_hinge")]
 
 
 def arrays(name):
@@ -79,8 +89,15 @@ def test_wrong_number_of_axes(name, argument, change):
         ("conv_block", "bias", (1,)),
         ("dense", "weight", (4, 3)),
         ("dense", "bias", (5,)),
+        ("triplet_hinge", "random", (3, 5)),
+        ("triplet_hinge", "random", (2, 4)),
         ("affine_grid", "theta", (2, 3, 2)),
         ("affine_grid", "theta", (2, 2, 2)),
+        ("basis_grid", "theta", (2, 4)),
+        ("basis_grid", "basis", (4, 2, 5, 3)),
+        ("projective_grid", "theta", (2, 9)),
+        ("compose", "left", (2, 3, 3)),
+        ("compose", "right", (3, 2, 3)),
         ("bilinear_sampler", "grid", (3, 6, 7, 2)),
         ("bilinear_sampler", "grid", (1, 6, 7, 2)),
         ("bilinear_sampler", "grid", (2, 6, 7, 3)),
@@ -108,6 +125,9 @@ def test_wrong_size(name, argument, shape):
         ("max_pool2d", {"size": 5}, "x must be at least 5 by 5 pixels"),
         ("max_pool2d", {"size": 0}, "size must be a whole number of at least 1, got 0"),
         ("max_pool2d", {"size": 2.0}, "size must be a whole number of at least 1, got 2.0"),
+        ("avg_pool2d", {"size": 5}, "x must be at least 5 by 5 pixels"),
+        ("avg_pool2d", {"size": 0}, "size must be a whole number of at least 1, got 0"),
+        ("avg_pool2d", {"size": 2.0}, "size must be a whole number of at least 1, got 2.0"),
         ("dropout", {"rate": 1.0}, "rate must be at least 0 and below 1, got 1.0"),
         ("dropout", {"rate": -0.1}, "rate must be at least 0 and below 1, got -0.1"),
         ("dropout", {"rate": np.nan}, "rate must be at least 0 and below 1, got nan"),
@@ -115,7 +135,14 @@ def test_wrong_size(name, argument, shape):
         ("affine_grid", {"size": (3.5, 4)}, "size must be two whole numbers"),
         ("affine_grid", {"size": 4}, "size must be two whole numbers"),
         ("affine_grid", {"size": (0, 4)}, r"size must be at least \(1, 1\)"),
-        ("bilinear_sampler", {"border": "reflect"}, "border must be 'nearest' or 'zeros'"),
+        ("bilinear_sampler", {"border": "reflect"}, BORDER),
+        ("nearest_sampler", {"border": "border"}, BORDER),
+        ("bicubic_sampler", {"border": None}, BORDER),
+        ("nearest_sampler", {"fill": 1.0, "border": "mirror"}, "fill needs border 'zeros'"),
+        ("bicubic_sampler", {"fill": 1.0, "border": "wrap"}, "fill needs border 'zeros'"),
+        ("nearest_sampler", {"image": np.ones((2, 5, 0, 3), "f")}, "image must have at least"),
+        ("projective_grid", {"size": (3, 0)}, r"size must be at least \(1, 1\)"),
+        ("basis_grid", {"basis": np.ones((0, 2, 5, 2), "f")}, "basis must have at least one grid"),
         ("bilinear_sampler", {"fill": 1.0}, "fill needs border 'zeros'"),
         ("bilinear_sampler", {"image": np.ones((2, 0, 5, 3), "f")}, "image must have at least"),
         ("softmax_cross_entropy", {"labels": np.array([0, 3])}, "labels must lie between 0 and"),
@@ -123,6 +150,10 @@ def test_wrong_size(name, argument, shape):
         ("softmax_cross_entropy", {"labels": np.array([1])}, r"labels must have shape \(N=2\)"),
         ("softmax_cross_entropy", {"labels": np.eye(2, dtype=int)}, "labels must have shape"),
         ("softmax_cross_entropy", {"logits": np.ones((0, 3)), "labels": np.ones(0, int)}, "logits"),
+        ("triplet_hinge", {"pairs": np.array([[0, 2]])}, "pairs must lie between 0 and N-1 = 1"),
+        ("triplet_hinge", {"pairs": np.array([[-1, 0]])}, "pairs must lie between 0 and N-1"),
+        ("triplet_hinge", {"pairs": np.array([0, 1])}, r"pairs must have shape \(P, 2\)"),
+        ("triplet_hinge", {"pairs": np.ones((0, 2), int)}, r"pairs must have shape \(P, 2\) with"),
     ],
 )
 def test_impossible_value(name, changes, message):
@@ -136,6 +167,8 @@ def test_impossible_value(name, changes, message):
         ("softmax_cross_entropy", {"labels": [0, 1]}, "labels must be an array of whole numbers"),
         ("softmax_cross_entropy", {"labels": np.zeros(2)}, "labels must be an array of whole"),
         ("softmax_cross_entropy", {"labels": np.zeros(2, bool)}, "labels must be an array of"),
+        ("triplet_hinge", {"pairs": [[0, 1]]}, "pairs must be an array of whole numbers"),
+        ("triplet_hinge", {"pairs": np.zeros((1, 2))}, "pairs must be an array of whole"),
         ("dropout", {"step": None}, "step must be a Step, got NoneType"),
     ],
 )
@@ -148,7 +181,7 @@ def test_impossible_type(name, changes, message):
 def test_wrong_gradient(name):
     y, cache = call(name)
     backward = getattr(ops, f"{name}_backward")
-    gradient = "dgrid" if name == "affine_grid" else "dy"
+    gradient = "dgrid" if name.endswith("_grid") else "dy"
     backward(y, cache)
     for wrong in (y[:, :1], y[..., :1], y[None], y[:1]):
         with pytest.raises(ValueError, match=rf"^{gradient} must have shape \(.*\), got \("):

@@ -17,10 +17,12 @@ import test_cuda_fast_kernels
 import test_cuda_ops
 import test_cuda_sampler
 import test_cuda_training_kernels
+import test_cuda_transforms
+import test_sgd
 from cudacpu.device import EmulatedDevice
 from cudacpu.module import KernelError
 from test_cuda_conv import Case
-from test_fast import far_outside, whole_and_half_pixels
+from test_fast import far_outside, not_finite, whole_and_half_pixels
 
 from ministn import backend
 from ministn.cuda import conv_exact, conv_first, conv_tf32, launch
@@ -52,10 +54,10 @@ def several_tiles(device):
         test_cuda_fast_kernels.test_several_tiles_or_rows_do_not_race(device, patch)
 
 
-def sampler(image, size, points, border="nearest"):
+def sampler(image, size, points, border="nearest", sampler="bilinear"):
     return partial(
         test_cuda_sampler.test_sampler_agrees_with_ops,
-        image=image, size=size, border=border, fill=0.0, grid=points,
+        image=image, size=size, border=border, fill=0.0, grid=points, sampler=sampler,
     )  # fmt: skip
 
 
@@ -74,6 +76,9 @@ CASES = {
     "affine_grid_backward": partial(
         test_cuda_sampler.test_affine_grid_backward_agrees_with_ops, n=5, size=(17, 31)
     ),
+    "basis_grid": partial(
+        test_cuda_transforms.test_basis_grid_agrees_with_ops, n=9, parameters=33, size=(17, 31)
+    ),
     "as_batch": partial(training.test_as_batch_is_that_of_ops, shape=(3, 5, 7)),
     "take_batch": partial(
         training.test_take_batch_goes_through_the_order_again_and_again,
@@ -82,7 +87,15 @@ CASES = {
     "sampler": sampler((2, 6, 5, 6), (9, 11), whole_and_half_pixels),
     "sampler, outside": sampler((2, 3, 4, 7), (3, 2), far_outside),
     "sampler, zeros outside": sampler((1, 4, 6, 3), (5, 7), far_outside, "zeros"),
+    "sampler, mirror outside": sampler((1, 4, 6, 3), (5, 7), far_outside, "mirror"),
+    "sampler, wrap outside": sampler((1, 4, 6, 3), (5, 7), far_outside, "wrap"),
     "sampler, identity": identity,
+    "nearest": sampler((2, 6, 5, 6), (9, 11), whole_and_half_pixels, sampler="nearest"),
+    "nearest, not finite": sampler((2, 6, 5, 6), (9, 11), not_finite, sampler="nearest"),
+    "nearest, zeros outside": sampler((1, 4, 6, 3), (5, 7), far_outside, "zeros", "nearest"),
+    "avg_pool2d": partial(
+        test_cuda_ops.test_avg_pool2d_is_that_of_ops, shape=(2, 5, 7, 3), size=2
+    ),
     "conv": convolution(conv_exact, Case((2, 5, 4, 7), (1, 3, 7, 1))),
     "conv, fours": convolution(conv_exact, Case((2, 6, 3, 8), (3, 3, 8, 36), pool=True)),
     "conv, ties": ties(conv_exact),
@@ -108,6 +121,19 @@ CASES = {
     "left": training.test_points_on_the_border_lie_in_the_image,
     "bad loss": partial(training.test_a_loss_that_is_not_finite_is_the_last, value=np.nan),
     "partials": partial(test_cuda_conv.test_partials_are_summed_in_order, shape=(17, 2, 3, 43)),
+    "sgd": partial(test_sgd.test_sgd_is_that_of_ops_to_the_last_bit, size=257),
+    "sgd, schedule": partial(test_sgd.test_sgd_takes_its_step_size_from_the_schedule, first=4),
+    "sgd, halted": test_sgd.test_sgd_changes_nothing_once_halted,
+    "projective_grid": partial(
+        test_cuda_transforms.test_projective_grid_agrees_with_ops, n=5, size=(17, 31)
+    ),
+    "projective_grid, horizon": partial(test_cuda_transforms.test_the_horizon_is_that_of_ops, at=0),
+    "projective_grid, other side": partial(
+        test_cuda_transforms.test_the_horizon_is_that_of_ops, at=-2.0**-11
+    ),
+    "projective_grid, infinite": partial(
+        test_cuda_transforms.test_projective_theta_that_is_not_finite_is_as_in_ops, value=np.inf
+    ),
     "relu": partial(test_cuda_ops.test_relu_is_that_of_ops, shape=(257,)),
     "relu, nan": test_cuda_ops.test_relu_keeps_nan_and_passes_no_gradient_there,
     "softmax": partial(
@@ -146,17 +172,40 @@ FAULTS = [
     Fault("affine_grid", "i / width % height]", "i / width]", "affine_grid", READ),
     Fault("affine_grid", "__syncthreads();", "", "affine_grid_backward", UNORDERED),
     Fault("affine_grid", "warp < 8; ++warp", "warp < 7; ++warp", "affine_grid_backward", DIFFERENT),
+    Fault("avg_pool2d", "row < out_height && column < out_width", "row < out_height", "avg_pool2d",
+          READ),
+    Fault("avg_pool2d", "p * width + q", "q * width + p", "avg_pool2d", DIFFERENT),
+    Fault("basis_grid", "if (m >= size) return;\n    float sum[", "float sum[", "basis_grid", READ),
+    Fault("basis_grid", "theta[min(first + k, images - 1)", "theta[(first + k)", "basis_grid",
+          READ),
+    Fault("basis_grid", "k < IMAGES && first + k < images", "k < IMAGES", "basis_grid", WRITE),
+    Fault("basis_grid", "if (p >= parameters) return;", "", "basis_grid", READ),
+    Fault("basis_grid", "grid[min(first + k, images - 1)", "grid[(first + k)", "basis_grid", READ),
+    Fault("basis_grid", "lane == 0 && first + k < images", "lane == 0", "basis_grid", WRITE),
+    Fault("basis_grid", "offset = 16;", "offset = 8;", "basis_grid", DIFFERENT),
+    Fault("basis_grid", "basis[(p + 1) * size + m]", "basis[p * size + m]", "basis_grid",
+          DIFFERENT),
+    Fault("basis_grid", "p == 0 ? 1.f : theta", "theta", "basis_grid", READ),
     Fault("batch", "if (i < size) x[i]", "x[i]", "as_batch", READ),
     Fault("batch", "if (i < pixels) x[r", "x[r", "take_batch", WRITE),
     Fault("batch", "% batches) * batch_size", ") * batch_size", "take_batch", READ),
     Fault("bilinear", "atomicAdd(sums + cell.pixel[p][q] * channels + c, (unsigned long long)part)",
           "sums[cell.pixel[p][q] * channels + c] += (unsigned long long)part", "sampler", "race, "),
-    Fault("bilinear", "atomicMax(seen + 2 * at.n, largest)",
-          "seen[2 * at.n] = max(seen[2 * at.n], largest)", "sampler", "race, "),
-    Fault("bilinear", "row < height &&", "row <= height &&", "sampler, zeros outside", READ),
-    Fault("bilinear", "(int)fminf(fmaxf(left, first), last)", "(int)left", "sampler, outside",
-          "a float does not fit the whole number"),
     Fault("bilinear", "coordinate - left;", "left - coordinate;", "sampler", DIFFERENT),
+    # in sampler.cuh
+    Fault("bilinear", "atomicMax(seen, largest)", "*seen = max(*seen, largest)", "sampler",
+          "race, "),
+    Fault("bilinear", "pixel < size ?", "pixel <= size ?", "sampler, zeros outside", READ),
+    Fault("bilinear", "(int)fminf(fmaxf(position, -outside), last + outside)", "(int)position",
+          "sampler, outside", "a float does not fit the whole number"),
+    Fault("bilinear", "position = fmodf(position, period);", "", "sampler, mirror outside",
+          DIFFERENT),
+    Fault("bilinear", "if (position < 0.f) position += period;", "", "sampler, wrap outside",
+          DIFFERENT),
+    Fault("bilinear", "border == WRAP ? size :", "border == WRAP ? last :", "sampler, wrap outside",
+          DIFFERENT),
+    Fault("bilinear", "fminf(position, period - position)", "position", "sampler, mirror outside",
+          DIFFERENT),
     Fault("bilinear", "__fadd_rn(__fmul_rn(pair[0], half_x), half_x)",
           "__fmaf_rn(pair[0], half_x, half_x)", "sampler, identity", DIFFERENT),
     # in gemm.cuh, conv_sources.cuh and gate.cuh, too
@@ -213,17 +262,38 @@ FAULTS = [
     Fault("dropout", "round < 10", "round < 9", "dropout", DIFFERENT),
     Fault("max_pool2d", "value > best ||", "value >= best ||", "max_pool2d, ties", DIFFERENT),
     Fault("max_pool2d", " && column / window < out_width", "", "max_pool2d", READ),
+    Fault("nearest", ">= 0.5f", "> 0.5f", "nearest", DIFFERENT),
+    Fault("nearest", "if (pixel < 0) return;", "", "nearest, zeros outside", WRITE),
+    Fault("nearest", "point.finite ?", "true ?", "nearest, not finite", DIFFERENT),
+    Fault("nearest", "lost = !finite && border != ZEROS;", "", "nearest, not finite", DIFFERENT),
     Fault("outcome", "!= labels[row]) atomicAdd(&count, 1)", "!= labels[row]) ++count",
           "errors, ties", "race, "),
     Fault("outcome", "__syncthreads();\n    for (int row", "for (int row", "errors", "race, "),
     Fault("outcome", "z[k] > z[best]", "z[k] >= z[best]", "errors, ties", DIFFERENT),
     Fault("outcome", "fabs(s) <= 1.0", "fabs(s) < 1.0", "left", DIFFERENT),
     Fault("outcome", "if (!*halted) ++*number", "++*number", "bad loss", DIFFERENT),
+    Fault("projective_grid", "i / width % height]", "i / width]", "projective_grid", READ),
+    Fault("projective_grid", "__fadd_rn(__fmul_rn(a, x), __fmul_rn(b, y))",
+          "__fmaf_rn(a, x, __fmul_rn(b, y))", "projective_grid", DIFFERENT),
+    Fault("projective_grid", "__syncthreads();", "", "projective_grid", UNORDERED),
+    Fault("projective_grid", "-(du * source.x + dv * source.y)", "du * source.x + dv * source.y",
+          "projective_grid", DIFFERENT),
+    Fault("projective_grid", "source.horizon ? 0.f : ", "", "projective_grid, horizon", DIFFERENT),
+    Fault("projective_grid", "d < 0.f ? -NEAR : NEAR", "NEAR", "projective_grid, other side",
+          DIFFERENT),
+    Fault("projective_grid", "if (isinf(d))", "if (isnan(d))", "projective_grid, infinite",
+          DIFFERENT),
     Fault("reduce", "if (i >= size) return;", "", "partials", READ),
     Fault("reduce", "int s = 0; s < slices; ++s", "int s = slices - 1; s >= 0; --s", "partials",
           DIFFERENT),
     Fault("relu", "if (i < size) y[i]", "if (i <= size) y[i]", "relu", READ),
     Fault("relu", "x[i] < 0.f ? 0.f : x[i]", "fmaxf(x[i], 0.f)", "relu, nan", DIFFERENT),
+    Fault("sgd", "i >= size || *halted", "*halted", "sgd", READ),
+    Fault("sgd", "i >= size || *halted", "i >= size", "sgd, halted", DIFFERENT),
+    Fault("sgd", "*number % period", "0", "sgd, schedule", DIFFERENT),
+    Fault("sgd", "__fsub_rn(__fmul_rn(v[i], momentum), __fmul_rn(slope, step_size))",
+          "__fmaf_rn(v[i], momentum, -__fmul_rn(slope, step_size))", "sgd", DIFFERENT),
+    Fault("sgd", "__fmul_rn(decay[i], p[i])", "__fmul_rn(decay[i], v[i])", "sgd", DIFFERENT),
     Fault("softmax_cross_entropy", "__syncthreads();", "", "softmax", UNORDERED),
     Fault("softmax_cross_entropy", "warp < 8;", "warp < 9;", "softmax", "index out of bounds"),
     Fault("softmax_cross_entropy", "losses[row] = known ?", "losses[row] = true ?",

@@ -1,4 +1,4 @@
-"""ReLU, max pooling, dropout and softmax with cross entropy on the GPU, against ops."""
+"""ReLU, max and average pooling, dropout and softmax with cross entropy on the GPU, against ops."""
 
 from dataclasses import replace
 
@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ministn import ops
+from ministn.cuda.avg_pool2d import avg_pool2d, avg_pool2d_backward
 from ministn.cuda.dropout import dropout, dropout_backward
 from ministn.cuda.max_pool2d import max_pool2d, max_pool2d_backward
 from ministn.cuda.relu import relu, relu_backward
@@ -107,6 +108,30 @@ def test_max_pool2d_refuses_what_ops_refuses(device):
         max_pool2d(x[0])
     with pytest.raises(ValueError, match=r"^dy must have shape"):
         max_pool2d_backward(x, max_pool2d(x)[1])
+
+
+# ---- average pooling: the same sums in the same order
+
+
+@pytest.mark.parametrize(("shape", "size"), POOLS, ids=str)
+def test_avg_pool2d_is_that_of_ops(device, shape, size):
+    x = float32(*shape)
+    expected, ops_cache = ops.avg_pool2d(x, size)
+    y, cache = avg_pool2d(device.to_gpu(x), size)
+    np.testing.assert_array_equal(device.to_cpu(y), expected)
+    dy = float32(*expected.shape, 1)[..., 0]
+    dx = avg_pool2d_backward(device.to_gpu(dy), cache)
+    np.testing.assert_array_equal(device.to_cpu(dx), ops.avg_pool2d_backward(dy, ops_cache))
+
+
+def test_avg_pool2d_refuses_what_ops_refuses(device):
+    x = device.to_gpu(float32(2, 5, 4, 3))
+    with pytest.raises(ValueError, match=r"^size must be a whole number of at least 1"):
+        avg_pool2d(x, 0)
+    with pytest.raises(ValueError, match=r"^x must be at least 5 by 5 pixels"):
+        avg_pool2d(x, 5)
+    with pytest.raises(ValueError, match=r"^dy must have shape"):
+        avg_pool2d_backward(x, avg_pool2d(x)[1])
 
 
 # ---- dropout: the same elements as ops, bit for bit
@@ -312,6 +337,9 @@ def call(name, device, to_device=None):
     elif name == "max_pool2d":
         y, cache = max_pool2d(to_device(float32(3, 7, 9, 5)), 2)
         results = y, max_pool2d_backward(to_device(float32(3, 3, 4, 5)), cache)
+    elif name == "avg_pool2d":
+        y, cache = avg_pool2d(to_device(float32(3, 7, 9, 5)), 2)
+        results = y, avg_pool2d_backward(to_device(float32(3, 3, 4, 5)), cache)
     elif name == "dropout":
         y, cache = dropout(to_device(float32(40, 30)), 0.4, Step(1, 2, 3), 4)
         results = y, dropout_backward(to_device(float32(40, 30)), cache)
@@ -322,7 +350,7 @@ def call(name, device, to_device=None):
     return [device.to_cpu(result) for result in results]
 
 
-NAMES = ["relu", "max_pool2d", "dropout", "softmax_cross_entropy"]
+NAMES = ["relu", "max_pool2d", "avg_pool2d", "dropout", "softmax_cross_entropy"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -344,6 +372,7 @@ def test_float64_is_refused(device):
     for operation in (
         lambda: relu(x),
         lambda: max_pool2d(x),
+        lambda: avg_pool2d(x),
         lambda: dropout(x[:, :, 0, 0], 0.5, Step(1, 2), 3),
         lambda: softmax_cross_entropy(x[:, :, 0, 0], labels),
     ):

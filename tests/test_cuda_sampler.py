@@ -1,4 +1,6 @@
-"""The grid generator and the bilinear sampler on the GPU, against ops."""
+"""The grid generator and the bilinear and nearest samplers on the GPU, against ops."""
+
+from itertools import product
 
 import devices
 import numpy as np
@@ -14,6 +16,7 @@ from ministn import backend, ops
 from ministn.cuda.affine_grid import affine_grid, affine_grid_backward
 from ministn.cuda.bilinear import bilinear_sampler, bilinear_sampler_backward
 from ministn.cuda.launch import source
+from ministn.cuda.nearest import nearest_sampler, nearest_sampler_backward
 
 FORWARD, GRADIENT = TOLERANCE[np.float32], GRADIENT_TOLERANCE[np.float32]
 DGRID = (1e-5, 1e-5)  # a sum over channels, of the order of 10: largest difference 3.8e-6
@@ -62,7 +65,18 @@ def test_affine_grid_backward_agrees_with_ops(device, n, size):
 
 # ---- sampler: values, cells, borders
 
-BORDERS = [("nearest", 0.0), ("zeros", 0.0), ("zeros", 1.5)]
+SAMPLERS = {  # on the GPU, and in ops
+    "bilinear": (
+        (bilinear_sampler, bilinear_sampler_backward),
+        (ops.bilinear_sampler, ops.bilinear_sampler_backward),
+    ),
+    "nearest": (
+        (nearest_sampler, nearest_sampler_backward),
+        (ops.nearest_sampler, ops.nearest_sampler_backward),
+    ),
+}
+samplers = pytest.mark.parametrize("sampler", SAMPLERS)
+BORDERS = [("nearest", 0.0), ("zeros", 0.0), ("zeros", 1.5), ("mirror", 0.0), ("wrap", 0.0)]
 IMAGES = [  # image, size of the output
     ((3, 7, 5, 1), (6, 4)),
     ((1, 4, 6, 3), (5, 7)),
@@ -77,18 +91,19 @@ IMAGES = [  # image, size of the output
 ]
 
 
-def check_sampler(device, image, grid, dtype=np.float32, **options):
+def check_sampler(device, image, grid, dtype=np.float32, sampler="bilinear", **options):
     """Against ops in a dtype: in float32, where points on a kink must be given the same cell."""
+    (forward, backward), (ops_forward, ops_backward) = SAMPLERS[sampler]
     dy = np.random.default_rng(5).normal(size=(*grid.shape[:3], image.shape[3])).astype(np.float32)
     reference = [array.astype(dtype) for array in (image, grid, dy)]
-    expected, ops_cache = ops.bilinear_sampler(*reference[:2], **options)
-    y, cache = bilinear_sampler(*on(device, (image, grid)), **options)
+    expected, ops_cache = ops_forward(*reference[:2], **options)
+    y, cache = forward(*on(device, (image, grid)), **options)
     compare("y", device.to_cpu(y), expected, *FORWARD)
-    want_dimage, want_dgrid = ops.bilinear_sampler_backward(reference[2], ops_cache)
-    dimage, dgrid = bilinear_sampler_backward(device.to_gpu(dy), cache)
+    want_dimage, want_dgrid = ops_backward(reference[2], ops_cache)
+    dimage, dgrid = backward(device.to_gpu(dy), cache)
     compare("dimage", device.to_cpu(dimage), want_dimage, *GRADIENT)
     compare("dgrid", device.to_cpu(dgrid), want_dgrid, *DGRID)
-    nothing, alone = bilinear_sampler_backward(device.to_gpu(dy), cache, False)
+    nothing, alone = backward(device.to_gpu(dy), cache, False)
     assert nothing is None
     np.testing.assert_array_equal(device.to_cpu(alone), device.to_cpu(dgrid))
 
@@ -96,10 +111,11 @@ def check_sampler(device, image, grid, dtype=np.float32, **options):
 @pytest.mark.parametrize("grid", [whole_and_half_pixels, far_outside, not_finite])
 @pytest.mark.parametrize(("border", "fill"), BORDERS)
 @pytest.mark.parametrize(("image", "size"), IMAGES, ids=str)
-def test_sampler_agrees_with_ops(device, image, size, border, fill, grid):
+@samplers
+def test_sampler_agrees_with_ops(device, image, size, border, fill, grid, sampler):
     n, height, width, _ = image
     points = grid(n, *size, height, width)
-    check_sampler(device, float32(*image), points, border=border, fill=fill)
+    check_sampler(device, float32(*image), points, sampler=sampler, border=border, fill=fill)
 
 
 @quick
@@ -108,35 +124,42 @@ def test_sampler_agrees_with_ops(device, image, size, border, fill, grid):
     shape=st.tuples(*[st.integers(1, 6)] * 3, st.integers(1, 10)),
     size=st.tuples(*[st.integers(1, 9)] * 2),
     border=st.sampled_from(BORDERS),
+    sampler=st.sampled_from(list(SAMPLERS)),
 )
-def test_sampler_agrees_with_ops_in_float64_at_any_shape(device, seed, shape, size, border):
-    """Points up to 3 pixels outside, and at least 0.1 from where V bends."""
+def test_sampler_agrees_with_ops_in_float64_at_any_shape(
+    device, seed, shape, size, border, sampler
+):
+    """Points up to 3 pixels outside, and at least 0.1 from where V bends or jumps."""
     n, height, width, _ = shape
     rng = np.random.default_rng(seed)
     grid = np.zeros((n, *size, 2), np.float32)
     for axis, length in enumerate((width, height)):
         pixel = rng.integers(-3, length + 2, grid.shape[:3]) + rng.uniform(0.1, 0.9, grid.shape[:3])
+        pixel += 0.5 * (sampler == "nearest")
         grid[..., axis] = pixel / ((length - 1) / 2) - 1 if length > 1 else pixel
     image = rng.normal(size=shape).astype(np.float32)
-    check_sampler(device, image, grid, np.float64, border=border[0], fill=border[1])
+    check_sampler(device, image, grid, np.float64, sampler, border=border[0], fill=border[1])
 
 
 @pytest.mark.parametrize(
     "shapes", [((0, 4, 5, 3), (3, 2)), ((2, 4, 5, 3), (0, 2)), ((2, 4, 5, 0), (3, 2))]
 )
-def test_sampler_of_nothing(device, shapes):
+@samplers
+def test_sampler_of_nothing(device, shapes, sampler):
     image, size = shapes
-    check_sampler(device, float32(*image), np.zeros((image[0], *size, 2), np.float32))
+    grid = np.zeros((image[0], *size, 2), np.float32)
+    check_sampler(device, float32(*image), grid, sampler=sampler)
 
 
-def test_sampler_reads_nan_and_inf_only_where_they_are(device):
+@samplers
+def test_sampler_reads_nan_and_inf_only_where_they_are(device, sampler):
     """A pixel without weight counts as in ops: 0 inf is NaN."""
     image = float32(2, 5, 6, 2)
     image[0, 1, 2, 0], image[0, 3, 3, 1], image[1, 4, 5, 0] = np.nan, np.inf, -np.inf
     grid = whole_and_half_pixels(2, 6, 7, 5, 6)
     with np.errstate(invalid="ignore"):
-        check_sampler(device, image, grid)
-        check_sampler(device, image, grid, border="zeros")
+        for border, _ in BORDERS:
+            check_sampler(device, image, grid, sampler=sampler, border=border)
 
 
 # ---- cells at the identity
@@ -198,9 +221,10 @@ def test_fused_multiply_add_would_move_the_identity_into_other_cells(monkeypatch
 # ---- the gradient of the image
 
 
-def image_gradient(device, shape, grid, dy, **options):
-    _, cache = bilinear_sampler(*on(device, (np.zeros(shape, np.float32), grid)), **options)
-    return device.to_cpu(bilinear_sampler_backward(device.to_gpu(dy), cache)[0])
+def image_gradient(device, shape, grid, dy, sampler="bilinear", **options):
+    (forward, backward), _ = SAMPLERS[sampler]
+    _, cache = forward(*on(device, (np.zeros(shape, np.float32), grid)), **options)
+    return device.to_cpu(backward(device.to_gpu(dy), cache)[0])
 
 
 def scattered(n, h, w, channels):
@@ -210,15 +234,17 @@ def scattered(n, h, w, channels):
 
 
 @pytest.mark.parametrize("scale", [1, 2.0**-40, 2.0**100, 2.0**-100])
-def test_image_gradient_is_within_the_bound(device, scale):
+@samplers
+def test_image_gradient_is_within_the_bound(device, scale, sampler):
     """Against the exact sum of what each point adds, which ops finds one point at a time."""
     shape, (grid, dy) = (1, 4, 5, 3), scattered(1, 16, 15, 3)
     dy *= np.float32(scale)
     # With "zeros" a point adds to four different pixels, so that ops rounds nothing but the parts.
-    got = image_gradient(device, shape, grid, dy, border="zeros")
+    got = image_gradient(device, shape, grid, dy, sampler, border="zeros")
     apart = np.zeros((240, 4, 5, 3), np.float32), grid.reshape(240, 1, 1, 2)
-    _, cache = ops.bilinear_sampler(*apart, border="zeros")
-    parts, _ = ops.bilinear_sampler_backward(dy.reshape(240, 1, 1, 3), cache)
+    forward, backward = SAMPLERS[sampler][1]
+    _, cache = forward(*apart, border="zeros")
+    parts, _ = backward(dy.reshape(240, 1, 1, 3), cache)
     exact = parts.sum(axis=0, dtype=np.float64)
     bound = max(240**2 * float(abs(dy).max()) * 2.0**-59, 240 * 2.0**-125)
     error = abs(got[0].astype(np.float64) - exact)
@@ -227,13 +253,15 @@ def test_image_gradient_is_within_the_bound(device, scale):
 
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (16, 17)])
-def test_largest_sum_there_can_be(device, size, sign):
+@samplers
+def test_largest_sum_there_can_be(device, size, sign, sampler):
     """All points on one pixel, with the largest dy: a bit more and 64 bits would not be enough."""
     value = sign * np.nextafter(np.float32(2), np.float32(0))
     grid, dy = np.full((1, *size, 2), -1e9, np.float32), np.full((1, *size, 1), value, np.float32)
     expected = np.zeros((1, 3, 4, 1))
     expected[0, 0, 0] = float(value) * np.prod(size)
-    compare("dimage", image_gradient(device, (1, 3, 4, 1), grid, dy), expected, 1e-7, 0)
+    got = image_gradient(device, (1, 3, 4, 1), grid, dy, sampler)
+    compare("dimage", got, expected, 1e-7, 0)
 
 
 def test_small_parts_survive_large_ones_that_cancel(device):
@@ -250,13 +278,15 @@ def test_image_gradient_of_no_gradient(device):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_image_gradient_of_a_gradient_that_is_not_finite(device, value):
+@samplers
+def test_image_gradient_of_a_gradient_that_is_not_finite(device, value, sampler):
     """All of that image, and nothing of the others, whose sums are not even rounded otherwise."""
     grid, dy = scattered(3, 5, 7, 3)
-    expected = image_gradient(device, (3, 4, 5, 3), grid, dy)
+    expected = image_gradient(device, (3, 4, 5, 3), grid, dy, sampler)
     dy[1, 2, 3, 0] = value
     expected[1] = np.nan
-    np.testing.assert_array_equal(image_gradient(device, (3, 4, 5, 3), grid, dy), expected)
+    got = image_gradient(device, (3, 4, 5, 3), grid, dy, sampler)
+    np.testing.assert_array_equal(got, expected)
 
 
 @pytest.mark.parametrize("images", [1, 2, 3])
@@ -264,7 +294,7 @@ def test_images_at_a_time_do_not_matter(device, monkeypatch, images):
     shape, (grid, dy) = (5, 4, 5, 3), scattered(5, 5, 7, 3)
     grid[3, 1, 1], dy[1, 0, 0, 2] = np.nan, 1e10
     together = image_gradient(device, shape, grid, dy)
-    monkeypatch.setattr("ministn.cuda.bilinear.SUMS_BYTES", images * 8 * 4 * 5 * 3 + 1)
+    monkeypatch.setattr("ministn.cuda.sampling.SUMS_BYTES", images * 8 * 4 * 5 * 3 + 1)
     np.testing.assert_array_equal(image_gradient(device, shape, grid, dy), together)
 
 
@@ -276,9 +306,9 @@ def everything(device, to_device):
     results = []
     theta = to_device(float32(3, 2, 3) / 2)
     grid, grid_cache = affine_grid(theta, (9, 7))
-    for channels in (1, 20):
-        y, cache = bilinear_sampler(to_device(float32(3, 5, 6, channels)), grid)
-        dimage, dgrid = bilinear_sampler_backward(to_device(float32(3, 9, 7, channels)), cache)
+    for channels, (forward, backward) in product((1, 20), (gpu for gpu, _ in SAMPLERS.values())):
+        y, cache = forward(to_device(float32(3, 5, 6, channels)), grid)
+        dimage, dgrid = backward(to_device(float32(3, 9, 7, channels)), cache)
         results += [y, dimage, dgrid, affine_grid_backward(dgrid, grid_cache)]
     return [device.to_cpu(result) for result in results]
 
@@ -302,7 +332,10 @@ def test_bad_arguments(device):
     image, grid, theta = on(device, (float32(2, 4, 5, 3), float32(2, 6, 7, 2), float32(2, 2, 3)))
     for call, message in (
         (lambda: bilinear_sampler(image, grid[:1]), "^grid must have shape"),
-        (lambda: bilinear_sampler(image, grid, border="mirror"), "^border must be 'nearest' or"),
+        (lambda: bilinear_sampler(image, grid, border="reflect"), "^border must be one of"),
+        (lambda: nearest_sampler(image, grid, border="reflect"), "^border must be one of"),
+        (lambda: nearest_sampler(image, grid[:1]), "^grid must have shape"),
+        (lambda: nearest_sampler_backward(image, nearest_sampler(image, grid)[1]), "^dy must"),
         (lambda: bilinear_sampler(image, grid, fill=1.0), "^fill needs border 'zeros'"),
         (lambda: bilinear_sampler(image[:, :0], grid), "^image must have at least one pixel"),
         (lambda: bilinear_sampler_backward(image, bilinear_sampler(image, grid)[1]), "^dy must"),
@@ -317,7 +350,11 @@ def test_bad_arguments(device):
 
 def test_float64_is_refused(device):
     image, grid, theta = on(device, (normal(2, 4, 5, 3), normal(2, 6, 7, 2), normal(2, 2, 3)))
-    for call in (lambda: bilinear_sampler(image, grid), lambda: affine_grid(theta, (3, 4))):
+    for call in (
+        lambda: bilinear_sampler(image, grid),
+        lambda: nearest_sampler(image, grid),
+        lambda: affine_grid(theta, (3, 4)),
+    ):
         with pytest.raises(TypeError, match="must be float32, got float64"):
             call()
 

@@ -9,9 +9,10 @@ from helpers import normal
 
 from ministn import ops
 from ministn.attention import LEFT_BELOW, POINTS, left_image
-from ministn.cuda.adam import Schedule, adam
+from ministn.cuda.adam import adam
 from ministn.cuda.batch import as_batch, take_batch
 from ministn.cuda.outcome import Log
+from ministn.cuda.schedule import Schedule
 from ministn.initializers import Normal
 from ministn.optimizers import Adam
 from ministn.parameter import Parameter, ParameterBuffer
@@ -126,7 +127,9 @@ def test_every_byte_becomes_the_number_it_is_in_ops(device):
     assert x.min() == 0 and x.max() == 1
 
 
-@pytest.mark.parametrize("shape", [(0, 3, 4), (1, 1, 1), (3, 5, 7), (2, 16, 17)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(0, 3, 4), (1, 1, 1), (3, 5, 7), (2, 16, 17), (2, 5, 6, 3)], ids=str
+)
 def test_as_batch_is_that_of_ops(device, shape):
     images, _ = images_and_labels(shape[0], shape[1:])
     on_device = device.to_gpu(images)
@@ -143,6 +146,7 @@ def test_as_batch_is_that_of_ops(device, shape):
         (5, 8, (5, 4)),  # there is but one, and it is smaller
         (4, 2, (16, 17)),  # an image takes two blocks
         (3, 2, (1, 1)),
+        (5, 2, (9, 4, 2)),  # two channels
     ],
 )
 def test_take_batch_goes_through_the_order_again_and_again(device, count, batch_size, size):

@@ -127,7 +127,10 @@ def not_finite(N, h, w, H, W):
 
 
 @pytest.mark.parametrize("grid", [whole_and_half_pixels, far_outside, not_finite])
-@pytest.mark.parametrize(("border", "fill"), [("nearest", 0.0), ("zeros", 0.0), ("zeros", 1.5)])
+@pytest.mark.parametrize(
+    ("border", "fill"),
+    [("nearest", 0.0), ("zeros", 0.0), ("zeros", 1.5), ("mirror", 0.0), ("wrap", 0.0)],
+)
 @pytest.mark.parametrize(
     ("image", "size"),
     [
@@ -210,7 +213,7 @@ def test_float32_only(name, dtype):
         ("conv_block", {"padding": "full"}, "^padding must be 'same' or 'valid', got 'full'"),
         ("bilinear_sampler", {"grid": np.ones((3, 6, 7, 2), np.float32)}, "^grid must have shape"),
         ("bilinear_sampler", {"image": np.ones((2, 0, 5, 3), np.float32)}, "at least one pixel"),
-        ("bilinear_sampler", {"border": "mirror"}, "^border must be 'nearest' or 'zeros'"),
+        ("bilinear_sampler", {"border": "reflect"}, "^border must be one of 'nearest', 'zeros'"),
         ("bilinear_sampler", {"fill": 1.0}, "^fill needs border 'zeros'"),
     ],
 )  # fmt: skip

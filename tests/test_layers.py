@@ -9,6 +9,7 @@ from helpers import normal
 from ministn import engines, fast, ops
 from ministn.initializers import HeUniform
 from ministn.layers import (
+    AvgPool2d,
     Conv2d,
     Dense,
     Dropout,
@@ -44,6 +45,7 @@ LAYERS = {
     "dense": (lambda: Dense("dense", 6, 5), ROWS),
     "relu": (lambda: ReLU("relu"), ROWS),
     "pool": (lambda: MaxPool2d("pool"), MAPS),
+    "average pool": (lambda: AvgPool2d("pool", 3), MAPS),
     "dropout": (lambda: Dropout("dropout", 0.4), ROWS),
     "flatten": (lambda: Flatten("flatten"), MAPS),
     "sequential": (lambda: Sequential(Dense("a", 6, 3), ReLU("b"), Dense("c", 3, 2)), ROWS),

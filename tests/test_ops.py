@@ -5,6 +5,7 @@ import pytest
 from helpers import TOLERANCE, Case, check_against_loops, compare, listed, normal
 
 from ministn import ops
+from ministn.ops.sampling import BORDERS
 from ministn.randomness import Step
 
 
@@ -32,11 +33,13 @@ def conv(x, weight, bias=True, name="conv2d", **options):
     return Case(name, arrays, options)
 
 
-def sampler(image, size, **options):
+def sampler(image, size, name="bilinear", **options):
     N, H, W, _ = image
-    return Case(
-        "bilinear_sampler", {"image": normal(*image), "grid": points(N, *size, H, W)}, options
-    )
+    grid = points(N, *size, H, W)
+    if name == "nearest":  # away from where it jumps, which is half-way between the lines
+        half = (np.array([W, H]) - 1) / 2
+        grid += 0.5 / np.where(half > 0, half, 1)
+    return Case(f"{name}_sampler", {"image": normal(*image), "grid": grid}, options)
 
 
 CASES = [
@@ -53,6 +56,10 @@ CASES = [
     Case("max_pool2d", {"x": apart(3, 4, 6, 2)}, {"size": 2}),
     Case("max_pool2d", {"x": apart(1, 7, 11, 2)}, {"size": 3}),
     Case("max_pool2d", {"x": apart(2, 3, 5, 1)}, {"size": 1}),
+    Case("avg_pool2d", {"x": normal(2, 5, 7, 3)}),
+    Case("avg_pool2d", {"x": normal(3, 4, 6, 2)}, {"size": 2}),
+    Case("avg_pool2d", {"x": normal(1, 7, 11, 2)}, {"size": 3}),
+    Case("avg_pool2d", {"x": normal(2, 3, 5, 1)}, {"size": 1}),
     Case("relu", {"x": apart(2, 5, 3, 4)}),
     Case("relu", {"x": apart(7, 3)}),
     Case("dense", {"x": normal(3, 5), "weight": normal(5, 4), "bias": normal(4)}),
@@ -65,6 +72,12 @@ CASES = [
     Case("affine_grid", {"theta": normal(4, 2, 3)}, {"size": (3, 5)}),
     Case("affine_grid", {"theta": normal(1, 2, 3)}, {"size": (1, 6)}),
     Case("affine_grid", {"theta": normal(2, 2, 3)}, {"size": (4, 1)}),
+    Case("basis_grid", {"theta": normal(3, 4), "basis": normal(5, 2, 3, 2)}),
+    Case("basis_grid", {"theta": normal(1, 1), "basis": normal(2, 1, 4, 2)}),
+    Case("projective_grid", {"theta": normal(4, 8) / 8}, {"size": (3, 5)}),
+    Case("projective_grid", {"theta": normal(1, 8) / 8}, {"size": (1, 6)}),
+    Case("projective_grid", {"theta": normal(2, 8) / 8}, {"size": (4, 1)}),
+    Case("compose", {"left": normal(3, 2, 3), "right": normal(3, 2, 3, 1)[..., 0]}),
     sampler((2, 4, 5, 3), (3, 6)),
     sampler((2, 4, 5, 3), (3, 6), border="zeros"),
     sampler((3, 6, 4, 1), (5, 2), border="zeros", fill=1.5),
@@ -72,6 +85,24 @@ CASES = [
     sampler((2, 1, 6, 3), (4, 5)),
     sampler((2, 5, 1, 3), (3, 4), border="zeros", fill=-0.5),
     sampler((2, 1, 1, 4), (3, 5)),
+    sampler((2, 4, 5, 3), (3, 6), border="mirror"),
+    sampler((2, 4, 5, 3), (3, 6), border="wrap"),
+    sampler((1, 2, 3, 2), (5, 7), border="mirror"),  # up to three pixels outside: several folds
+    sampler((1, 2, 3, 2), (5, 7), border="wrap"),
+    sampler((2, 1, 4, 1), (3, 4), border="mirror"),
+    sampler((2, 4, 1, 1), (3, 4), border="wrap"),
+    *(
+        sampler(image, size, name, border=border, **options)
+        for name in ("nearest", "bicubic")
+        for border in BORDERS
+        for image, size, options in (
+            ((2, 4, 5, 3), (3, 6), {}),
+            ((1, 2, 3, 2), (5, 4), {"fill": 1.5} if border == "zeros" else {}),
+            ((2, 1, 4, 1), (3, 2), {}),
+            ((1, 1, 1, 2), (2, 3), {}),
+        )
+    ),
+    sampler((2, 4, 5, 3), (3, 6), "bicubic", a=-0.75),
 ]
 
 
@@ -87,6 +118,8 @@ def test_op_agrees_with_loops(case):
         ("conv_block", (normal(2, 5, 4, 3), normal(3, 3, 3, 2), normal(2))),
         ("dense", (normal(3, 5), normal(5, 4), normal(4))),
         ("bilinear_sampler", (normal(2, 5, 4, 3), points(2, 3, 6, 5, 4))),
+        ("nearest_sampler", (normal(2, 5, 4, 3), points(2, 3, 6, 5, 4))),
+        ("bicubic_sampler", (normal(2, 5, 4, 3), points(2, 3, 6, 5, 4))),
     ],
 )
 def test_first_gradient_can_be_left_out(name, arrays):

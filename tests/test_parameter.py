@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from ministn.initializers import (
-    IDENTITY_TRANSFORM,
     ZEROS,
     Constant,
     GlorotUniform,
@@ -105,8 +104,8 @@ def test_standard_deviation_and_bounds(initial, std, shape):
 
 def test_constants():
     nothing = generator(0, "unused")
-    assert IDENTITY_TRANSFORM((6,), nothing).reshape(2, 3).tolist() == [[1, 0, 0], [0, 1, 0]]
+    assert Constant((1.0, 0.0))((2,), nothing).tolist() == [1, 0]
     assert not ZEROS((4, 3), nothing).any()
     assert (Constant(2.5)((2, 3), nothing) == 2.5).all()
     with pytest.raises(ValueError, match="broadcast"):
-        IDENTITY_TRANSFORM((5,), nothing)
+        Constant((1.0, 0.0))((5,), nothing)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ministn import ops
+from ministn.ops.sampling import BORDERS
 from ministn.randomness import Step
 
 quick = settings(max_examples=25, deadline=None, derandomize=True, database=None)
@@ -14,7 +15,7 @@ CLOSE = {"rtol": 1e-10, "atol": 1e-11}
 
 seeds = st.integers(0, 2**32 - 1)
 small = st.integers(1, 6)
-borders = st.sampled_from(["nearest", "zeros"])
+borders = st.sampled_from(BORDERS)
 
 
 def dot(a, b):

@@ -7,35 +7,53 @@ Numbers below 1e-38, which have less than 24 bits, count as 0: CuPy compiles ker
 
 from ministn.cuda.adam import adam
 from ministn.cuda.affine_grid import affine_grid, affine_grid_backward
+from ministn.cuda.avg_pool2d import avg_pool2d, avg_pool2d_backward
+from ministn.cuda.basis_grid import basis_grid, basis_grid_backward, grid_products
 from ministn.cuda.batch import as_batch
 from ministn.cuda.bilinear import bilinear_sampler, bilinear_sampler_backward
 from ministn.cuda.conv_block import conv_block, conv_block_backward
 from ministn.cuda.dense import dense, dense_backward
 from ministn.cuda.dropout import dropout, dropout_backward
 from ministn.cuda.max_pool2d import max_pool2d, max_pool2d_backward
+from ministn.cuda.nearest import nearest_sampler, nearest_sampler_backward
+from ministn.cuda.projective_grid import projective_grid, projective_grid_backward
 from ministn.cuda.relu import relu, relu_backward
+from ministn.cuda.sgd import sgd
 from ministn.cuda.softmax_cross_entropy import (
     softmax_cross_entropy,
     softmax_cross_entropy_backward,
 )
+from ministn.ops.compose import compose, compose_backward  # array code, which runs on both
 
 __all__ = [
     "adam",
     "affine_grid",
     "affine_grid_backward",
     "as_batch",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "basis_grid",
+    "basis_grid_backward",
     "bilinear_sampler",
     "bilinear_sampler_backward",
+    "compose",
+    "compose_backward",
     "conv_block",
     "conv_block_backward",
     "dense",
     "dense_backward",
     "dropout",
     "dropout_backward",
+    "grid_products",
     "max_pool2d",
     "max_pool2d_backward",
+    "nearest_sampler",
+    "nearest_sampler_backward",
+    "projective_grid",
+    "projective_grid_backward",
     "relu",
     "relu_backward",
+    "sgd",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
 ]

@@ -8,8 +8,9 @@
 // identity a last bit decides which cell of the image a point lies in.
 //
 // Backward: one block for each image, since theta belongs to one. Each thread sums every 256th
-// pixel, a warp adds its lanes up in a tree of shuffles, and one thread for each element of dtheta
-// adds the eight warps up: always in this order. Shared memory holds the sums of the warps.
+// pixel, and block_sum.cuh adds the threads up in a fixed order.
+
+#include "block_sum.cuh"
 
 extern "C" __global__ void __launch_bounds__(256)
 affine_grid(const float* __restrict__ theta, const float* __restrict__ xt,
@@ -29,7 +30,6 @@ extern "C" __global__ void __launch_bounds__(256)
 affine_grid_backward(const float* __restrict__ dgrid, const float* __restrict__ xt,
                      const float* __restrict__ yt, float* __restrict__ dtheta, int height,
                      int width) {
-    __shared__ float of_warp[8][6];
     const int pixels = height * width;
     const float* pairs = dgrid + blockIdx.x * pixels * 2;
     float sum[6] = {0.f, 0.f, 0.f, 0.f, 0.f, 0.f};
@@ -42,15 +42,5 @@ affine_grid_backward(const float* __restrict__ dgrid, const float* __restrict__ 
             sum[3 * axis + 2] += d;
         }
     }
-    for (int k = 0; k < 6; ++k) {
-        for (int offset = 16; offset > 0; offset /= 2)
-            sum[k] += __shfl_down_sync(0xffffffffu, sum[k], offset);
-        if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32][k] = sum[k];
-    }
-    __syncthreads();
-    if (threadIdx.x < 6) {
-        float total = 0.f;
-        for (int warp = 0; warp < 8; ++warp) total += of_warp[warp][threadIdx.x];
-        dtheta[blockIdx.x * 6 + threadIdx.x] = total;
-    }
+    block_sum(sum, dtheta + blockIdx.x * 6);
 }

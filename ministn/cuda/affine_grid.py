@@ -25,7 +25,7 @@ def affine_grid(theta: Array, size: tuple[int, int]) -> tuple[Array, Cache]:
     n = check_arrays(theta=(theta, "N 2 3"))["N"]
     h, w = check_size(size)
     device = device_holding(theta=theta)
-    xt, yt = _centres(device, w), _centres(device, h)
+    xt, yt = centres(device, w), centres(device, h)
     grid = device.empty((n, h, w, 2), np.float32)
     pixels = n * h * w
     launch(
@@ -55,6 +55,6 @@ def affine_grid_backward(dgrid: Array, cache: Cache) -> Array:
 
 
 @cache
-def _centres(device: Device, length: int) -> Array:
+def centres(device: Device, length: int) -> Array:
     """NumPy's pixel centres, copied once: a copy waits for the GPU."""
     return device.to_gpu(pixel_centres(length, np.dtype(np.float32)))

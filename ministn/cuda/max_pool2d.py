@@ -7,6 +7,7 @@ import numpy as np
 from ministn.backend import Array, device_holding
 from ministn.cuda.launch import blocks_for, launch
 from ministn.errors import check_arrays
+from ministn.ops.max_pool2d import check_pool
 
 
 class Cache(NamedTuple):
@@ -20,11 +21,7 @@ def max_pool2d(x: Array, size: int = 2) -> tuple[Array, Cache]:
 
     Raises as in ops, and TypeError for a dtype other than float32.
     """
-    n, height, width, channels = check_arrays(x=(x, "N H W C")).values()
-    if not isinstance(size, (int, np.integer)) or size < 1:
-        raise ValueError(f"size must be a whole number of at least 1, got {size!r}")
-    if min(height, width) < size:
-        raise ValueError(f"x must be at least {size} by {size} pixels, got shape {x.shape}")
+    n, height, width, channels = check_pool(x, size)
     device = device_holding(x=x)
     y = device.empty((n, height // size, width // size, channels), np.float32)
     winner = device.empty(y.shape, np.int32)

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ministn.data import cluttered, digits, mnist
-from ministn.data.dataset import DataSet, Split
+from ministn.data.dataset import DataSet, PosedSplit, Split
 from ministn.errors import UserError
 
-__all__ = ["RECIPES", "DataSet", "Recipe", "Split", "load"]
+__all__ = ["RECIPES", "DataSet", "PosedSplit", "Recipe", "Split", "load"]
 
 
 class Recipe(NamedTuple):

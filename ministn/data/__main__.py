@@ -1,10 +1,13 @@
-"""python -m ministn.data fetch: prepare MNIST, also for a machine without network."""
+"""python -m ministn.data: prepare MNIST, also for a machine without network; look at the sets."""
 
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from ministn import cli
 from ministn.data import mnist
+from ministn.data.picture import SETS, contact_sheet
+from ministn.drawing import save
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,17 +22,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="For a machine without network: fetch to FOLDER/mnist, copy FOLDER there and set "
         "MINISTN_DATA=FOLDER.",
     )
-    fetch.add_argument(
-        "--data-dir",
-        type=Path,
-        metavar="DIR",
-        help="the only folder to look in and to download to (default: $MINISTN_DATA/mnist, then "
-        "the user's cache; downloads go to the cache)",
+    fetch.set_defaults(run=_fetch)
+    show = commands.add_parser(
+        "show",
+        help="draw the first images of a set",
+        description="Draw the first test images of a set, with labels and true poses.",
+        epilog="example: python -m ministn.data show RTS    (writes RTS.png here)",
     )
+    show.set_defaults(run=_show)
+    show.add_argument("set", choices=SETS, metavar="SET", help=", ".join(SETS))
+    show.add_argument("--seed", type=int, default=0, help="of the data; default: 0")
+    show.add_argument(
+        "--out", type=Path, metavar="PNG", help="where to write the picture; default: SET.png"
+    )
+    for command in (fetch, show):
+        command.add_argument(
+            "--data-dir",
+            type=Path,
+            metavar="DIR",
+            help="the only folder to look in and to download to (default: $MINISTN_DATA/mnist, "
+            "then the user's cache; downloads go to the cache)",
+        )
     options = parser.parse_args(arguments)
+    options.run(options)
+    return 0
+
+
+def _fetch(options: Namespace) -> None:
     paths = mnist.fetch(options.data_dir)
     print("MNIST is complete and unaltered:", *paths, sep="\n")
-    return 0
+
+
+def _show(options: Namespace) -> None:
+    path = options.out or Path(f"{options.set}.png")
+    save(contact_sheet(options.set, options.data_dir, options.seed), path)
+    print(f"wrote {path}")
 
 
 if __name__ == "__main__":

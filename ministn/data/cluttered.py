@@ -43,14 +43,41 @@ def generate(
     """
     check(name, digits, count, seed=seed, canvas=canvas, distractors=distractors, patch=patch)
     chosen = digits[order(name, len(digits), count, seed)]
+    images, corners = scatter(
+        name,
+        digits,
+        chosen.images,
+        seed=seed,
+        canvas=canvas,
+        distractors=distractors,
+        patch=patch,
+        map=map,
+    )
+    return Split(images, chosen.labels, ink_boxes(chosen.images) + np.tile(corners, 2))
+
+
+def scatter(
+    name: str,
+    digits: Digits,
+    chosen: np.ndarray,
+    *,
+    seed: int,
+    canvas: int,
+    distractors: int,
+    patch: int,
+    map: Map = map,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images (n, canvas, canvas) uint8 and the first pixel (x, y) of each digit, (n, 2) int16.
+
+    digits: to cut distractors from. chosen: (n, h, w), the digit of each image.
+    """
     draw = partial(
         draw_chunk, name, digits, seed=seed, canvas=canvas, distractors=distractors, patch=patch
     )
-    starts = range(0, count, CHUNK)
-    chunks = [(start // CHUNK, chosen.images[start : start + CHUNK]) for start in starts]
+    starts = range(0, len(chosen), CHUNK)
+    chunks = [(start // CHUNK, chosen[start : start + CHUNK]) for start in starts]
     images, corners = zip(*map(draw, chunks), strict=True)
-    boxes = ink_boxes(chosen.images) + np.tile(np.concatenate(corners), 2)
-    return Split(np.concatenate(images), chosen.labels, boxes)
+    return np.concatenate(images), np.concatenate(corners)
 
 
 def draw_chunk(
@@ -63,10 +90,7 @@ def draw_chunk(
     distractors: int,
     patch: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images (n, canvas, canvas) uint8 and the first pixel (x, y) of each digit, (n, 2) int16.
-
-    digits: to cut distractors from. chunk: its number, and the digit (n, h, w) of each image.
-    """
+    """One chunk of `scatter`: its number, and the digit (n, h, w) of each of its images."""
     number, chosen = chunk
     n, height, width = chosen.shape
     windows = sliding_window_view(digits.images, (patch, patch), axis=(1, 2))

@@ -37,6 +37,18 @@ class Split:
         return len(self.images)
 
 
+@dataclass(frozen=True, eq=False)
+class PosedSplit(Split):
+    """A split whose digits' true poses are known.
+
+    images: (N, H, W) or, with a digit in each of C channels, (N, H, W, C) uint8; boxes then are
+    (N, C, 4). poses: (N, 4, 4, 2), with channels (N, C, 4, 4, 2), float32: where in the image the
+    points of the undistorted digit's image lie, see ministn/pose.py.
+    """
+
+    poses: np.ndarray
+
+
 @dataclass(frozen=True)
 class DataSet:
     """Three splits, and the settings that determine every pixel of them."""

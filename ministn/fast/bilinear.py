@@ -16,6 +16,8 @@ What makes it fast:
   one index and not four pairs.
 * Both slopes are by-products of V. They are kept, and the gradient of the grid reads no image.
 * A few images at a time, so that all of this stays in cache.
+
+The borders "mirror" and "wrap", which no paper's table needs, are left to ops.
 """
 
 from typing import NamedTuple
@@ -24,7 +26,7 @@ import numpy as np
 
 from ministn import ops
 from ministn.errors import check_arrays
-from ministn.ops.bilinear import check_sampler
+from ministn.ops.sampling import check_sampler
 
 # Points of one block of images: some twenty arrays of them, 64 KiB each, stay in a core's cache.
 BLOCK_POINTS = 2**14
@@ -39,7 +41,7 @@ class Cache(NamedTuple):
     grid: np.ndarray
     border: str
     fill: float
-    slopes: np.ndarray  # (2, N, h, w, C): dV/dx^s and dV/dy^s
+    slopes: np.ndarray | None  # (2, N, h, w, C): dV/dx^s and dV/dy^s; None if ops sampled
 
 
 def bilinear_sampler(
@@ -54,6 +56,9 @@ def bilinear_sampler(
         raise TypeError(
             f"image must be float32, got {image.dtype}: float64 is for ops.bilinear_sampler"
         )
+    if border in ("mirror", "wrap"):  # a point's four pixels may be far apart
+        y, _ = ops.bilinear_sampler(image, grid, border=border)
+        return y, Cache(image, grid, border, fill, None)
 
     frame = ((0, 0), (FRAME, FRAME), (FRAME, FRAME), (0, 0))
     if border == "nearest":
@@ -79,9 +84,9 @@ def bilinear_sampler_backward(
     images that the papers' networks sample are data, and need none.
     """
     image, grid, border, fill, slopes = cache
-    if need_dimage:
+    if need_dimage or slopes is None:
         _, ops_cache = ops.bilinear_sampler(image, grid, border=border, fill=fill)
-        return ops.bilinear_sampler_backward(dy, ops_cache)
+        return ops.bilinear_sampler_backward(dy, ops_cache, need_dimage)
     check_arrays(slopes=(slopes, "2 N h w C"), dy=(dy, "N h w C"))
     dgrid = np.empty(grid.shape, np.float32)
     for axis, half in enumerate(_halves(image)):

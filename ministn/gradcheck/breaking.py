@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ministn.ops.sampling import framed
+
 Function = Callable[..., Any]
 How = Callable[[Function], Function]
 
@@ -88,10 +90,9 @@ def other_border(right: Function) -> Function:
     """Points outside the image are treated as the other border would have them."""
 
     def wrong(dy: np.ndarray, cache: Any, need_dimage: bool = True) -> Any:
-        if cache.margin:
-            return right(dy, cache._replace(image=cache.image[:, 1:-1, 1:-1], margin=0))
-        framed = np.pad(cache.image, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        return right(dy, cache._replace(image=framed, margin=1))
+        if cache.border == "zeros":
+            return right(dy, cache._replace(image=cache.image[:, 1:-1, 1:-1], border="nearest"))
+        return right(dy, cache._replace(image=framed(cache.image, "zeros", 0), border="zeros"))
 
     return wrong
 

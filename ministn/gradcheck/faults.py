@@ -99,6 +99,18 @@ def mirrored(coordinate: np.ndarray) -> np.ndarray:
     return 2 * np.floor(coordinate) + 1 - coordinate
 
 
+def without_translation(matrix: np.ndarray) -> np.ndarray:
+    """(N, 2, 3) with a zero last column."""
+    return matrix * [1, 1, 0]
+
+
+def turned_over(matrix: np.ndarray) -> np.ndarray:
+    """(N, 2, 3) with the transpose of its 2x2 part."""
+    return np.concatenate([matrix[:, :, :2].swapaxes(1, 2), matrix[:, :, 2:]], axis=2)
+
+
+DIVISOR_FORGOTTEN = [1, 1, 1, 1, 1, 1, 0, 0]
+
 # The sampler's checks sample images 7 wide and 5 high: half sizes (W-1)/2 = 3 and (H-1)/2 = 2.
 HALF_X, HALF_Y = 3.0, 2.0
 
@@ -131,6 +143,14 @@ TABLE: dict[tuple[str, str], dict[str, How]] = {
         "always the first of the window": cached(winner=np.zeros_like),
         "dy is shared out over the window": result(lambda dx: dx / 4),
         "the dropped row comes first": result(lambda dx: np.roll(dx, 1, axis=1)),
+    },
+    ("avg_pool2d", "ops.avg_pool2d_backward"): {
+        "the sum, not the mean": result(lambda dx: 4 * dx),
+        "the factor 1 / size, not 1 / size^2": result(lambda dx: 2 * dx),
+        "the dropped column comes first": result(next_pixel),
+    },
+    ("bilinear sampler, 2x2 points a pixel", "samplers.Sampler.backward"): {
+        "the sum over the points, not their mean": only(1, result(lambda dgrid: 4 * dgrid, 1)),
     },
     ("relu", "ops.relu_backward"): {
         "the gate is forgotten": skipped,
@@ -178,6 +198,14 @@ TABLE: dict[tuple[str, str], dict[str, How]] = {
         "p is not normalised": cached(p=lambda p: p / p.max(axis=1, keepdims=True)),
         "dloss is forgotten": lambda right: lambda cache, dloss: right(cache),
     },
+    ("triplet_hinge", "ops.triplet_hinge_backward"): {
+        "dattended has the wrong sign": result(np.negative),
+        "drandom has the wrong sign": result(np.negative, 1),
+        "the sum over the pairs, not the mean": cached(total=lambda total: 1),
+        "n and m of the pairs exchanged": cached(pairs=lambda pairs: pairs[:, ::-1]),
+        "the other of a pair gets no gradient": result(lambda d: d * [[1], [0], [1], [1], [1]]),
+        "the last pair only": cached(pairs=lambda pairs: pairs[-1:]),
+    },
     ("affine_grid", "ops.affine_grid_backward"): {
         "dtheta has the wrong sign": result(np.negative),
         "x and y exchanged": incoming(lambda dgrid: dgrid[..., ::-1]),
@@ -185,6 +213,33 @@ TABLE: dict[tuple[str, str], dict[str, How]] = {
         "no gradient for the translation": result(lambda dtheta: dtheta * [1, 1, 0]),
         "x runs from right to left": cached(xt=lambda xt: xt[::-1]),
         "the mean over the points, not the sum": result(lambda dtheta: dtheta / 15),
+    },
+    ("basis_grid", "ops.basis_grid_backward"): {
+        "dtheta has the wrong sign": result(np.negative),
+        "x and y exchanged": incoming(lambda dgrid: dgrid[..., ::-1]),
+        "theta_p gets the gradient of B_p-1": only(
+            0, cached(basis=lambda basis: np.roll(basis, 1, axis=0))
+        ),
+        "no gradient for B_0": result(lambda d: np.concatenate([0 * d[:1], d[1:]]), 1),
+        "dbasis of the first image only": only(1, first(0)),
+        "dbasis without theta": only(1, cached(theta=np.ones_like)),
+    },
+    ("projective_grid", "ops.projective_grid_backward"): {
+        "dtheta has the wrong sign": result(np.negative),
+        "x and y exchanged": incoming(lambda dgrid: dgrid[..., ::-1]),
+        "d is taken for 1": cached(divisor=np.ones_like),
+        "d is taken for constant": result(lambda dtheta: dtheta * DIVISOR_FORGOTTEN),
+        "d has the wrong sign beyond the horizon": cached(divisor=np.abs),
+        "x runs from right to left": cached(xt=lambda xt: xt[::-1]),
+    },
+    ("projective_grid, on the horizon", "ops.projective_grid_backward"): {
+        "d has a gradient on the horizon": cached(horizon=np.zeros_like),
+    },
+    ("compose", "ops.compose_backward"): {
+        "dleft has the wrong sign": result(np.negative),
+        "dleft without the translation of the right": only(0, cached(right=without_translation)),
+        "no gradient for the left translation": result(without_translation),
+        "dright from the left not transposed": only(1, cached(left=turned_over)),
     },
     ("bilinear_sampler nearest", "ops.bilinear_sampler_backward"): {
         "dimage has the wrong sign": result(np.negative),
@@ -209,6 +264,41 @@ TABLE: dict[tuple[str, str], dict[str, How]] = {
     ("bilinear_sampler zeros, fill", "ops.bilinear_sampler_backward"): {
         "the fill is forgotten": cached(image=without_edges),
     },
+    ("bilinear_sampler mirror", "ops.bilinear_sampler_backward"): {
+        "the border is 'nearest'": cached(border=lambda border: "nearest"),
+        "the border is 'wrap'": cached(border=lambda border: "wrap"),
+    },
+    ("bilinear_sampler wrap", "ops.bilinear_sampler_backward"): {
+        "the border is 'nearest'": cached(border=lambda border: "nearest"),
+        "the border is 'mirror'": cached(border=lambda border: "mirror"),
+    },
+    ("nearest_sampler nearest", "ops.nearest_sampler_backward"): {
+        "dimage has the wrong sign": result(np.negative),
+        "points that share a pixel overwrite each other": overwriting,
+        "the pixel's row is the one above": cached(n=lambda n: np.maximum(n - 1, 0)),
+        "the pixel's column is the next": cached(m=lambda m: np.minimum(m + 1, 6)),
+    },
+    ("nearest_sampler zeros", "ops.nearest_sampler_backward"): {
+        "dimage is lost at the border": result(without_edges),
+    },
+    ("bicubic_sampler nearest", "ops.bicubic_sampler_backward"): {
+        "dimage has the wrong sign": result(np.negative),
+        "dgrid has the wrong sign": per_axis(-1, -1),
+        "(W-1)/2 and (H-1)/2 are exchanged": per_axis(HALF_Y / HALF_X, HALF_X / HALF_Y),
+        "the weights are counted from the other side": cached(
+            columns=lambda axis: axis._replace(weight=axis.weight[..., ::-1])
+        ),
+        "the outer rows have no weight": cached(
+            rows=lambda axis: axis._replace(weight=axis.weight * [0, 1, 1, 0])
+        ),
+        "the outer columns have no slope": cached(
+            columns=lambda axis: axis._replace(slope=axis.slope * [0, 1, 1, 0])
+        ),
+        "points that share a pixel overwrite each other": overwriting,
+    },
+    ("bicubic_sampler zeros, fill", "ops.bicubic_sampler_backward"): {
+        "the fill is forgotten": cached(image=without_edges),
+    },
     ("theta, grid, sample nearest", "ops.bilinear_sampler_backward"): {
         "dgrid is in pixels, (W-1)/2 is missing": per_axis(1 / 4, 1 / 2.5),
     },
@@ -223,6 +313,15 @@ TABLE: dict[tuple[str, str], dict[str, How]] = {
     },
     ("spatial transformer", "ops.bilinear_sampler_backward"): {
         "what is sampled gets no gradient": result(lambda dimage: 0 * dimage),
+    },
+    ("spatial transformer, attention", "transforms.Linear.backward"): {
+        "theta is taken for (t_x, t_y, s)": result(lambda dtheta: np.roll(dtheta, 1, axis=1)),
+    },
+    ("spatial transformer, thin plate spline", "transforms.Linear.backward"): {
+        "offsets in x and y exchanged": result(lambda dtheta: np.roll(dtheta, 16, axis=1)),
+    },
+    ("spatial transformer, general", "transforms.General.backward"): {
+        "the gradient of B is added twice": run_twice,
     },
     ("arch1-cnn", "ops.dropout_backward"): {"dropout is forgotten": skipped},
     ("arch1-cnn", "layers.Flatten.backward"): {"flattened channels first": channels_first},

@@ -5,15 +5,25 @@ from typing import Any
 
 import numpy as np
 
-from ministn import models, ops
+from ministn import models, ops, transforms
 from ministn.gradcheck.check import GradientError, Problem, Report, written
 from ministn.layers import Dense, Flatten, Sequential
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.transformer import SpatialTransformer
+from ministn.transforms import AFFINE, Size, Transform
 
 STEP = Step(seed=1, number=2)  # training mode, with this one dropout mask
 CLASSES = 5
+TRANSFORMS: dict[str, Callable[[Size], Transform]] = {
+    "attention": lambda output: transforms.Attention(),
+    "translation": lambda output: transforms.Translation(),
+    "similarity": lambda output: transforms.Similarity(),
+    "projective": lambda output: transforms.Projective(),
+    "thin plate spline": lambda output: transforms.ThinPlateSpline(),
+    "piecewise affine": lambda output: transforms.PiecewiseAffine(3, 2),
+    "general": lambda output: transforms.General("transform", transforms.Attention(), output),
+}
 TIED = {"arch1-tstn": "arch1-untied", "arch2-tstn": "arch2-untied"}
 
 
@@ -39,11 +49,14 @@ def network_problem(name: str) -> Problem:
     return _problem(forward, buffer)
 
 
-def transformer_problem() -> Problem:
+def transformer_problem(build: Callable[[Size], Transform] = lambda output: AFFINE) -> Problem:
     """A transformer whose input's gradient is wanted: it is looked at and it is sampled."""
     size, output = (5, 7), (3, 4)
-    localisation = Sequential(Flatten("flatten"), Dense("theta", 5 * 7 * 2, 6))
-    transformer = SpatialTransformer(localisation, output)
+    transform = build(output)
+    theta = Dense("theta", 5 * 7 * 2, len(transform.identity))
+    transformer = SpatialTransformer(
+        Sequential(Flatten("flatten"), theta), output, transform=transform
+    )
     buffer = ParameterBuffer(transformer.parameters(), 0, np.float64)
     rng = generator(1, "gradcheck images")
     x = rng.uniform(-0.5, 0.5, (2, *size, 2))

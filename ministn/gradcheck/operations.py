@@ -8,7 +8,9 @@ import numpy as np
 
 from ministn import ops
 from ministn.gradcheck.check import Problem, operation_problem
+from ministn.ops.projective_grid import NEAR
 from ministn.randomness import Step, generator
+from ministn.samplers import Sampler
 
 Arrays = dict[str, np.ndarray]
 Draw = Callable[[np.random.Generator], Arrays]
@@ -71,6 +73,52 @@ def points(image: tuple[int, ...], size: tuple[int, int]) -> Draw:
     return draw
 
 
+def image_alone(name: str, image: tuple[int, ...], size: tuple[int, int], **options: Any) -> Build:
+    """A sampler whose gradient to the grid is 0: only that of the image is checked."""
+
+    def build() -> Problem:
+        arrays = points(image, size)(generator(0, "gradcheck arrays"))
+        grid = arrays.pop("grid")
+        return operation_problem(
+            lambda image: getattr(ops, name)(image, grid, **options),
+            lambda dy, cache: getattr(ops, name + "_backward")(dy, cache)[0],
+            arrays,
+        )
+
+    return build
+
+
+def supersampled(image: tuple[int, ...], size: tuple[int, int]) -> Build:
+    """2 x 2 points in each pixel of the output, averaged."""
+    sampler = Sampler(supersampling=2)
+    draw = points(image, sampler.grid_size(size))
+    return lambda: operation_problem(
+        sampler.forward,
+        lambda dy, cache: sampler.backward(dy, cache),
+        draw(generator(0, "gradcheck arrays")),
+    )
+
+
+def homographies(n: int, size: tuple[int, int]) -> Draw:
+    """theta with pixels on both sides of the horizon, and none near it."""
+
+    def clear(theta: np.ndarray) -> bool:
+        divisor = ops.projective_grid(theta[None], size)[1].divisor
+        return bool(np.abs(divisor).min() > 0.1 and divisor.min() < 0)
+
+    def draw(rng: np.random.Generator) -> Arrays:
+        thetas = filter(clear, (rng.normal(size=8) for _ in repeat(None)))
+        return {"theta": np.stack([next(thetas) for _ in range(n)])}
+
+    return draw
+
+
+def on_the_horizon(rng: np.random.Generator) -> Arrays:
+    """theta with p_7 next to -1 and p_8 = 0: in the last column d is half of NEAR."""
+    divisor = [NEAR / 2 - 1, 0.0]
+    return {"theta": np.concatenate([rng.normal(size=(2, 6)), [divisor] * 2], axis=1)}
+
+
 def warp(image: tuple[int, ...], size: tuple[int, int], border: str) -> Build:
     """theta -> grid -> sample as one operation, with every sample off the whole pixels."""
     n, height, width, _ = image
@@ -115,6 +163,25 @@ def conv2d(x: tuple[int, ...], weight: tuple[int, ...], padding: str, bias: bool
     return operation("conv2d", normal(**shapes), padding=padding)
 
 
+def triplets() -> Problem:
+    """The co-localisation loss, over pairs that share images; some are active and some are not."""
+    pairs = np.array([[0, 1], [1, 0], [2, 3], [0, 2], [3, 4], [4, 2]])
+
+    def clear(arrays: Arrays) -> bool:
+        n, m = pairs.T
+        attended, random = arrays["attended"], arrays["random"]
+        h = ((attended[n] - attended[m]) ** 2 - (attended[n] - random[n]) ** 2).sum(axis=1) + 1
+        return bool(np.abs(h).min() > 0.02 and 2 <= (h > 0).sum() <= 4)
+
+    draw = normal(attended=(5, 7), random=(5, 7))
+    rng = generator(0, "gradcheck arrays")
+    return operation_problem(
+        lambda **arrays: ops.triplet_hinge(**arrays, pairs=pairs),
+        lambda dy, cache: ops.triplet_hinge_backward(cache, float(dy)),
+        next(filter(clear, map(draw, repeat(rng)))),
+    )
+
+
 OPERATIONS: dict[str, Build] = {
     "conv2d 3x3 same": conv2d((2, 5, 7, 3), (3, 3, 3, 4), "same"),
     "conv2d 5x5 same": conv2d((2, 6, 7, 2), (5, 5, 2, 3), "same"),
@@ -125,6 +192,8 @@ OPERATIONS: dict[str, Build] = {
     "conv2d 3x1 valid, no bias": conv2d((1, 5, 4, 2), (3, 1, 2, 3), "valid", bias=False),
     "max_pool2d": operation("max_pool2d", distinct(2, 5, 7, 3)),
     "max_pool2d 3x3": operation("max_pool2d", distinct(2, 7, 4, 3), size=3),
+    "avg_pool2d": operation("avg_pool2d", normal(x=(2, 5, 7, 3))),
+    "avg_pool2d 3x3": operation("avg_pool2d", normal(x=(2, 7, 4, 3)), size=3),
     "relu": operation("relu", off_zero(2, 5, 7, 3)),
     "conv_block 3x3 same": block((2, 5, 7, 3), (3, 3, 3, 4), padding="same", pool=False),
     "conv_block 3x3 same, pool": block((2, 5, 7, 3), (3, 3, 3, 4), padding="same", pool=True),
@@ -133,8 +202,14 @@ OPERATIONS: dict[str, Build] = {
     "dense": operation("dense", normal(x=(3, 5), weight=(5, 4), bias=(4,))),
     "dropout": operation("dropout", normal(x=(5, 7)), rate=0.3, step=Step(1, 2), stream=3),
     "softmax_cross_entropy": loss,
+    "triplet_hinge": triplets,
     "affine_grid": operation("affine_grid", normal(theta=(2, 2, 3)), size=(3, 5)),
     "affine_grid, one row": operation("affine_grid", normal(theta=(3, 2, 3)), size=(1, 4)),
+    "basis_grid": operation("basis_grid", normal(theta=(3, 4), basis=(5, 2, 5, 2))),
+    "projective_grid": operation("projective_grid", homographies(3, (4, 5)), size=(4, 5)),
+    "projective_grid, one row": operation("projective_grid", homographies(2, (1, 4)), size=(1, 4)),
+    "projective_grid, on the horizon": operation("projective_grid", on_the_horizon, size=(3, 4)),
+    "compose": operation("compose", normal(left=(3, 2, 3), right=(3, 2, 3))),
     "bilinear_sampler nearest": operation("bilinear_sampler", points((2, 5, 7, 3), (4, 6))),
     "bilinear_sampler zeros": operation(
         "bilinear_sampler", points((2, 5, 7, 3), (4, 6)), border="zeros"
@@ -143,6 +218,27 @@ OPERATIONS: dict[str, Build] = {
         "bilinear_sampler", points((2, 6, 5, 1), (3, 4)), border="zeros", fill=1.5
     ),
     "bilinear_sampler, one row": operation("bilinear_sampler", points((3, 1, 6, 2), (4, 5))),
+    "bilinear_sampler mirror": operation(
+        "bilinear_sampler", points((2, 3, 4, 3), (4, 6)), border="mirror"
+    ),
+    "bilinear_sampler wrap": operation(
+        "bilinear_sampler", points((2, 3, 4, 3), (4, 6)), border="wrap"
+    ),
+    "nearest_sampler nearest": image_alone("nearest_sampler", (2, 5, 7, 3), (4, 6)),
+    "nearest_sampler zeros": image_alone("nearest_sampler", (2, 5, 7, 3), (4, 6), border="zeros"),
+    "nearest_sampler mirror": image_alone("nearest_sampler", (2, 3, 4, 3), (4, 6), border="mirror"),
+    "nearest_sampler wrap": image_alone("nearest_sampler", (2, 3, 4, 3), (4, 6), border="wrap"),
+    "bicubic_sampler nearest": operation("bicubic_sampler", points((2, 5, 7, 3), (4, 6))),
+    "bicubic_sampler zeros, fill": operation(
+        "bicubic_sampler", points((2, 6, 5, 1), (3, 4)), border="zeros", fill=1.5
+    ),
+    "bicubic_sampler mirror": operation(
+        "bicubic_sampler", points((2, 3, 4, 3), (4, 6)), border="mirror"
+    ),
+    "bicubic_sampler wrap, a = -3/4": operation(
+        "bicubic_sampler", points((2, 3, 4, 3), (4, 6)), border="wrap", a=-0.75
+    ),
+    "bilinear sampler, 2x2 points a pixel": supersampled((2, 5, 7, 3), (2, 3)),
     "theta, grid, sample nearest": warp((3, 6, 9, 2), (2, 3), "nearest"),
     "theta, grid, sample zeros": warp((3, 7, 5, 2), (3, 2), "zeros"),
 }

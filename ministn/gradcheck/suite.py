@@ -10,6 +10,7 @@ from ministn import models
 from ministn.gradcheck.check import GradientError, Problem, Report, check_gradients
 from ministn.gradcheck.networks import (
     TIED,
+    TRANSFORMS,
     check_tied_sum,
     network_problem,
     transformer_problem,
@@ -26,6 +27,10 @@ AMONG_KINKS = {"eps": 1e-6, "elements": 10, "directions": 4}
 PROBLEMS: dict[str, tuple[Callable[[], Problem], dict[str, Any]]] = (
     {name: (build, AWAY_FROM_KINKS) for name, build in OPERATIONS.items()}
     | {"spatial transformer": (transformer_problem, AWAY_FROM_KINKS)}
+    | {
+        f"spatial transformer, {name}": (partial(transformer_problem, build), AWAY_FROM_KINKS)
+        for name, build in TRANSFORMS.items()
+    }
     | {name: (partial(network_problem, name), AMONG_KINKS) for name in models.NETWORKS}
 )
 

@@ -50,8 +50,7 @@ class Network:
         """Logits (N, classes) in evaluation mode and theta (N, 2, 3), None for a plain CNN."""
         theta = None
         if self.transformer is not None:
-            theta = self.transformer.theta(x)
-            x = self.transformer.warp(x, theta)
+            x, theta = self.transformer.predict(x)
         return self.classifier.forward(x)[0], theta
 
     def parameters(self) -> list[Parameter]:
@@ -82,7 +81,7 @@ class Network:
             for layer in self.transformer.localisation.layers:
                 y, _ = layer.forward(y, step)
                 yield f"{layer.path} in the localisation network", y
-            x = self.transformer.warp(x, y.reshape(-1, 2, 3))
+            x = self.transformer.warp(x, y)
             yield "transformer", x
         for layer in self.classifier.layers:
             x, _ = layer.forward(x, step)

@@ -6,10 +6,10 @@ looks at a half-size image, its transformer shrinks the image by three, and it h
 """
 
 from ministn.errors import UserError
-from ministn.initializers import IDENTITY_TRANSFORM, ZEROS, HeUniform
+from ministn.initializers import HeUniform
 from ministn.layers import Conv2d, Dense, Flatten, MaxPool2d, ReLU, Sequential
 from ministn.models.network import Network
-from ministn.transformer import SpatialTransformer
+from ministn.transformer import SpatialTransformer, regression_layer
 
 DOWNSAMPLE = 3
 SMALLEST = 32  # the localisation network's side is (((32 // 2) - 4) // 2) - 4 = 2 there
@@ -32,7 +32,7 @@ def small_stn(size: tuple[int, int], classes: int) -> Network:
         Flatten("localisation/flatten"),
         Dense("localisation/dense", 20 * _looked_at(size[0]) * _looked_at(size[1]), 50),
         ReLU("localisation/relu"),
-        Dense("localisation/theta", 50, 6, initial=ZEROS, initial_bias=IDENTITY_TRANSFORM),
+        regression_layer("localisation/theta", 50),
     )
     classifier = Sequential(
         Conv2d("classifier/conv1", 1, 32, padding="valid", pool=True, initial=UNIT_GAIN),

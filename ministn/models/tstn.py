@@ -14,10 +14,9 @@ localisation CNN uses the classification CNN's convolutions; the untied STN's ha
 """
 
 from ministn.errors import UserError
-from ministn.initializers import IDENTITY_TRANSFORM, ZEROS
 from ministn.layers import Conv2d, Dense, Dropout, Flatten, ReLU, Sequential
 from ministn.models.network import Network
-from ministn.transformer import SpatialTransformer
+from ministn.transformer import SpatialTransformer, regression_layer
 
 MAPS = (32, 64, 128)
 
@@ -59,7 +58,7 @@ def localisation_layers(convolutions: list[Conv2d], size: Size) -> Sequential:
         Flatten("localisation/flatten"),
         Dense("localisation/dense", height * width * MAPS[-1], 200),
         ReLU("localisation/relu"),
-        Dense("localisation/theta", 200, 6, initial=ZEROS, initial_bias=IDENTITY_TRANSFORM),
+        regression_layer("localisation/theta", 200),
     )
 
 

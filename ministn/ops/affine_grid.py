@@ -38,9 +38,7 @@ def affine_grid(theta: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, C
     h, w = check_size(size)
     xt = pixel_centres(w, theta.dtype)
     yt = pixel_centres(h, theta.dtype)[:, None]
-    # Elementwise and not a matrix product, so that the identity returns xt and yt to the last bit.
-    row = theta[..., None, None]  # (N, 2, 3, 1, 1) against (h, w)
-    grid = row[:, :, 0] * xt + row[:, :, 1] * yt + row[:, :, 2]  # STN (1): (N, 2, h, w)
+    grid = at_targets(theta, xt, yt)  # STN (1)
     return np.ascontiguousarray(grid.transpose(0, 2, 3, 1)), Cache(len(theta), xt, yt)
 
 
@@ -48,8 +46,23 @@ def affine_grid_backward(dgrid: np.ndarray, cache: Cache) -> np.ndarray:
     """dgrid (N, h, w, 2) -> dtheta (N, 2, 3)."""
     n, xt, yt = cache
     check_arrays(xt=(xt, "w"), yt=(yt, "h 1"), dgrid=(dgrid, f"{n} h w 2"))
-    targets = np.stack(np.broadcast_arrays(xt, yt, np.ones_like(yt)), axis=-1).reshape(-1, 3)
-    return dgrid.reshape(n, len(targets), 2).transpose(0, 2, 1) @ targets
+    points = targets(xt, yt)
+    return dgrid.reshape(n, len(points), 2).transpose(0, 2, 1) @ points
+
+
+def at_targets(matrix: np.ndarray, xt: np.ndarray, yt: np.ndarray) -> np.ndarray:
+    """matrix (N, R, 3) times every target (x, y, 1), xt (w,) and yt (h, 1) -> (N, R, h, w).
+
+    Elementwise and not a matrix product, so that the identity returns xt and yt to the last bit.
+    """
+    row = matrix[..., None, None]  # (N, R, 3, 1, 1) against (h, w)
+    with np.errstate(over="ignore", invalid="ignore"):  # inf * 0
+        return row[:, :, 0] * xt + row[:, :, 1] * yt + row[:, :, 2]
+
+
+def targets(xt: np.ndarray, yt: np.ndarray) -> np.ndarray:
+    """A row (x, y, 1) for every output pixel: (h w, 3)."""
+    return np.stack(np.broadcast_arrays(xt, yt, np.ones_like(yt)), axis=-1).reshape(-1, 3)
 
 
 def pixel_centres(length: int, dtype: np.dtype) -> np.ndarray:

@@ -6,5 +6,10 @@ BYTE = np.float32(1 / 255)
 
 
 def as_batch(images: np.ndarray) -> np.ndarray:
-    """images (N, H, W) uint8 -> x (N, H, W, 1) float32 in [0, 1]."""
-    return (images.astype(np.float32) * BYTE)[..., None]
+    """images (N, H, W) or (N, H, W, C) uint8 -> x (N, H, W, 1 or C) float32 in [0, 1]."""
+    return (images.astype(np.float32) * BYTE).reshape(with_channels(images.shape))
+
+
+def with_channels(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """(N, H, W, C), also where there is but one channel and no axis for it."""
+    return shape if len(shape) == 4 else (*shape, 1)

@@ -5,23 +5,14 @@ STN equation (5), for every point i = (x^s, y^s) in pixels and every channel c:
     V_i^c = sum_n sum_m U_nm^c max(0, 1 - |x^s_i - m|) max(0, 1 - |y^s_i - n|)
 
 U is the image, n its row, m its column, V the output y. Only the two rows and two columns around
-a point have non-zero weights: m = floor(x^s), floor(x^s) + 1, and n likewise.
-
-Convention: images (N, H, W, C); grid pairs are (x, y), x horizontal, normalised: -1 and +1 are
-the centres of the first and the last pixel, so that in pixels, counted from 0,
-
-    x^s = g half + half,    half = (W - 1) / 2        (y likewise with H)
-
-and a coordinate on an axis of length 1 is always 0. Outside the image, border
-
-    "nearest"  continues the edge pixels (the sampler of TSTN),
-    "zeros"    continues with the value fill: blended with the edge within one pixel of it.
-               With fill = 0 this is equation (5), whose sums end at the image.
+a point have non-zero weights: m = floor(x^s), floor(x^s) + 1, and n likewise. ops/sampling.py says
+how normalised coordinates become pixels, and what U_nm is outside the image: with border "nearest"
+the edge pixels (the sampler of TSTN), with "zeros" and fill 0 this is equation (5), whose sums end
+at the image, blended with its edge within one pixel of it.
 
 Kinks: V bends where a coordinate is a whole number, and there the slope of the cell to the right
 (below) is used, also at the last pixel, where that cell lies outside: with "nearest" its slope is
-0. A coordinate that is not finite reads no memory outside, and gives NaN in y and dgrid (and with
-"nearest", where all points belong to some pixel, in the image's gradient at its first pixel).
+0. A coordinate that is not finite gives NaN in y and dgrid.
 """
 
 from typing import NamedTuple
@@ -29,13 +20,14 @@ from typing import NamedTuple
 import numpy as np
 
 from ministn.errors import check_arrays
+from ministn.ops.sampling import check_sampler, framed, pixel_at, to_pixels, unframed
 
 
 class Cache(NamedTuple):
-    image: np.ndarray  # U, for equation (7); framed by one pixel of fill if border is "zeros"
+    image: np.ndarray  # U in its frame, for equation (7)
     xs: np.ndarray  # (N, h, w) in pixels; corners and weights, four times as large, are recomputed
     ys: np.ndarray
-    margin: int  # width of the frame: 1 or 0
+    border: str
 
 
 def bilinear_sampler(
@@ -46,22 +38,14 @@ def bilinear_sampler(
     Raises as check_sampler does.
     """
     sizes = check_sampler(image, grid, border, fill)
-
-    half = np.array([sizes["W"] - 1, sizes["H"] - 1], grid.dtype) / 2
-    with np.errstate(over="ignore", invalid="ignore"):  # 1e38 * 20, inf * 0
-        points = grid * half + half
-    points = np.where(np.isfinite(points).all(axis=-1, keepdims=True), points, np.nan)
-    xs, ys = points[..., 0], points[..., 1]
-
-    margin = int(border == "zeros")
-    if margin:
-        image = np.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=fill)
+    xs, ys = to_pixels(grid, sizes["H"], sizes["W"])
+    image = framed(image, border, fill)
     sample = np.arange(len(image))[:, None, None]
     y = np.zeros((*xs.shape, sizes["C"]), image.dtype)
-    for n, ky, _ in _neighbours(ys, sizes["H"], margin):
-        for m, kx, _ in _neighbours(xs, sizes["W"], margin):
+    for n, ky, _ in _neighbours(ys, sizes["H"], border):
+        for m, kx, _ in _neighbours(xs, sizes["W"], border):
             y += (ky * kx)[..., None] * image[sample, n, m]  # STN (5)
-    return y, Cache(image, xs, ys, margin)
+    return y, Cache(image, xs, ys, border)
 
 
 def bilinear_sampler_backward(
@@ -77,14 +61,14 @@ def bilinear_sampler_backward(
         sign -1 and the right one +1, at whole numbers too.
     Both are in pixels; grid is normalised, so dgrid has the further factor (W-1)/2 or (H-1)/2.
     """
-    image, xs, ys, margin = cache
+    image, xs, ys, border = cache
     check_arrays(image=(image, "N H W C"), ys=(ys, "N h w"), dy=(dy, "N h w C"))
-    height, width = image.shape[1] - 2 * margin, image.shape[2] - 2 * margin
+    _, height, width, _ = unframed(image, border).shape
     sample = np.arange(len(image))[:, None, None]
     dimage, dxs, dys = np.zeros_like(image), np.zeros_like(xs), np.zeros_like(ys)
 
-    for n, ky, sign_y in _neighbours(ys, height, margin):
-        for m, kx, sign_x in _neighbours(xs, width, margin):
+    for n, ky, sign_y in _neighbours(ys, height, border):
+        for m, kx, sign_x in _neighbours(xs, width, border):
             if need_dimage:  # STN (6): dV/dU_nm = ky kx; points that share a pixel add up
                 np.add.at(dimage, (sample, n, m), (ky * kx)[..., None] * dy)
             du = (image[sample, n, m] * dy).sum(axis=-1)  # every channel moves with the point
@@ -92,39 +76,18 @@ def bilinear_sampler_backward(
             dys += du * kx * sign_y
     dgrid = np.stack([dxs * ((width - 1) / 2), dys * ((height - 1) / 2)], axis=-1)
 
-    if not need_dimage:
-        return None, dgrid
-    return dimage[:, margin : margin + height, margin : margin + width], dgrid
-
-
-def check_sampler(image: np.ndarray, grid: np.ndarray, border: str, fill: float) -> dict[str, int]:
-    """The size of every letter in image (N, H, W, C) and grid (N, h, w, 2).
-
-    Raises TypeError for a wrong dtype, ValueError for a wrong shape, border or fill.
-    """
-    sizes = check_arrays(image=(image, "N H W C"), grid=(grid, "N h w 2"))
-    if border not in ("nearest", "zeros"):
-        raise ValueError(f"border must be 'nearest' or 'zeros', got {border!r}")
-    if border == "nearest" and fill != 0:
-        raise ValueError(f"fill needs border 'zeros', got fill {fill} with border 'nearest'")
-    if sizes["H"] == 0 or sizes["W"] == 0:
-        raise ValueError(f"image must have at least one pixel, got shape {image.shape}")
-    return sizes
+    return unframed(dimage, border) if need_dimage else None, dgrid
 
 
 def _neighbours(
-    coordinate: np.ndarray, size: int, margin: int
+    coordinate: np.ndarray, size: int, border: str
 ) -> tuple[tuple[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray, int]]:
     """The two pixels around a coordinate along one axis: index, weight max(0, 1-|x-m|), sign.
 
-    Weights come from where the pixels would be, indices are clipped to where there are any: with
-    weights from clipped positions a point on the last column would get weight 0 and come out
-    black. Clipping happens before the conversion to integers, which large numbers do not survive,
-    and fmax turns NaN into an index that exists.
+    Weights come from where the pixels would be, indices from where there are any: with weights
+    from clipped positions a point on the last column would get weight 0 and come out black.
     """
     left = np.floor(coordinate)
     weight = coordinate - left
-    first, last = -margin, size - 1 + margin
-    index_left = np.fmin(np.fmax(left, first), last).astype(np.intp) + margin
-    index_right = np.fmin(np.fmax(left + 1, first), last).astype(np.intp) + margin
+    index_left, index_right = pixel_at(left, size, border), pixel_at(left + 1, size, border)
     return (index_left, 1 - weight, -1), (index_right, weight, +1)

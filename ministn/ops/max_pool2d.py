@@ -25,14 +25,9 @@ class Cache(NamedTuple):
 def max_pool2d(x: np.ndarray, size: int = 2) -> tuple[np.ndarray, Cache]:
     """x (N, H, W, C) -> y (N, H // size, W // size, C).
 
-    Raises TypeError for a wrong dtype, ValueError for a wrong shape, a size below 1 or an image
-    smaller than one window.
+    Raises as check_pool does.
     """
-    sizes = check_arrays(x=(x, "N H W C"))
-    if not isinstance(size, (int, np.integer)) or size < 1:
-        raise ValueError(f"size must be a whole number of at least 1, got {size!r}")
-    if min(sizes["H"], sizes["W"]) < size:
-        raise ValueError(f"x must be at least {size} by {size} pixels, got shape {x.shape}")
+    check_pool(x, size)
     windows = _windows(x, size)
     winner = windows.argmax(axis=-1)[..., None]
     y = np.take_along_axis(windows, winner, axis=-1)[..., 0]
@@ -53,6 +48,20 @@ def max_pool2d_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
         .reshape(n, h * size, w * size, channels)
     )
     return dx
+
+
+def check_pool(x: np.ndarray, size: int) -> tuple[int, int, int, int]:
+    """(N, H, W, C) of what is to be pooled.
+
+    Raises TypeError for a wrong dtype, ValueError for a wrong shape, a size below 1 or an image
+    smaller than one window.
+    """
+    n, height, width, channels = check_arrays(x=(x, "N H W C")).values()
+    if not isinstance(size, (int, np.integer)) or size < 1:
+        raise ValueError(f"size must be a whole number of at least 1, got {size!r}")
+    if min(height, width) < size:
+        raise ValueError(f"x must be at least {size} by {size} pixels, got shape {x.shape}")
+    return n, height, width, channels
 
 
 def _windows(x: np.ndarray, size: int) -> np.ndarray:

@@ -45,8 +45,14 @@ class Emulated:
     def transpose(self, *axes: Any) -> "Emulated":
         return self._like(self.host.transpose(*axes))
 
+    def copy(self) -> "Emulated":
+        return self._like(self.host.copy())
+
     def sum(self, axis: Any = None) -> "Emulated":
         return self._like(self.host.sum(axis=axis))
+
+    def astype(self, dtype: Any) -> "Emulated":
+        return self._like(self.host.astype(dtype))
 
     def fill(self, value: float) -> None:
         self.host.fill(value)
@@ -63,6 +69,9 @@ class Emulated:
     def __iadd__(self, other: Any) -> "Emulated":
         self.host += self._operand(other)
         return self
+
+    def __mul__(self, other: Any) -> "Emulated":
+        return self._like(self.host * self._operand(other))
 
     def __matmul__(self, other: Any) -> "Emulated":
         return self._like(self.host @ self._operand(other))

@@ -1,0 +1,21 @@
+"""The update of SGD on a GPU: see sgd.cu."""
+
+from ministn.backend import Array
+from ministn.cuda.launch import blocks_for, launch
+from ministn.cuda.schedule import Schedule, as_schedule
+from ministn.errors import check_arrays
+
+
+def sgd(
+    p: Array, g: Array, v: Array, decay: Array, step_size: float | Schedule, momentum: float
+) -> None:
+    """Update p and v in place from the gradient g and each value's decay: (S,) each, float32.
+
+    Raises TypeError for another dtype, ValueError for a wrong shape.
+    """
+    check_arrays(p=(p, "S"), g=(g, "S"), v=(v, "S"), decay=(decay, "S"))
+    values, number, halted = as_schedule(p, step_size)
+    launch(
+        "sgd", "sgd", blocks_for(p.size),
+        p, g, v, decay, values, values.size, number, halted, momentum, p.size,
+    )  # fmt: skip

@@ -1,0 +1,83 @@
+"""MNIST addition: two digits in the two channels of an image, to be summed (STN appendix A.1).
+
+Each channel shows a digit distorted as in the set RTS, on its own, in 42x42 pixels; the label is
+the sum of both, one of 19. No source says which digits meet: we draw both uniformly, independently
+and anew in each epoch.
+"""
+
+import numpy as np
+
+from ministn.backend import Array, Device
+from ministn.data import distorted
+from ministn.data.cluttered import CHUNK, Map
+from ministn.data.dataset import Digits, PosedSplit
+from ministn.data.distorted import RTS
+from ministn.randomness import generator
+
+CHANNELS = 2
+CLASSES = 19
+
+
+def generate(name: str, digits: Digits, count: int, *, seed: int, epoch: int = 0) -> PosedSplit:
+    """`count` images (N, 42, 42, 2) of the split called `name`, each channel with box and pose.
+
+    Raises UserError for a count, seed or epoch that cannot be.
+    """
+    chosen = pairs(name, digits, count, seed, epoch)
+    splits = [
+        distorted.generate(RTS, _channel(name, c), some, count, seed=seed, epoch=epoch)
+        for c, some in enumerate(chosen)
+    ]
+    return PosedSplit(
+        np.stack([split.images for split in splits], axis=-1),
+        _sums(chosen),
+        np.stack([split.boxes for split in splits], axis=1),
+        np.stack([split.poses for split in splits], axis=1),
+    )
+
+
+def fresh(
+    name: str,
+    digits: Digits,
+    count: int,
+    *,
+    seed: int,
+    epoch: int,
+    device: Device | None = None,
+    map: Map = map,
+) -> tuple[Array, np.ndarray]:
+    """Images (count, 42, 42, 2) and labels (count,) uint8: what training needs of an epoch.
+
+    device, map: see distorted.fresh. Raises as `generate` does.
+    """
+    chosen = pairs(name, digits, count, seed, epoch)
+    shape = count, RTS.canvas, RTS.canvas, CHANNELS
+    images = np.empty(shape, np.uint8) if device is None else device.empty(shape, np.uint8)
+    for c, some in enumerate(chosen):
+        images[..., c] = distorted.fresh(
+            RTS, _channel(name, c), some, count, seed=seed, epoch=epoch, device=device, map=map
+        )
+    return images, _sums(chosen)
+
+
+def pairs(name: str, digits: Digits, count: int, seed: int, epoch: int) -> list[Digits]:
+    """The digits of each channel."""
+    distorted.check(name, count, seed, epoch)
+    rows = np.concatenate(
+        [
+            generator(seed, f"data/addition/{name}", epoch, number).integers(
+                len(digits), size=(CHUNK, CHANNELS)
+            )
+            for number in range(-(-count // CHUNK))
+        ]
+    )[:count]
+    return [digits[channel] for channel in rows.T]
+
+
+def _channel(name: str, channel: int) -> str:
+    return f"{name}/addition/{channel}"
+
+
+def _sums(chosen: list[Digits]) -> np.ndarray:
+    first, second = chosen
+    return first.labels + second.labels

@@ -1,0 +1,259 @@
+"""Distorted digits: the sets R, RTS, P, E and TC of STN section 4.1 and its appendix A.4.
+
+    R     rotated by an angle uniform in +-90 degrees, in the digit's own 28x28 pixels
+    RTS   rotated by +-45 degrees, scaled by 0.7 to 1.2, and placed anywhere in 42x42 pixels
+    P     scaled by 0.75 to 1, in the middle of 42x42 pixels, whose corners are then displaced by
+          normal noise of 5 pixels, with the homography that this defines
+    E     scaled alike, then 4x4 control points over the 42x42 pixels are displaced by normal noise
+          of 1.5 pixels, with the thin plate spline that this defines
+    TC    placed anywhere in 60x60 pixels, with six 6x6 patches of other digits added
+
+Angles, scales, noise and patches are as several independent sources report them. On these points
+all are silent, and we chose: the canvas of R, P and E (P and E have one in which the noise cuts no
+strokes off); in RTS every place at which the scaled digit fits before it is turned; in E the noise
+moves the points that are read, so that the distortion is a spline and its inverse only close to
+one; bilinear interpolation; sums clipped to white.
+
+But for TC an image is what a spatial transformer would make of a digit: the digit, sampled at
+T_theta(G). Every draw depends on (seed, set, split, epoch) and the chunk of 1,000 images, so fewer
+images are the first of more. Training draws anew in each epoch, from 1; what is fixed has epoch 0.
+The bytes are the same again on one machine; elsewhere single ones may be rounded otherwise.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from ministn.attention import CORNERS
+from ministn.backend import Array, Device
+from ministn.data import cluttered
+from ministn.data.cluttered import CHUNK, Map, ink_boxes
+from ministn.data.dataset import Digits, PosedSplit
+from ministn.data.warping import (
+    CENTRES,
+    homography,
+    project,
+    projective_grid,
+    spline_grid,
+    spline_inverse,
+    warp,
+)
+from ministn.engines import implementation
+from ministn.errors import UserError
+from ministn.pose import FRAME
+from ministn.randomness import generator
+
+
+class Recipe(NamedTuple):
+    """How a set is distorted.
+
+    canvas: side of the images in pixels. rotation: largest angle, in degrees. scale: least and
+    greatest. placed: anywhere, or else in the middle. corners, controls: standard deviation of the
+    noise in pixels. distractors, patch: see data/cluttered.py.
+    """
+
+    name: str
+    canvas: int
+    rotation: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    placed: bool = False
+    corners: float = 0.0
+    controls: float = 0.0
+    distractors: int = 0
+    patch: int = 0
+
+
+R = Recipe("R", 28, rotation=90.0)
+RTS = Recipe("RTS", 42, rotation=45.0, scale=(0.7, 1.2), placed=True)
+P = Recipe("P", 42, scale=(0.75, 1.0), corners=5.0)
+E = Recipe("E", 42, scale=(0.75, 1.0), controls=1.5)
+TC = Recipe("TC", 60, placed=True, distractors=6, patch=6)
+RECIPES = {recipe.name: recipe for recipe in (R, RTS, P, E, TC)}
+
+
+class Drawn(NamedTuple):
+    """The distortions of n images, float64.
+
+    angle: (n,) in degrees, clockwise. scale: (n,). shift: (n, 2) of the digit's centre from the
+    canvas's, (x, y). corners (n, 4, 2), in the order of attention.CORNERS, and controls (n, 16, 2):
+    displacements. All lengths in pixels.
+    """
+
+    angle: np.ndarray
+    scale: np.ndarray
+    shift: np.ndarray
+    corners: np.ndarray
+    controls: np.ndarray
+
+
+def generate(
+    recipe: Recipe, name: str, digits: Digits, count: int, *, seed: int, epoch: int = 0
+) -> PosedSplit:
+    """`count` distorted images of the split called `name`, with the digits' ink boxes and poses.
+
+    Image i shows digit i, and after the last digit comes the first again. Raises UserError for a
+    count, seed or epoch that cannot be.
+    """
+    check(name, count, seed, epoch)
+    numbers = range(-(-count // CHUNK))
+    chunks = [_chunk(recipe, name, digits, count, seed, epoch, None, n) for n in numbers]
+    images, drawn = zip(*chunks, strict=True)
+    side = digits.images.shape[1]
+    if recipe.distractors:  # of the digit, not of the clutter
+        first = np.concatenate([d.shift for d in drawn]) + (recipe.canvas - side) / 2
+        boxes = ink_boxes(np.resize(digits.images, (count, side, side)))
+        boxes += np.tile(first, 2).astype(np.int16)
+    else:
+        boxes = np.concatenate([ink_boxes(some) for some in images])
+    poses = np.concatenate([true_poses(recipe, side, d) for d in drawn])
+    return PosedSplit(np.concatenate(images), np.resize(digits.labels, count), boxes, poses)
+
+
+def fresh(
+    recipe: Recipe,
+    name: str,
+    digits: Digits,
+    count: int,
+    *,
+    seed: int,
+    epoch: int,
+    device: Device | None = None,
+    map: Map = map,
+) -> Array:
+    """The images alone, (count, canvas, canvas) uint8: what training needs of an epoch.
+
+    device: the GPU that warps them and keeps them, None for the CPU. map: on a CPU, applies a
+    function to each chunk, as Python's does or in several processes. Raises as `generate` does.
+    """
+    check(name, count, seed, epoch)
+    make = partial(_chunk, recipe, name, digits, count, seed, epoch, device)
+    shape = count, recipe.canvas, recipe.canvas
+    images = np.empty(shape, np.uint8) if device is None else device.empty(shape, np.uint8)
+    for number, (some, _) in enumerate(map(make, list(range(-(-count // CHUNK))))):
+        images[number * CHUNK :][: len(some)] = some
+    return images
+
+
+def check(name: str, count: int, seed: int, epoch: int) -> None:
+    """Raise UserError for what no set can have."""
+    for setting, value, least in [
+        (f"{name}_size", count, 1),
+        ("data seed", seed, 0),
+        ("epoch", epoch, 0),
+    ]:
+        if value < least:
+            raise UserError(f"{setting} must be at least {least}, got {value}")
+
+
+def draw(recipe: Recipe, name: str, side: int, seed: int, epoch: int, number: int) -> Drawn:
+    """The distortions of a whole chunk; side: of the digits' images."""
+    rng = generator(seed, f"data/{recipe.name}/{name}", epoch, number)
+    angle = rng.uniform(-recipe.rotation, recipe.rotation, CHUNK)
+    scale = rng.uniform(*recipe.scale, CHUNK)
+    room = ((recipe.canvas - 1) - scale * (side - 1)) / 2 * recipe.placed
+    shift = rng.uniform(-1, 1, (CHUNK, 2)) * room[:, None]
+    corners = rng.normal(0, recipe.corners, (CHUNK, *CORNERS.shape))
+    controls = rng.normal(0, recipe.controls, (CHUNK, *CENTRES.shape))
+    return Drawn(angle, scale, shift, kept_convex(corners, recipe.canvas), controls)
+
+
+def only_placed(first: np.ndarray, side: int, canvas: int) -> Drawn:
+    """Digits upright and as large as they are, with first pixels (x, y), (n, 2), whole numbers."""
+    n = len(first)
+    shift = first - (canvas - side) / 2
+    return Drawn(np.zeros(n), np.ones(n), shift, np.zeros((n, 4, 2)), np.zeros((n, 16, 2)))
+
+
+def kept_convex(corners: np.ndarray, canvas: int) -> np.ndarray:
+    """Displacements (n, 4, 2), halved where the displaced corners are not those of a convex shape.
+
+    Only a convex one has a homography that keeps its inside together. Noise of 5 pixels on 42 makes
+    about one image in a million another.
+    """
+    while True:
+        quads = CORNERS * ((canvas - 1) / 2) + corners
+        edge = np.roll(quads, -1, axis=1) - quads
+        after = np.roll(edge, -1, axis=1)
+        turn = edge[..., 0] * after[..., 1] - edge[..., 1] * after[..., 0]
+        convex = (turn > 0).all(axis=1)
+        if convex.all():
+            return corners
+        corners = np.where(convex[:, None, None], corners, corners / 2)
+
+
+def placement(recipe: Recipe, side: int, drawn: Drawn) -> np.ndarray:
+    """(n, 3, 3) homographies from a digit's image to its canvas; in E without the spline."""
+    half = (recipe.canvas - 1) / 2
+    scale = drawn.scale * (side - 1) / (recipe.canvas - 1)
+    radians = np.radians(drawn.angle)
+    matrix = np.zeros((len(scale), 3, 3))
+    matrix[:, 0, 0] = matrix[:, 1, 1] = scale * np.cos(radians)
+    matrix[:, 1, 0] = scale * np.sin(radians)
+    matrix[:, 0, 1] = -matrix[:, 1, 0]
+    matrix[:, :2, 2] = drawn.shift / half
+    matrix[:, 2, 2] = 1
+    if recipe.corners:
+        matrix = homography(CORNERS, CORNERS + drawn.corners / half) @ matrix
+    return matrix
+
+
+def sampling_grid(recipe: Recipe, side: int, drawn: Drawn, device: Device | None = None) -> Array:
+    """T_theta(G), (n, canvas, canvas, 2) float32: where in the digit each pixel is read."""
+    size = recipe.canvas, recipe.canvas
+    back = np.linalg.inv(placement(recipe, side, drawn))
+
+    def on_device(array: np.ndarray) -> Array:
+        array = array.astype(np.float32)
+        return array if device is None else device.to_gpu(array)
+
+    if recipe.controls:
+        return on_device(spline_grid(project(back, moved_centres(recipe, drawn)), size))
+    if recipe.corners:
+        return on_device(projective_grid(back, size))
+    theta = on_device(back[:, :2])
+    affine_grid, _ = implementation("affine_grid", theta)
+    return affine_grid(theta, size)[0]
+
+
+def true_poses(recipe: Recipe, side: int, drawn: Drawn) -> np.ndarray:
+    """(n, 4, 4, 2) float32: where the points of the digit's image went, see ministn/pose.py."""
+    poses = project(placement(recipe, side, drawn), FRAME.reshape(-1, 2))
+    if recipe.controls:
+        poses = spline_inverse(moved_centres(recipe, drawn), poses)
+    return poses.reshape(-1, *FRAME.shape).astype(np.float32)
+
+
+def moved_centres(recipe: Recipe, drawn: Drawn) -> np.ndarray:
+    """(n, 16, 2): what is read at the control points of the canvas, in E."""
+    return CENTRES + drawn.controls * (2 / (recipe.canvas - 1))
+
+
+def _chunk(
+    recipe: Recipe,
+    name: str,
+    digits: Digits,
+    count: int,
+    seed: int,
+    epoch: int,
+    device: Device | None,
+    number: int,
+) -> tuple[Array, Drawn]:
+    """The images of one chunk, as many of them as there are, and their distortions."""
+    rows = np.arange(number * CHUNK, min(count, (number + 1) * CHUNK)) % len(digits)
+    chosen, side = digits.images[rows], digits.images.shape[1]
+    if recipe.distractors:  # whole pixels: nothing to sample. What is added first is all the same.
+        images, first = cluttered.draw_chunk(
+            f"{recipe.name}/{name}/{epoch}",
+            digits,
+            (number, chosen),
+            seed=seed,
+            canvas=recipe.canvas,
+            distractors=recipe.distractors,
+            patch=recipe.patch,
+        )
+        drawn = only_placed(first, side, recipe.canvas)
+        return images if device is None else device.to_gpu(images), drawn
+    drawn = Drawn(*(array[: len(rows)] for array in draw(recipe, name, side, seed, epoch, number)))
+    images = chosen if device is None else device.to_gpu(chosen)
+    return warp(images, sampling_grid(recipe, side, drawn, device)), drawn

@@ -1,0 +1,121 @@
+"""Contact sheets: what the images of a set look like, with their labels and true poses."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ministn import data
+from ministn.data import addition, colocalisation, distorted, extruded, mnist
+from ministn.data.dataset import Digits
+from ministn.drawing import YELLOW, caption, show_image
+
+ROWS, COLUMNS = 5, 10
+DIGIT = 4  # whose co-localisation is shown
+FRAME = "Yellow: the frame of the digit's own image, a dot at its top left."
+
+
+class Panel(NamedTuple):
+    """image: (H, W) uint8. outline: (k, 2) points in pixels, in turn, None for none."""
+
+    image: np.ndarray
+    words: str
+    outline: np.ndarray | None = None
+
+
+class Sheet(NamedTuple):
+    title: str
+    panels: list[Panel]
+    explanation: str = FRAME
+
+
+def contact_sheet(name: str, data_dir: Path | None = None, seed: int = 0) -> Figure:
+    """The first test images of a set, of one of SETS. Raises UserError as the set does."""
+    sheet = SETS[name](data_dir, seed)
+    figure = Figure(figsize=(1.25 * COLUMNS, 1.45 * ROWS + 1), layout="constrained")
+    places = figure.subplots(ROWS, COLUMNS).flat
+    for axes, panel in zip(places, sheet.panels, strict=True):
+        show_image(axes, panel.image)
+        axes.set_title(panel.words, fontsize=9)
+        if panel.outline is not None:
+            closed = np.concatenate([panel.outline, panel.outline[:1]])
+            fixed = {"color": YELLOW, "scalex": False, "scaley": False}
+            axes.plot(*closed.T, linewidth=1.0, **fixed)
+            axes.plot(*closed[0], "o", markersize=3, **fixed)
+    figure.suptitle(f"{sheet.title} (data seed {seed})")
+    caption(figure, sheet.explanation)
+    return figure
+
+
+def outline(pose: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(12, 2): the outer points of a pose (4, 4, 2) in turn, in pixels; pose[0, 0] comes first."""
+    turning = pose[0, :-1], pose[:-1, -1], pose[-1, :0:-1], pose[:0:-1, 0]
+    half = (np.array(size[::-1]) - 1) / 2
+    return np.concatenate(turning) * half + half
+
+
+def _digits(data_dir: Path | None, split: str = "test") -> Digits:
+    return mnist.load(data_dir)[split]
+
+
+def _cluttered(name: str, data_dir: Path | None, seed: int) -> Sheet:
+    split = data.load(name, data_dir, seed, train_size=1).test
+    panels = [Panel(split.images[i], f"a {split.labels[i]}") for i in range(ROWS * COLUMNS)]
+    return Sheet(f"{name}: digits among clutter", panels, "No two digits are the same image.")
+
+
+def _distorted(recipe: distorted.Recipe, data_dir: Path | None, seed: int) -> Sheet:
+    split = distorted.generate(recipe, "test", _digits(data_dir), ROWS * COLUMNS, seed=seed)
+    return Sheet(f"MNIST distorted: {recipe.name}", _posed(split))
+
+
+def _addition(data_dir: Path | None, seed: int) -> Sheet:
+    split = addition.generate("test", _digits(data_dir), ROWS * COLUMNS // 2, seed=seed)
+    panels = []
+    for i, label in enumerate(split.labels):
+        for channel, words in enumerate(("", f"sum {label}")):
+            image = split.images[i, ..., channel]
+            panels.append(Panel(image, words, outline(split.poses[i, channel], image.shape)))
+    return Sheet("MNIST addition: two channels side by side", panels)
+
+
+def _colocalisation(distractors: int, data_dir: Path | None, seed: int) -> Sheet:
+    digits = _digits(data_dir, "train")
+    split = colocalisation.generate(
+        digits, DIGIT, seed=seed, count=ROWS * COLUMNS, distractors=distractors
+    )
+    return Sheet(f"Co-localisation, {distractors} patches of clutter", _posed(split))
+
+
+def _extruded(data_dir: Path | None, seed: int) -> Sheet:
+    count = ROWS * COLUMNS // 2
+    digits = _digits(data_dir)[:count]
+    volumes = extruded.volumes(digits.images, extruded.draw("test", count, seed=seed))
+    panels = []
+    for volume, label in zip(volumes, digits.labels, strict=True):
+        for axis, words in ((0, f"a {label}, along z"), (2, "along x")):
+            panels.append(Panel(volume.max(axis=axis), words))
+    explanation = "Each volume twice: the brightest voxel along z and, beside it, along x."
+    return Sheet("Extruded digits in 60x60x60 voxels", panels, explanation)
+
+
+def _posed(split: data.PosedSplit) -> list[Panel]:
+    size = split.images.shape[1:]
+    return [
+        Panel(image, f"a {label}", outline(pose, size))
+        for image, label, pose in zip(split.images, split.labels, split.poses, strict=True)
+    ]
+
+
+SETS: dict[str, Callable[[Path | None, int], Sheet]] = {}
+SETS |= {name: partial(_cluttered, name) for name in data.RECIPES}
+SETS |= {name: partial(_distorted, recipe) for name, recipe in distorted.RECIPES.items()}
+SETS |= {
+    "addition": _addition,
+    "colocalisation": partial(_colocalisation, 0),
+    "colocalisation-clutter": partial(_colocalisation, colocalisation.DISTRACTORS),
+    "extruded": _extruded,
+}

@@ -1,0 +1,27 @@
+"""The update of SGD, in place over flat arrays: the formulas are in ministn/optimizers.py."""
+
+import numpy as np
+
+from ministn.ops.adam import BLOCK
+
+
+def sgd(
+    p: np.ndarray,
+    g: np.ndarray,
+    v: np.ndarray,
+    decay: np.ndarray,
+    step_size: float,
+    momentum: float,
+) -> None:
+    """Update p and v from the gradient g and each value's decay: flat, of one dtype and length."""
+    number = p.dtype.type  # keep scalars from widening float32 arrays
+    scratch = np.empty(min(BLOCK, p.size), p.dtype)
+    for start in range(0, p.size, BLOCK):
+        block = slice(start, start + BLOCK)
+        t = scratch[: len(p[block])]
+        np.multiply(decay[block], p[block], out=t)
+        t += g[block]
+        t *= number(step_size)
+        v[block] *= number(momentum)
+        v[block] -= t
+        p[block] += v[block]

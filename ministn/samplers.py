@@ -1,0 +1,85 @@
+"""How a transformer reads its input: STN section 3.3.
+
+"With sampling kernels with a fixed, small spatial support (such as the bilinear kernel),
+downsampling with a spatial transformer can cause aliasing effects": pixels between the points are
+not seen. ``supersampling`` k puts k x k points into each output pixel and averages what they read.
+Where the identity makes an image k times as small, that is k x k average pooling.
+
+The grid is k times as fine, with corners at -1 and +1 as ever, so an output pixel lies at the
+mean of its points: the outermost ones (k - 1) / (k h - 1) inside the corners.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ministn.engines import implementation
+from ministn.ops.sampling import check_border
+
+KERNELS = ("bilinear", "nearest", "bicubic")
+
+
+class SamplerCache(NamedTuple):
+    """The backward pass and the cache of what was done: of sampling, and of averaging if it was."""
+
+    sampled: tuple[Any, Any]
+    averaged: tuple[Any, Any] | None
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Reads images (N, H, W, C) at the points of a grid -> (N, h, w, C).
+
+    kernel: "bilinear", "nearest" (nothing is learnt through it) or "bicubic" (not on a GPU).
+    border, fill: what lies outside the image, see ops/sampling.py. supersampling: of how many
+    points both ways each output pixel is the mean.
+
+    Raises ValueError for a kernel, border, fill or supersampling that there is not.
+    """
+
+    kernel: str = "bilinear"
+    border: str = "nearest"
+    fill: float = 0.0
+    supersampling: int = 1
+
+    def __post_init__(self) -> None:
+        if self.kernel not in KERNELS:
+            known = ", ".join(map(repr, KERNELS))
+            raise ValueError(f"kernel must be one of {known}, got {self.kernel!r}")
+        check_border(self.border, self.fill)
+        points = self.supersampling
+        if not isinstance(points, int) or points < 1:
+            raise ValueError(f"supersampling must be a whole number of at least 1, got {points!r}")
+
+    def grid_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(h, w) of the grid that gives an output of this size."""
+        h, w = size
+        return h * self.supersampling, w * self.supersampling
+
+    def forward(self, image: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, SamplerCache]:
+        """image (N, H, W, C) at a grid of ``grid_size((h, w))`` -> y (N, h, w, C).
+
+        Raises UserError for a kernel that the image's engine does not have.
+        """
+        sample, backward = implementation(f"{self.kernel}_sampler", image)
+        y, cache = sample(image, grid, border=self.border, fill=self.fill)
+        sampled = backward, cache
+        if self.supersampling == 1:
+            return y, SamplerCache(sampled, None)
+        average, backward = implementation("avg_pool2d", y)
+        y, cache = average(y, self.supersampling)
+        return y, SamplerCache(sampled, (backward, cache))
+
+    def backward(
+        self, dy: np.ndarray, cache: SamplerCache, need_dimage: bool = True
+    ) -> tuple[Any, np.ndarray]:
+        """dy (N, h, w, C) -> dimage (N, H, W, C) or None, and dgrid."""
+        if cache.averaged is not None:
+            backward, averaged = cache.averaged
+            dy = backward(dy, averaged)
+        backward, sampled = cache.sampled
+        return backward(dy, sampled, need_dimage)
+
+
+BILINEAR = Sampler()
