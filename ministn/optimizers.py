@@ -1,6 +1,7 @@
 """Optimisers over a ParameterBuffer: Lasagne's formulas, updating in place."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,15 @@ class Optimizer(ABC):
         for moment in self.moments:
             setattr(self, moment, buffer.zeros())
         self.t = 0
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The moments by their names in checkpoints: "adam/m"."""
+        return {f"{self.name}/{moment}": getattr(self, moment) for moment in self.moments}
+
+    def move(self, moments: Iterable[np.ndarray]) -> None:
+        """Let the moments, in order, lie in these flat arrays, with the values that they hold."""
+        for moment, array in zip(self.moments, moments, strict=True):
+            setattr(self, moment, array)
 
     def step(self, lr: float) -> None:
         """Update every parameter from its gradient; ``lr`` times each group's multiplier."""

@@ -1,10 +1,10 @@
 """Optimiser steps, one after another: on the CPU each as it is asked for, on a GPU without waiting.
 
 Both engines do the same thing in a step: take the next batch in the epoch's order, go forward and
-backward, and let Adam update. On the CPU several processes may share the batch: what each of them
-does with its rows is in parallel/worker.py. The engines differ in when the host learns what came
-of a step. The CPU knows at once. A GPU keeps a log, which is read at the end of an epoch or when
-somebody wants to look; until then the host only hands it work.
+backward, and let the optimiser update. On the CPU several processes may share the batch: what each
+of them does with its rows is in parallel/worker.py. The engines differ in when the host learns what
+came of a step. The CPU knows at once. A GPU keeps a log, which is read at the end of an epoch or
+when somebody wants to look; until then the host only hands it work.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from ministn.cuda.outcome import Log
 from ministn.data import Split
 from ministn.engines import implementation
 from ministn.models import Network
-from ministn.optimizers import Adam
+from ministn.optimizers import Optimizer
 from ministn.parallel import Team
 from ministn.randomness import Step
 
@@ -78,12 +78,12 @@ class CpuSteps:
     def __init__(
         self,
         network: Network,
-        optimizer: Adam,
+        optimizer: Optimizer,
         split: Split,
         batch_size: int,
         seed: int,
         team: Team,
-        build: Callable[[], tuple[Network, Adam]],
+        build: Callable[[], tuple[Network, Optimizer]],
     ) -> None:
         self.optimizer, self.split, self.team = optimizer, split, team
         self.batch_size, self.seed = batch_size, seed
@@ -146,7 +146,7 @@ class GpuSteps:
     def __init__(
         self,
         network: Network,
-        optimizer: Adam,
+        optimizer: Optimizer,
         split: Split,
         batch_size: int,
         seed: int,

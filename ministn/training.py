@@ -296,10 +296,9 @@ class Trainer:
 
     @property
     def _moments(self) -> dict[str, np.ndarray]:
-        moments = {"adam/m/": self.optimizer.m, "adam/v/": self.optimizer.v}
         return {
-            prefix + name: part
-            for prefix, flat in moments.items()
+            f"{moment}/{name}": part
+            for moment, flat in self.optimizer.state().items()
             for name, part in self.buffer.views(flat).items()
         }
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from ministn.errors import UserError
-from ministn.optimizers import Adam
+from ministn.optimizers import Optimizer
 
 
 class Failure(NamedTuple):
@@ -36,7 +36,7 @@ class Exchange(Protocol):
     def gather(self, message: Any) -> list[Any] | None:
         """Each rank gives a message; rank 0 returns all, in the ranks' order, unless_failed."""
 
-    def lay_out(self, optimizer: Adam) -> None:
+    def lay_out(self, optimizer: Optimizer) -> None:
         """Move parameters, gradients and moments to where ``update`` wants them.
 
         The values are rank 0's afterwards, on all ranks.
@@ -46,7 +46,7 @@ class Exchange(Protocol):
         """Give all ranks the parameters and moments that rank 0 has."""
 
     def update(self, step_sizes: list[float]) -> None:
-        """Add the ranks' gradients up, in their order, and let Adam update all ranks' parameters.
+        """Add the ranks' gradients up, in their order, and update all ranks' parameters by it.
 
         What is left in the gradients is undefined. No rank may still be writing its gradient.
         """
@@ -64,7 +64,7 @@ class Alone:
     def gather(self, message: Any) -> list[Any]:
         return [message]
 
-    def lay_out(self, optimizer: Adam) -> None:
+    def lay_out(self, optimizer: Optimizer) -> None:
         self._optimizer = optimizer
 
     def spread(self) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ministn.errors import UserError
-from ministn.optimizers import Adam
+from ministn.optimizers import Optimizer
 from ministn.parallel.exchange import part, unless_failed
 from ministn.parallel.worker import serve
 
@@ -77,7 +77,7 @@ class World:
         self.busy = False
         return answers and unless_failed(answers)
 
-    def lay_out(self, optimizer: Adam) -> None:
+    def lay_out(self, optimizer: Optimizer) -> None:
         with self.essential():
             # A rank may have failed before it came here. It will not take part in what follows.
             unless_failed(self._gathered(None) or [])
@@ -91,7 +91,7 @@ class World:
     def spread(self) -> None:
         with self.essential():
             optimizer = self._optimizer
-            for array in (optimizer.buffer.data, optimizer.m, optimizer.v):
+            for array in (optimizer.buffer.data, *optimizer.state().values()):
                 _result(self._comm.Ibcast(array).test)
 
     def update(self, step_sizes: list[float]) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ministn.errors import UserError
-from ministn.optimizers import Adam
+from ministn.optimizers import Optimizer
 from ministn.parallel.exchange import part, unless_failed
 from ministn.parallel.worker import serve
 
@@ -47,22 +47,24 @@ class SharedMemory:
     def gather(self, message: Any) -> list[Any] | None:
         raise NotImplementedError
 
-    def lay_out(self, optimizer: Adam) -> None:
+    def lay_out(self, optimizer: Optimizer) -> None:
         buffer = optimizer.buffer
-        shape = (3 + self.size, buffer.data.size)
+        moments = list(optimizer.state().values())
+        shape = (1 + len(moments) + self.size, buffer.data.size)
         leads = self.rank == 0
         path = self.scatter([reserved_file(4 * shape[0] * shape[1])] * self.size if leads else None)
         try:
             arrays = np.memmap(path, np.float32, "r+", shape=shape)
             if leads:
-                arrays[:3] = buffer.data, optimizer.m, optimizer.v
+                arrays[: -self.size] = buffer.data, *moments
             self.gather(None)
         finally:
             if leads:
                 path.unlink()  # it lives on in the ranks that have mapped it, and only there
-        data, m, v, *gradients = arrays.view(np.ndarray)
+        data, *rest = arrays.view(np.ndarray)
+        moments, gradients = rest[: len(moments)], rest[len(moments) :]
         buffer.move(data, gradients[self.rank])
-        optimizer.m, optimizer.v = m, v
+        optimizer.move(moments)
         self._optimizer, self._gradients = optimizer, gradients
 
     def spread(self) -> None:

@@ -11,7 +11,7 @@ from ministn.evaluation import predict
 from ministn.fast.memory import keep_freed
 from ministn.models import Network
 from ministn.ops import as_batch
-from ministn.optimizers import Adam
+from ministn.optimizers import Optimizer
 from ministn.parallel.exchange import Exchange, Failure
 from ministn.randomness import Step
 
@@ -39,7 +39,7 @@ class Worker:
         """Anything."""
         return function(*arguments)
 
-    def replicate(self, build: Callable[[], tuple[Network, Adam]]) -> None:
+    def replicate(self, build: Callable[[], tuple[Network, Optimizer]]) -> None:
         """Have a network and its optimiser, the same as all other ranks."""
         self.network, self.optimizer = build()
         self.exchange.lay_out(self.optimizer)
@@ -71,7 +71,7 @@ class Worker:
         return Share(weight * loss, errors, left)
 
     def update(self, step_sizes: list[float]) -> None:
-        """Let Adam update the parameters from the sum of the ranks' gradients."""
+        """Update the parameters from the sum of the ranks' gradients."""
         self.exchange.update(step_sizes)
 
     def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None] | None:
