@@ -86,7 +86,6 @@ def unless_failed(answers: list[Any]) -> list[Any]:
     """
     for rank, answer in enumerate(answers):
         if isinstance(answer, Failure):
-            if answer.memory:
-                raise MemoryError(answer.reason)
-            raise UserError(f"worker {rank} failed: {answer.reason}")
+            kind = MemoryError if answer.memory else UserError
+            raise kind(f"worker {rank} failed: {answer.reason}")
     return answers

@@ -30,8 +30,8 @@ from ministn.parallel.worker import serve
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-# Where launchers tell a process how many they started: Open MPI's; MPICH's and Slurm's for PMI;
-# Slurm's for all programs, of which only those with a PMIX_RANK are connected.
+# Where launchers say how many processes they started, and which on its machine this is: Open MPI's;
+# MPICH's, also srun --mpi=pmi2; srun, which connects only those that have a PMIX_RANK as well.
 SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 
@@ -50,7 +50,7 @@ def ranks() -> int | None:
 
 
 class World:
-    """One rank's end, of all that mpirun started.
+    """One rank's end. Where a rank dies its launcher ends the others, so no method has to tell.
 
     busy: at rank 0, whether there are ranks that have not yet answered.
     """
@@ -151,17 +151,18 @@ def _result(test: Callable[[], tuple[bool, Any]]) -> Any:
 @cache
 def world() -> World:
     """This process' end. Raises UserError where there is no MPI to connect it to the others."""
-    install = "pip install -e '.[mpi]'"
     try:
         with warnings.catch_warnings(action="ignore"):  # what they warn of is an error below
             from mpi4py import MPI
     except ModuleNotFoundError:
-        raise UserError(f"{ranks()} ranks were started, but not mpi4py: {install}") from None
+        raise UserError(
+            f"{ranks()} ranks were started, and mpi4py connects them: pip install -e '.[mpi]'"
+        ) from None
     except (ImportError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"mpi4py does not find the MPI that started {ranks()} ranks ({reason}): load it, as "
-            "MPI's module or in LD_LIBRARY_PATH"
+            f"mpi4py does not find the library of the MPI that started {ranks()} ranks ({reason}): "
+            "load its module, or name its folder in LD_LIBRARY_PATH"
         ) from error
     comm = MPI.COMM_WORLD
     if comm.size != ranks():

@@ -65,7 +65,8 @@ def _each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
 def team(workers: int = 1, threads: int = 1) -> Iterator[Team]:
     """A team of ``workers`` processes, this one included, while the block lasts.
 
-    They are on this machine, unless mpirun started several: then they are those, and this is led.
+    They are started on this machine; or they are the ranks that mpirun started, if it did. Then
+    this is for rank 0 alone, as mpi.led has it.
 
     Raises UserError where mpirun started another number.
     """
