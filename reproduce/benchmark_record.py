@@ -58,7 +58,8 @@ class Record:
         self._rows = dict(rows(before, ""))
 
     def note(self, name: str, row: Row) -> None:
-        """Write down what was measured now."""
+        """Write down what was measured now, after everything that was before."""
+        self._rows.pop(name, None)
         self._rows[name] = row | {"run": self._started}
         self.save()
 

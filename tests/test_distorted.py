@@ -13,8 +13,9 @@ from ministn.data import distorted
 from ministn.data.cluttered import CHUNK
 from ministn.data.dataset import Digits, PosedSplit
 from ministn.data.distorted import RECIPES, RTS, TC, Drawn, E, P, R, Recipe
-from ministn.data.warping import homography, projective_grid, spline_grid, warp
+from ministn.data.warping import SPLINE, homography, projective_theta, spline_theta, warp
 from ministn.errors import UserError
+from ministn.transforms import Projective
 
 SIDE = 28
 each_set = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
@@ -275,10 +276,10 @@ def undone(recipe: Recipe, split: PosedSplit) -> np.ndarray:
     """The images, sampled where their poses say the digits lie."""
     corners = split.poses[:, ::3, ::3].reshape(-1, 4, 2)[:, [0, 1, 3, 2]].astype(float)
     if recipe is E:
-        grid = spline_grid(split.poses.reshape(-1, 16, 2), (SIDE, SIDE))
+        grid, _ = SPLINE.forward(spline_theta(split.poses.reshape(-1, 16, 2)), (SIDE, SIDE))
     else:
-        grid = projective_grid(homography(CORNERS, corners), (SIDE, SIDE)).astype(np.float32)
-    return warp(split.images, grid)
+        grid, _ = Projective().forward(projective_theta(homography(CORNERS, corners)), (SIDE, SIDE))
+    return warp(split.images, grid.astype(np.float32))
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:

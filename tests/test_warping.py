@@ -1,26 +1,32 @@
 """Homographies and splines where the exact answer is known, or another formula gives it."""
 
 import numpy as np
-import pytest
 from scipy.interpolate import RBFInterpolator
 
 from ministn.attention import CORNERS
 from ministn.data.warping import (
     CENTRES,
+    SPLINE,
     as_bytes,
     homography,
     project,
-    projective_grid,
+    projective_theta,
     spline,
-    spline_grid,
     spline_inverse,
+    spline_theta,
     warp,
 )
+from ministn.transforms import AFFINE, Projective
 
 rng = np.random.default_rng(5)
 QUADS = CORNERS + rng.normal(0, 0.2, (6, 4, 2))
 VALUES = CENTRES + rng.normal(0, 0.08, (6, 16, 2))
 POINTS = rng.uniform(-1.2, 1.2, (50, 2))
+
+
+def centres(h, w):
+    """The pixel centres (h w, 2), by rows."""
+    return np.stack(np.meshgrid(np.linspace(-1, 1, w), np.linspace(-1, 1, h)), -1).reshape(-1, 2)
 
 
 # ---- homographies
@@ -50,23 +56,10 @@ def test_homography_of_a_parallelogram_is_affine():
     np.testing.assert_allclose(found / found[2, 2], matrix, atol=1e-13)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_projective_grid_projects_the_pixel_centres(dtype):
-    matrices = homography(CORNERS, QUADS).astype(dtype)
-    grid = projective_grid(matrices, (3, 5))
-    assert grid.dtype == dtype
-    centres = np.stack(np.meshgrid(np.linspace(-1, 1, 5), np.linspace(-1, 1, 3)), axis=-1)
-    expected = project(matrices, centres.reshape(-1, 2)).reshape(6, 3, 5, 2)
-    np.testing.assert_allclose(grid, expected, atol=1e-6 if dtype == np.float32 else 1e-14)
-
-
-def test_the_horizon_is_read_far_outside():
-    matrix = np.array([[[1, 0, 0.5], [0, 1, 0.5], [1, 0, 0]]], np.float32)  # z = x, 0 in the middle
-    grid = projective_grid(matrix, (3, 3))
-    assert np.isfinite(grid).all()
-    assert (np.abs(grid[0, :, 1]).max(axis=-1) > 1e5).all()
-    white = np.full((1, 4, 4), 255, np.uint8)
-    assert not warp(white, grid)[0, :, 1].any()
+def test_theta_is_the_homography():
+    grid, _ = Projective().forward(projective_theta(homography(CORNERS, QUADS)), (3, 5))
+    expected = project(homography(CORNERS, QUADS), centres(3, 5)).reshape(6, 3, 5, 2)
+    np.testing.assert_allclose(grid, expected, atol=1e-14)
 
 
 # ---- splines
@@ -88,13 +81,10 @@ def test_spline_through_an_affine_map_is_that_map():
     np.testing.assert_allclose(spline(values[None], POINTS)[0], POINTS @ matrix + shift, atol=1e-13)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_spline_grid_is_the_spline_at_the_pixel_centres(dtype):
-    grid = spline_grid(VALUES.astype(dtype), (4, 7))
-    assert grid.dtype == dtype
-    centres = np.stack(np.meshgrid(np.linspace(-1, 1, 7), np.linspace(-1, 1, 4)), axis=-1)
-    expected = spline(VALUES, centres.reshape(-1, 2)).reshape(6, 4, 7, 2)
-    np.testing.assert_allclose(grid, expected, atol=2e-6 if dtype == np.float32 else 1e-14)
+def test_theta_is_the_spline():
+    grid, _ = SPLINE.forward(spline_theta(VALUES), (4, 7))
+    expected = spline(VALUES, centres(4, 7)).reshape(6, 4, 7, 2)
+    np.testing.assert_allclose(grid, expected, atol=1e-14)
 
 
 def test_spline_inverse_undoes_the_spline():
@@ -115,6 +105,6 @@ def test_bytes_survive_and_halves_are_rounded_up():
 
 def test_warp_leaves_every_byte_at_the_identity_and_is_black_outside():
     images = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
-    identity = projective_grid(np.eye(3, dtype=np.float32)[None], (16, 16))
+    identity, _ = AFFINE.forward(np.float32([AFFINE.identity]), (16, 16))
     assert np.array_equal(warp(images, identity), images)
     assert not warp(images, identity + np.float32(4)).any()

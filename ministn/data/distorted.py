@@ -32,17 +32,18 @@ from ministn.data.cluttered import CHUNK, Map, ink_boxes
 from ministn.data.dataset import Digits, PosedSplit
 from ministn.data.warping import (
     CENTRES,
+    SPLINE,
     homography,
     project,
-    projective_grid,
-    spline_grid,
+    projective_theta,
     spline_inverse,
+    spline_theta,
     warp,
 )
-from ministn.engines import implementation
 from ministn.errors import UserError
 from ministn.pose import FRAME
 from ministn.randomness import generator
+from ministn.transforms import AFFINE, Projective
 
 
 class Recipe(NamedTuple):
@@ -208,12 +209,11 @@ def sampling_grid(recipe: Recipe, side: int, drawn: Drawn, device: Device | None
         return array if device is None else device.to_gpu(array)
 
     if recipe.controls:
-        return on_device(spline_grid(project(back, moved_centres(recipe, drawn)), size))
+        values = project(back, moved_centres(recipe, drawn))
+        return SPLINE.forward(on_device(spline_theta(values)), size)[0]
     if recipe.corners:
-        return on_device(projective_grid(back, size))
-    theta = on_device(back[:, :2])
-    affine_grid, _ = implementation("affine_grid", theta)
-    return affine_grid(theta, size)[0]
+        return Projective().forward(on_device(projective_theta(back)), size)[0]
+    return AFFINE.forward(on_device(back[:, :2].reshape(-1, 6)), size)[0]
 
 
 def true_poses(recipe: Recipe, side: int, drawn: Drawn) -> np.ndarray:

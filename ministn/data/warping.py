@@ -4,16 +4,14 @@ Points are pairs (x, y), normalised as everywhere: -1 and +1 are the centres of 
 last pixel. A grid says for each pixel of the distorted image where in the digit's image it is read.
 """
 
-from functools import cache
-
 import numpy as np
 
 from ministn.backend import Array
 from ministn.engines import function, implementation
-from ministn.ops.affine_grid import pixel_centres
-from ministn.pose import FRAME
+from ministn.transforms import ThinPlateSpline
 
-CENTRES = FRAME.reshape(-1, 2)  # the 4x4 control points of a spline
+SPLINE = ThinPlateSpline()  # 4x4 control points
+CENTRES = SPLINE.points
 
 
 def warp(images: Array, grid: Array) -> Array:
@@ -61,17 +59,10 @@ def project(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return image[..., :2] / image[..., 2:]
 
 
-def projective_grid(matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Homographies (n, 3, 3), size (h, w) -> grid (n, h, w, 2).
-
-    A point on the horizon, where the denominator is zero, is read far outside the image.
-    """
-    h, w = size
-    rows = matrix[..., None, None]  # (n, 3, 3, 1, 1) against (h, w)
-    xt, yt = pixel_centres(w, matrix.dtype), pixel_centres(h, matrix.dtype)[:, None]
-    x, y, z = (rows[:, i, 0] * xt + rows[:, i, 1] * yt + rows[:, i, 2] for i in range(3))
-    z = np.where(np.abs(z) < 1e-6, matrix.dtype.type(1e-6), z)
-    return np.stack([x / z, y / z], axis=-1)
+def projective_theta(matrix: np.ndarray) -> np.ndarray:
+    """Homographies (n, 3, 3) as theta (n, 8) of transforms.Projective."""
+    scaled = matrix / matrix[:, 2:, 2:] - np.eye(3)
+    return scaled.reshape(-1, 9)[:, :8]
 
 
 def _homogeneous(points: np.ndarray) -> np.ndarray:
@@ -80,22 +71,19 @@ def _homogeneous(points: np.ndarray) -> np.ndarray:
 
 # -- thin plate splines ----------------------------------------------------------------------------
 #
-# The spline through values v_k at the centres c_k, which bends as little as possible between them:
-#
-#     f(p) = a_0 + a_x x + a_y y + sum_k w_k U(|p - c_k|),    U(r) = r^2 ln r^2
-#
-# with sum_k w_k = 0 and sum_k w_k c_k = 0. Its coefficients are linear in the values, and so is f:
-# f(p) = sum_k influence_k(p) v_k.
+# The spline through values v_k at the centres c_k is linear in them: f(p) = sum_k phi_k(p) v_k, see
+# transforms.ThinPlateSpline.
 
 
 def spline(values: np.ndarray, points: np.ndarray) -> np.ndarray:
     """The splines through values (n, 16, 2) at points (k, 2) or (n, k, 2): (n, k, 2)."""
-    return _basis(points) @ _solution() @ values
+    phi = SPLINE.influence(points.reshape(-1, 2)).reshape(*points.shape[:-1], -1)
+    return phi @ values
 
 
-def spline_grid(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Splines through values (n, 16, 2), size (h, w) -> grid (n, h, w, 2)."""
-    return (_influence(size).astype(values.dtype) @ values).reshape(-1, *size, 2)
+def spline_theta(values: np.ndarray) -> np.ndarray:
+    """Values (n, 16, 2) at the centres as theta (n, 32) of transforms.ThinPlateSpline."""
+    return (values - CENTRES).transpose(0, 2, 1).reshape(len(values), -1)
 
 
 def spline_inverse(values: np.ndarray, images: np.ndarray, steps: int = 10) -> np.ndarray:
@@ -104,7 +92,7 @@ def spline_inverse(values: np.ndarray, images: np.ndarray, steps: int = 10) -> n
     Where a spline folds there are several; then which of them is found, if any, is undefined.
     """
     points = images.copy()
-    coefficients = (_solution() @ values)[:, None]  # (n, 1, 19, 2)
+    coefficients = (SPLINE.coefficients @ values)[:, None]  # (n, 1, 19, 2)
     for _ in range(steps):
         away = (spline(values, points) - images)[..., None]
         slope = _slopes(points) @ coefficients  # (n, k, 2, 2): rows d/dx and d/dy
@@ -112,35 +100,10 @@ def spline_inverse(values: np.ndarray, images: np.ndarray, steps: int = 10) -> n
     return points
 
 
-def _basis(points: np.ndarray) -> np.ndarray:
-    """1, x, y and U of the distance to each centre: (..., 19)."""
-    square = ((points[..., None, :] - CENTRES) ** 2).sum(axis=-1)
-    bump = square * np.log(np.where(square == 0, 1, square))
-    return np.concatenate([np.ones_like(points[..., :1]), points, bump], axis=-1)
-
-
 def _slopes(points: np.ndarray) -> np.ndarray:
-    """The derivatives of _basis with respect to x and y: (..., 2, 19)."""
+    """The derivatives of SPLINE's terms with respect to x and y: (..., 2, 19)."""
     offset = (points[..., None, :] - CENTRES).swapaxes(-1, -2)  # (..., 2, 16)
     square = (offset**2).sum(axis=-2, keepdims=True)
     bump = 2 * offset * (np.log(np.where(square == 0, 1, square)) + 1)
-    affine = np.broadcast_to(np.eye(3)[1:], (*bump.shape[:-1], 3))
-    return np.concatenate([affine, bump], axis=-1)
-
-
-@cache
-def _solution() -> np.ndarray:
-    """(19, 16): from values at the centres to coefficients."""
-    basis = _basis(CENTRES)
-    conditions = np.concatenate([basis[:, :3].T, np.zeros((3, 3))], axis=1)
-    system = np.concatenate([basis[:, [*range(3, 19), 0, 1, 2]], conditions])
-    inverse = np.linalg.inv(system)[:, :16]
-    return np.concatenate([inverse[16:], inverse[:16]])
-
-
-@cache
-def _influence(size: tuple[int, int]) -> np.ndarray:
-    """(h w, 16): what each value weighs at each pixel."""
-    h, w = size
-    points = np.stack(np.meshgrid(*(pixel_centres(k, np.dtype(float)) for k in (w, h))), axis=-1)
-    return _basis(points.reshape(-1, 2)) @ _solution()
+    affine = np.broadcast_to(np.eye(3)[1:], (*bump.shape[:-1], 3))  # of 1, x and y
+    return np.concatenate([bump, affine], axis=-1)
