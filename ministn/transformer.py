@@ -130,7 +130,7 @@ class ParallelCache(NamedTuple):
     """theta (N, 2, 3) of the first transformer, as TransformerCache has it, and all caches."""
 
     theta: np.ndarray
-    each: list[TransformerCache]
+    each: Sequence[TransformerCache]
 
 
 class Parallel:
@@ -152,23 +152,18 @@ class Parallel:
     def forward(
         self, x: np.ndarray, step: Step | None = None
     ) -> tuple[np.ndarray, ParallelCache | None]:
-        warped, caches = [], []
-        for transformer in self.transformers:
-            y, cache = transformer.forward(x, step)
-            warped.append(y)
-            if cache is not None:
-                caches.append(cache)
+        warped, caches = zip(*(t.forward(x, step) for t in self.transformers), strict=True)
         return _joined(warped), None if step is None else ParallelCache(caches[0].theta, caches)
 
     def backward(
         self, dy: np.ndarray, cache: ParallelCache, need_dx: bool = True
     ) -> np.ndarray | None:
         parts = _parted(dy, len(self.transformers))
-        dx: np.ndarray | None = None
-        for transformer, part, own in zip(self.transformers, parts, cache.each, strict=True):
-            added = transformer.backward(part, own, need_dx)
-            dx = added if dx is None else dx + added
-        return dx
+        gradients: list[Any] = [
+            transformer.backward(part, own, need_dx)
+            for transformer, part, own in zip(self.transformers, parts, cache.each, strict=True)
+        ]
+        return sum(gradients[1:], start=gradients[0]) if need_dx else None
 
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The joined outputs and the first transformer's theta (N, 2, 3), in evaluation mode."""

@@ -35,7 +35,7 @@ def network_problem(name: str) -> Problem:
 
 def stn_problem(name: str) -> Problem:
     """The loss of one of models.stn.NETWORKS, with few neurons or maps."""
-    size, channels = (29, 31), 2 if name.startswith("addition") else 1
+    size, channels = (31, 28), 2 if name.startswith("addition") else 1
     network = models.stn.NETWORKS[name](size, CLASSES, width=6)
     return loss_problem(network, (*size, channels))
 
@@ -85,7 +85,7 @@ def _transformer(owner: str, size: Size, output: Size, transform: Transform) -> 
     return SpatialTransformer(localisation, output, transform=transform)
 
 
-def layer_problem(layer: SpatialTransformer | Parallel | Sequential) -> Problem:
+def layer_problem(layer: Any) -> Problem:
     """A product with what a layer makes of two images (5, 7, 2), by parameters and images."""
     buffer = ParameterBuffer(layer.parameters(), 0, np.float64)
     rng = generator(1, "gradcheck images")

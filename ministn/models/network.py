@@ -7,21 +7,18 @@ import numpy as np
 
 from ministn.backend import to_cpu
 from ministn.errors import check_arrays
-from ministn.layers import Sequential
+from ministn.layers import Layer, Sequential
 from ministn.parameter import Parameter, unique
 from ministn.randomness import Step
-from ministn.transformer import (
-    Parallel,
-    ParallelCache,
-    SpatialTransformer,
-    TransformerCache,
-)
+from ministn.transformer import Parallel, SpatialTransformer
 
 TRANSFORMERS = SpatialTransformer, Parallel
 
 
 class NetworkCache(NamedTuple):
-    transformer: TransformerCache | ParallelCache | None
+    """transformer: of what is in front, TransformerCache or ParallelCache; None without."""
+
+    transformer: Any
     classifier: Any
 
 
@@ -46,7 +43,7 @@ class Network:
         self, x: np.ndarray, step: Step | None = None
     ) -> tuple[np.ndarray, NetworkCache | None]:
         check_arrays(x=(x, "N H W C"))
-        transformer_cache: TransformerCache | ParallelCache | None = None
+        transformer_cache: Any = None
         if self.front is not None:
             x, transformer_cache = self.front.forward(x, step)
         logits, classifier_cache = self.classifier.forward(x, step)
@@ -96,7 +93,8 @@ class Network:
     def _outputs(self, x: np.ndarray, step: Step) -> Iterator[tuple[str, np.ndarray]]:
         """(path, output) of every layer as it runs; a tied layer runs twice."""
         front = [] if self.front is None else [self.front]
-        for layer in [*front, *self.classifier.layers]:
+        layers: list[Layer] = [*front, *self.classifier.layers]
+        for layer in layers:
             if isinstance(layer, TRANSFORMERS):
                 for path, y in layer.outputs(x, step):
                     yield path, y

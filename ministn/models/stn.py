@@ -1,4 +1,4 @@
-"""Networks of Spatial Transformer Networks (Jaderberg et al. 2015): section 4.1, appendices A.1, A.4.
+"""The MNIST networks of Jaderberg et al. 2015 (STN): section 4.1, appendices A.1 and A.4.
 
     FCN                            CNN
     width neurons, ReLU            width maps 9x9, pool
@@ -184,7 +184,8 @@ NETWORKS: dict[str, Callable[..., Network]] = {
     f"{data}-{name}": partial(build, pooled=pooled)
     for data, pooled in POOLED.items()
     for name, build in TABLE.items()
-} | {
+}
+NETWORKS |= {
     f"addition-{name}": partial(build, channels=2, pooled=True) for name, build in ADDITION.items()
 }
 NAMES = f"{{{','.join(POOLED)}}}-{{{','.join(TABLE)}}}, addition-{{{','.join(ADDITION)}}}"
