@@ -14,7 +14,7 @@ from ministn.gradcheck.breaking import last_use_only, replaced, result
 from ministn.gradcheck.faults import FAULTS, Fault
 from ministn.gradcheck.networks import TIED, check_tied_sum
 from ministn.gradcheck.operations import OPERATIONS
-from ministn.gradcheck.suite import PROBLEMS, check_problem
+from ministn.gradcheck.suite import PROBLEMS, STN, check_problem
 
 
 def values(*shape: int, seed: int = 0) -> np.ndarray:
@@ -202,7 +202,7 @@ def test_operation(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", models.NETWORKS)
+@pytest.mark.parametrize("name", [*models.NETWORKS, *STN])
 def test_network(name: str) -> None:
     assert check_problem(name).error < 1e-6
 

@@ -10,7 +10,7 @@ from ministn.gradcheck.check import GradientError, Problem, Report, written
 from ministn.layers import Dense, Flatten, Sequential
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
-from ministn.transformer import SpatialTransformer
+from ministn.transformer import Parallel, SpatialTransformer
 from ministn.transforms import AFFINE, Size, Transform
 
 STEP = Step(seed=1, number=2)  # training mode, with this one dropout mask
@@ -28,12 +28,23 @@ TIED = {"arch1-tstn": "arch1-untied", "arch2-tstn": "arch2-untied"}
 
 
 def network_problem(name: str) -> Problem:
-    """The loss of a network on two random images, as a function of every parameter."""
+    """The loss of one of models.NETWORKS."""
     size = (33, 35) if name == "small-stn" else (13, 17)
-    network = models.build(name, size, CLASSES)
+    return loss_problem(models.build(name, size, CLASSES), (*size, 1))
+
+
+def stn_problem(name: str) -> Problem:
+    """The loss of one of models.stn.NETWORKS, with few neurons or maps."""
+    size, channels = (31, 28), 2 if name.startswith("addition") else 1
+    network = models.stn.NETWORKS[name](size, CLASSES, width=6)
+    return loss_problem(network, (*size, channels))
+
+
+def loss_problem(network: models.Network, shape: tuple[int, ...]) -> Problem:
+    """The loss on two random images of this shape, as a function of every parameter."""
     buffer = perturbed(ParameterBuffer(network.parameters(), 0, np.float64))
     rng = generator(1, "gradcheck images")
-    images = rng.uniform(0, 1, (2, *size, 1))
+    images = rng.uniform(0, 1, (2, *shape))
     labels = rng.integers(0, CLASSES, 2)
 
     def forward() -> tuple[float, Callable[[], None]]:
@@ -51,24 +62,43 @@ def network_problem(name: str) -> Problem:
 
 def transformer_problem(build: Callable[[Size], Transform] = lambda output: AFFINE) -> Problem:
     """A transformer whose input's gradient is wanted: it is looked at and it is sampled."""
-    size, output = (5, 7), (3, 4)
-    transform = build(output)
-    theta = Dense("theta", 5 * 7 * 2, len(transform.identity))
-    transformer = SpatialTransformer(
-        Sequential(Flatten("flatten"), theta), output, transform=transform
-    )
-    buffer = ParameterBuffer(transformer.parameters(), 0, np.float64)
+    return layer_problem(_transformer("", (5, 7), (3, 4), build((3, 4))))
+
+
+def parallel_problem() -> Problem:
+    """Two transformers of one input, whose gradient is the sum of both uses."""
+    one = _transformer("first/", (5, 7), (3, 4), AFFINE)
+    other = _transformer("second/", (5, 7), (3, 4), transforms.Projective())
+    return layer_problem(Parallel(one, other))
+
+
+def series_problem() -> Problem:
+    """A transformer of what another one returns."""
+    first = _transformer("first/", (5, 7), (6, 5), transforms.ThinPlateSpline())
+    return layer_problem(Sequential(first, _transformer("second/", (6, 5), (3, 4), AFFINE)))
+
+
+def _transformer(owner: str, size: Size, output: Size, transform: Transform) -> SpatialTransformer:
+    """Of images (*size, 2); its localisation network is one dense layer."""
+    theta = Dense(f"{owner}theta", size[0] * size[1] * 2, len(transform.identity))
+    localisation = Sequential(Flatten(f"{owner}flatten"), theta)
+    return SpatialTransformer(localisation, output, transform=transform)
+
+
+def layer_problem(layer: Any) -> Problem:
+    """A product with what a layer makes of two images (5, 7, 2), by parameters and images."""
+    buffer = ParameterBuffer(layer.parameters(), 0, np.float64)
     rng = generator(1, "gradcheck images")
-    x = rng.uniform(-0.5, 0.5, (2, *size, 2))
+    x = rng.uniform(-0.5, 0.5, (2, 5, 7, 2))
     dx = np.zeros_like(x)
-    dy = rng.normal(size=(2, *output, 2))
+    dy = rng.normal(size=layer.forward(x)[0].shape)
 
     def forward() -> tuple[float, Callable[[], None]]:
-        y, cache = transformer.forward(x, STEP)
+        y, cache = layer.forward(x, STEP)
 
         def backward() -> None:
             assert cache is not None
-            dx[...] = transformer.backward(dy, cache)
+            dx[...] = layer.backward(dy, cache)
 
         return float(np.sum(y * dy)), backward
 

@@ -13,6 +13,9 @@ from ministn.gradcheck.networks import (
     TRANSFORMS,
     check_tied_sum,
     network_problem,
+    parallel_problem,
+    series_problem,
+    stn_problem,
     transformer_problem,
 )
 from ministn.gradcheck.operations import OPERATIONS
@@ -24,6 +27,14 @@ AWAY_FROM_KINKS = {"max_kinks": 0.0}
 # fewer are met, and the more of the loss is rounding: 2e-7 leaves errors of about 1e-8.
 AMONG_KINKS = {"eps": 1e-6, "elements": 10, "directions": 4}
 
+# Each network of STN's tables once, pooled and not; which data set it is for makes no difference.
+STN = [
+    *(f"rts-{name}" for name in models.stn.TABLE),
+    "p-st-fcn-projective",
+    "e-st-cnn-tps",
+    *(f"addition-{name}" for name in models.stn.ADDITION),
+]
+
 PROBLEMS: dict[str, tuple[Callable[[], Problem], dict[str, Any]]] = (
     {name: (build, AWAY_FROM_KINKS) for name, build in OPERATIONS.items()}
     | {"spatial transformer": (transformer_problem, AWAY_FROM_KINKS)}
@@ -31,7 +42,12 @@ PROBLEMS: dict[str, tuple[Callable[[], Problem], dict[str, Any]]] = (
         f"spatial transformer, {name}": (partial(transformer_problem, build), AWAY_FROM_KINKS)
         for name, build in TRANSFORMS.items()
     }
+    | {
+        "spatial transformers in parallel": (parallel_problem, AWAY_FROM_KINKS),
+        "spatial transformers in series": (series_problem, AWAY_FROM_KINKS),
+    }
     | {name: (partial(network_problem, name), AMONG_KINKS) for name in models.NETWORKS}
+    | {name: (partial(stn_problem, name), AMONG_KINKS) for name in STN}
 )
 
 

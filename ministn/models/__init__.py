@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from ministn.errors import UserError
+from ministn.models import stn
 from ministn.models.network import Network
 from ministn.models.recipe import small_stn
 from ministn.models.tstn import classification_cnn, tstn, untied_stn
@@ -25,20 +26,25 @@ DOWNSAMPLING = [name for name in NETWORKS if name.endswith(("-untied", "-tstn"))
 def build(name: str, size: tuple[int, int], classes: int = 10, downsample: float = 1) -> Network:
     """The network called ``name`` for (H, W) images, its parameters not yet laid out.
 
+    name: one of NETWORKS, or of stn.NETWORKS, where it says the data set as well. MNIST addition
+    has 19 classes.
+
     downsample: factor d of the transformer's output size, floor(H / d); TSTN uses 1. A CNN has
-    no transformer, and small-stn's always shrinks by 3.
+    no transformer, small-stn's always shrinks by 3, and those of STN have one size.
 
     Raises UserError for an unknown name, an image too small for the network's pooling, or a
     number of classes or factor that the network cannot have.
     """
-    if name not in NETWORKS:
-        raise UserError(f"unknown network {name!r}; choose from {', '.join(NETWORKS)}")
+    networks = NETWORKS | stn.NETWORKS
+    if name not in networks:
+        known = f"{', '.join(NETWORKS)}, {stn.NAMES}"
+        raise UserError(f"unknown network {name!r}; choose from {known}")
     if classes < 1:
         raise UserError(f"classes must be at least 1, got {classes}")
     if not downsample > 0:
         raise UserError(f"downsample must be above 0, got {downsample}")
     if downsample == 1:
-        return NETWORKS[name](size, classes)
+        return networks[name](size, classes)
     if name not in DOWNSAMPLING:
         raise UserError(
             f"downsample must be 1 for {name}, got {downsample}; other factors are for "

@@ -1,0 +1,197 @@
+"""The MNIST networks of Jaderberg et al. 2015 (STN): section 4.1, appendices A.1 and A.4.
+
+    FCN                            CNN
+    width neurons, ReLU            width maps 9x9, pool
+    width neurons, ReLU            width maps 7x7, pool
+    softmax layer                  softmax layer
+
+    Localisation net of an ST-FCN  Localisation net of an ST-CNN
+    32 neurons, ReLU               average pooling 2x2 of the image
+    32 neurons, ReLU               20 maps 5x5, pool
+    32 neurons, ReLU               20 maps 5x5
+    transform layer                20 neurons, ReLU
+                                   transform layer
+
+Convolutions are 'valid' and followed by ReLU, "pool" is 2x2 max pooling with stride 2, and there is
+no dropout. The transform layer begins at the identity. An ST-FCN is an FCN behind a transformer
+whose output is as large as its input; an ST-CNN likewise.
+
+For RTS and TC, where the digit is smaller than the image, 2x2 average pooling follows the
+transformer. So it does in MNIST addition, whose digits are those of RTS: without it, two
+transformers would leave the FCN 24 neurons in each layer. No source pools for the base networks,
+nor do we: they cannot bring the digit closer first, and would only see less of it.
+
+The sources leave two things open. *Width*: all networks of a set have the same number of
+parameters, but which is not in the paper. We take 400,000, and for every network the width that
+comes closest to it. *Half of RTS*: 21x21 pixels are too few for the CNN, so there the
+transformer's output is 48x48.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from ministn.errors import UserError
+from ministn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, ReLU, Sequential
+from ministn.models.network import Network
+from ministn.transformer import Parallel, SpatialTransformer, regression_layer
+from ministn.transforms import AFFINE, Projective, Size, ThinPlateSpline, Transform
+
+PARAMETERS = 400_000  # of each network, as nearly as its width allows
+SMALLEST = 28  # the localisation CNN's sides are 28, 14, 10, 5, 1
+SMALLEST_READ = 24  # the CNN's sides are 24, 16, 8, 2, 1
+
+
+def fcn(size: Size, channels: int, width: int, classes: int) -> list[Layer]:
+    """The classifier without a convolution, for (H, W) images."""
+    return [
+        Flatten("classifier/flatten"),
+        Dense("classifier/dense1", size[0] * size[1] * channels, width),
+        ReLU("classifier/relu1"),
+        Dense("classifier/dense2", width, width),
+        ReLU("classifier/relu2"),
+        Dense("classifier/softmax", width, classes),
+    ]
+
+
+def cnn(size: Size, channels: int, width: int, classes: int) -> list[Layer]:
+    """The convolutional classifier, for (H, W) images."""
+    rows, columns = (((side - 8) // 2 - 6) // 2 for side in size)
+    return [
+        Conv2d("classifier/conv1", channels, width, 9, padding="valid", pool=True),
+        Conv2d("classifier/conv2", width, width, 7, padding="valid", pool=True),
+        Flatten("classifier/flatten"),
+        Dense("classifier/softmax", rows * columns * width, classes),
+    ]
+
+
+def localisation_fcn(owner: str, size: Size, channels: int, transform: Transform) -> Sequential:
+    """The localisation network of an ST-FCN, for (H, W) images."""
+    return Sequential(
+        Flatten(f"{owner}/flatten"),
+        Dense(f"{owner}/dense1", size[0] * size[1] * channels, 32),
+        ReLU(f"{owner}/relu1"),
+        Dense(f"{owner}/dense2", 32, 32),
+        ReLU(f"{owner}/relu2"),
+        Dense(f"{owner}/dense3", 32, 32),
+        ReLU(f"{owner}/relu3"),
+        regression_layer(f"{owner}/theta", 32, transform),
+    )
+
+
+def localisation_cnn(owner: str, size: Size, channels: int, transform: Transform) -> Sequential:
+    """The localisation network of an ST-CNN, for (H, W) images."""
+    height, width = ((side // 2 - 4) // 2 - 4 for side in size)
+    return Sequential(
+        AvgPool2d(f"{owner}/average"),
+        Conv2d(f"{owner}/conv1", channels, 20, 5, padding="valid", pool=True),
+        Conv2d(f"{owner}/conv2", 20, 20, 5, padding="valid"),
+        Flatten(f"{owner}/flatten"),
+        Dense(f"{owner}/dense", height * width * 20, 20),
+        ReLU(f"{owner}/relu"),
+        regression_layer(f"{owner}/theta", 20, transform),
+    )
+
+
+def stn(
+    size: Size,
+    classes: int,
+    *,
+    convolutional: bool,
+    transforms: Sequence[Transform] = (),
+    channels: int = 1,
+    pooled: bool = False,
+    width: int | None = None,
+) -> Network:
+    """An FCN or a CNN, behind one transformer for each of ``transforms``, all side by side.
+
+    size: (H, W) of the images, of so many channels; each transformer sees and warps all of them.
+    pooled: by 2 after the transformers. width: of the classifier, by default that which makes the
+    number of parameters closest to PARAMETERS.
+
+    Raises UserError for images that are too small, or too large for so few parameters.
+    """
+    if min(size) < SMALLEST:
+        raise UserError(
+            f"images must be at least {SMALLEST}x{SMALLEST} for the networks of STN, "
+            f"got {size[0]}x{size[1]}"
+        )
+    pooled = pooled and bool(transforms)
+    output = size
+    if pooled and convolutional:
+        output = max(size[0], 2 * SMALLEST_READ), max(size[1], 2 * SMALLEST_READ)
+    read = (output[0] // 2, output[1] // 2) if pooled else output
+    pooling = [AvgPool2d("classifier/average")] if pooled else []
+    classifier = cnn if convolutional else fcn
+    front = _front(convolutional, transforms, size, channels, output)
+    joined = channels * max(1, len(transforms))
+
+    def network(width: int) -> Network:
+        return Network(Sequential(*pooling, *classifier(read, joined, width, classes)), front)
+
+    return network(width or closest_width(network, size))
+
+
+def _front(
+    convolutional: bool, transforms: Sequence[Transform], size: Size, channels: int, output: Size
+) -> SpatialTransformer | Parallel | None:
+    localisation = localisation_cnn if convolutional else localisation_fcn
+    numbers = [""] if len(transforms) == 1 else [str(n + 1) for n in range(len(transforms))]
+    transformers = [
+        SpatialTransformer(
+            localisation(f"localisation{number}", size, channels, transform),
+            output,
+            transform=transform,
+            path=f"transformer{number}",
+        )
+        for number, transform in zip(numbers, transforms, strict=True)
+    ]
+    if len(transformers) > 1:
+        return Parallel(*transformers)
+    return transformers[0] if transformers else None
+
+
+def closest_width(network: Callable[[int], Network], size: Size) -> int:
+    """The width at which ``network(width)`` has as nearly PARAMETERS parameters as it can.
+
+    Raises UserError if it has more at width 1: localisation networks grow with the images' size.
+    """
+    below = bisect_right(range(1, PARAMETERS), PARAMETERS, key=lambda width: network(width).count)
+    if below == 0:
+        raise UserError(
+            f"images of {size[0]}x{size[1]} are too large for the networks of STN: their "
+            f"localisation networks alone have more than {PARAMETERS:,} parameters"
+        )
+    return min(below, below + 1, key=lambda width: abs(network(width).count - PARAMETERS))
+
+
+# ---- by name: "rts-st-cnn-tps", "addition-2st-fcn-affine"
+
+POOLED = {"r": False, "rts": True, "p": False, "e": False, "tc": True}
+TRANSFORMS = {"affine": AFFINE, "projective": Projective(), "tps": ThinPlateSpline()}
+
+FCN = partial(stn, convolutional=False)
+CNN = partial(stn, convolutional=True)
+BASES = {"fcn": FCN, "cnn": CNN}
+ST_FCN = {f"st-fcn-{name}": partial(FCN, transforms=[t]) for name, t in TRANSFORMS.items()}
+ST_CNN = {f"st-cnn-{name}": partial(CNN, transforms=[t]) for name, t in TRANSFORMS.items()}
+ST_FCN_2 = {f"2st-fcn-{name}": partial(FCN, transforms=[t, t]) for name, t in TRANSFORMS.items()}
+
+TABLE = BASES | ST_FCN | ST_CNN
+ADDITION = BASES | ST_FCN | ST_FCN_2
+
+NETWORKS: dict[str, Callable[..., Network]] = {
+    f"{data}-{name}": partial(build, pooled=pooled)
+    for data, pooled in POOLED.items()
+    for name, build in TABLE.items()
+}
+NETWORKS |= {
+    f"addition-{name}": partial(build, channels=2, pooled=True) for name, build in ADDITION.items()
+}
+NAMES = f"{{{','.join(POOLED)}}}-{{{','.join(TABLE)}}}, addition-{{{','.join(ADDITION)}}}"
+
+
+def counts(data: str, size: Size, classes: int = 10) -> dict[str, int]:
+    """Numbers to be learned by each network of a set, or of "addition", for (H, W) images."""
+    networks = ADDITION if data == "addition" else TABLE
+    return {name: NETWORKS[f"{data}-{name}"](size, classes).count for name in networks}
