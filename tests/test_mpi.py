@@ -30,6 +30,19 @@ needs_mpi = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def no_memory_left():
+    """MPICH leaves in /dev/shm what killed ranks shared, and here ranks are killed on purpose."""
+
+    def segments() -> set[Path]:
+        return set(Path("/dev/shm").glob("mpich_shm_*"))
+
+    before = segments()
+    yield
+    for path in segments() - before:
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
 def started(size: int, script: Path, line: str, folder: Path):
     """A script in so many ranks, which have ended when the block has."""
