@@ -30,7 +30,8 @@ class Cost:
         noise = np.random.default_rng(0)
         batch = min(settings.batch_size, settings.train_size)
         tries = CPU_TRIES if device is None else GPU_TRIES
-        images_judged = BATCH * (1 if team is None else team.size)
+        team = team or Team()
+        images_judged = BATCH * team.size
         count = max(tries * batch, images_judged)
         images = noise.integers(0, 256, (count, settings.canvas, settings.canvas), np.uint8)
         labels = noise.integers(0, 10, count, np.uint8)

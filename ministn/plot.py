@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from ministn import models
-from ministn.attention import overlap, quadrilateral
+from ministn.attention import IDENTITY, overlap, quadrilateral
 from ministn.claims import (
     TABLE3,
     Record,
@@ -53,7 +53,6 @@ COLLAPSE = (
     "A black cross: in this epoch the attention of more than half of a training batch left the "
     "image. "
 )
-IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], np.float32)
 
 
 # -- attention -------------------------------------------------------------------------------------
@@ -110,7 +109,8 @@ def _attention_columns(record: Record) -> list[tuple[str, np.ndarray]]:
     epochs = record["epochs"]
     last = record["best"]["epoch"] if record["best"] else len(epochs)
     word = "best" if record["best"] else "last so far"
-    columns = [("epoch 0, identity", np.tile(IDENTITY, (len(epochs[0]["theta"]), 1, 1)))]
+    start = np.tile(IDENTITY.astype(np.float32), (len(epochs[0]["theta"]), 1, 1))
+    columns = [("epoch 0, identity", start)]
     for epoch, heading in ((last // 2, f"epoch {last // 2}"), (last, f"epoch {last}, {word}")):
         if epoch:
             theta = np.array(epochs[epoch - 1]["theta"], np.float32).reshape(-1, 2, 3)

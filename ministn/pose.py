@@ -10,12 +10,12 @@ poses[n, ::3, ::3].
 import numpy as np
 
 from ministn.errors import check_arrays
-from ministn.ops.affine_grid import pixel_centres
+from ministn.transforms import regular_grid
 
 POINTS = 4  # along each axis
 
-_axis = pixel_centres(POINTS, np.dtype(np.float64))
-FRAME = np.stack(np.meshgrid(_axis, _axis), axis=-1)  # (4, 4, 2): the pose of what is undistorted
+# (4, 4, 2): the pose of what is undistorted
+FRAME = regular_grid((POINTS, POINTS), np.dtype(np.float64))
 
 
 def summary(

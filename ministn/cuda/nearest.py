@@ -6,9 +6,9 @@ import numpy as np
 
 from ministn.backend import Array, device_holding
 from ministn.cuda.launch import launch
-from ministn.cuda.sampling import groups, image_gradient, room_for_seen
+from ministn.cuda.sampling import groups, image_gradient, room_for_seen, sample
 from ministn.errors import check_arrays
-from ministn.ops.sampling import BORDERS, check_sampler
+from ministn.ops.sampling import BORDERS
 
 
 class Cache(NamedTuple):
@@ -24,21 +24,8 @@ def nearest_sampler(
 
     Raises as in ops, and TypeError for a dtype other than float32.
     """
-    check_sampler(image, grid, border, fill)
-    device = device_holding(image=image)
-    image, grid = device.contiguous(image), device.contiguous(grid)
-    cache = Cache(image.shape, grid, BORDERS.index(border))
-    n, h, w, _ = grid.shape
-    y = device.empty((n, h, w, image.shape[3]), np.float32)
-    points, blocks, lanes = groups(grid, image.shape[3])
-    launch(
-        "nearest",
-        "nearest_forward",
-        n * blocks,
-        *(image, grid, y),
-        *(points, blocks, lanes, *image.shape[1:], cache.border, float(fill)),
-    )
-    return y, cache
+    y, image, grid = sample("nearest", image, grid, border, fill)
+    return y, Cache(image.shape, grid, BORDERS.index(border))
 
 
 def nearest_sampler_backward(

@@ -4,6 +4,7 @@ import numpy as np
 
 from ministn.backend import Array, Device, device_holding
 from ministn.cuda.launch import blocks_for, launch
+from ministn.ops.sampling import BORDERS, check_sampler
 
 THREADS = 256
 LANES = 8  # at most, for each point: eight channels are one sector of memory
@@ -11,6 +12,29 @@ LANES = 8  # at most, for each point: eight channels are one sector of memory
 # The sums behind the gradient of the image: of as many images at a time as stay in the L2 cache of
 # a large GPU, so that adding to them and reading them back costs no traffic with its memory.
 SUMS_BYTES = 24 * 2**20
+
+
+def sample(
+    sampler: str, image: Array, grid: Array, border: str, fill: float
+) -> tuple[Array, Array, Array]:
+    """y (N, h, w, C) by the kernel <sampler>_forward of <sampler>.cu, and image and grid as read.
+
+    Raises as the samplers in ops, and TypeError for a dtype other than float32.
+    """
+    check_sampler(image, grid, border, fill)
+    device = device_holding(image=image)
+    image, grid = device.contiguous(image), device.contiguous(grid)
+    n, h, w, _ = grid.shape
+    y = device.empty((n, h, w, image.shape[3]), np.float32)
+    points, blocks, lanes = groups(grid, image.shape[3])
+    launch(
+        sampler,
+        f"{sampler}_forward",
+        n * blocks,
+        *(image, grid, y),
+        *(points, blocks, lanes, *image.shape[1:], BORDERS.index(border), float(fill)),
+    )
+    return y, image, grid
 
 
 def groups(grid: Array, channels: int) -> tuple[int, int, int]:

@@ -10,7 +10,6 @@ an exchange that others wait in, MPI ends them all. It does the same when a proc
 """
 
 import os
-import signal
 import sys
 import time
 import warnings
@@ -209,9 +208,6 @@ def led() -> Iterator[None]:
 
 def _follow(here: World) -> NoReturn:
     """Another rank than 0, from beginning to end."""
-    # mpirun passes Ctrl-C and SIGTERM on to all ranks; rank 0 alone decides when to stop.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
     with here.essential():
         serve(here)
     sys.exit()

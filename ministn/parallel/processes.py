@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 
 from ministn.errors import UserError
 from ministn.optimizers import Optimizer
-from ministn.parallel.exchange import part, unless_failed
+from ministn.parallel.exchange import Exchange, part, unless_failed
 from ministn.parallel.worker import serve
 
 IN_MEMORY = Path("/dev/shm")  # Linux's file system that has no disk
@@ -34,18 +34,10 @@ PATIENCE = 5.0  # seconds for a worker to end by itself
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-class SharedMemory:
+class SharedMemory(Exchange):
     """What every rank's end has in common: where the arrays lie, and the update."""
 
-    rank: int
-    size: int
     kind = "processes"
-
-    def scatter(self, messages: Sequence[Any] | None = None) -> Any:
-        raise NotImplementedError
-
-    def gather(self, message: Any) -> list[Any] | None:
-        raise NotImplementedError
 
     def lay_out(self, optimizer: Optimizer) -> None:
         buffer = optimizer.buffer
@@ -147,9 +139,6 @@ def processes(size: int, threads: int) -> Iterator[Leader]:
 
 def _follow(rank: int, size: int, pipe: Connection, threads: int) -> None:
     """A worker process, from beginning to end."""
-    # Ctrl-C and a scheduler's SIGTERM reach all processes; rank 0 alone decides when to stop.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
     with threadpool_limits(threads), suppress(EOFError, OSError):  # the pipe ended: so did rank 0
         serve(Follower(rank, size, pipe))
 

@@ -1,5 +1,6 @@
 """What one rank can be asked to do."""
 
+import signal
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -81,6 +82,9 @@ class Worker:
 
 def serve(exchange: Exchange) -> None:
     """Carry out rank 0's orders until it has no more."""
+    # Ctrl-C and a scheduler's SIGTERM reach all ranks; rank 0 alone decides when to stop.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     worker = Worker(exchange)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # rank 0 sees the loss
         while (message := exchange.scatter()) is not None:
