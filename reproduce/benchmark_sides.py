@@ -25,6 +25,7 @@ from ministn.engines import implementation
 from ministn.errors import UserError
 from ministn.parallel import Team
 from ministn.randomness import generator
+from ministn.settings import Settings
 from ministn.steps import CpuSteps, Epoch
 
 LR = 1e-5  # small: there is nothing to be learned from noise
@@ -99,10 +100,10 @@ def our_training(job: Job) -> Iterator[SetUp]:
 
 def _our_step(job: Job, team: Team) -> Work:
     split, order = job.noise()
-    settings = training.Settings(job.network, epochs=1, canvas=job.side, batch_size=job.batch)
+    settings = Settings(job.network, epochs=1, canvas=job.side, batch_size=job.batch)
     build = partial(training.build, settings, (job.side, job.side))
     steps = CpuSteps(*build(), split, job.batch, 0, team, build)
-    steps.begin(Epoch(order, LR, 0), 0)
+    steps.begin(Epoch(1, order, [LR] * BATCHES, 0), 0)
     batches = cycle(range(BATCHES))
 
     def step() -> None:

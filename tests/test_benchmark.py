@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ministn import models
+from ministn import models, sweep
 from ministn.errors import UserError
 from ministn.layers import Conv2d
 from ministn.parameter import ParameterBuffer
@@ -353,4 +353,4 @@ def test_each_engine_has_its_own_defaults(engine, batch_size, rounds, parts, mon
     given = benchmark.parsed()
     assert (given.batch_size, given.rounds, given.only) == (batch_size, rounds, list(parts))
     assert given.out == Path(benchmark.__file__).parent / "records" / f"benchmark-{engine}.json"
-    assert given.nets == table3.SIX and given.workers == table3.CORES
+    assert given.nets == table3.SIX and given.workers == sweep.CORES
