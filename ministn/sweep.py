@@ -33,7 +33,7 @@ class Experiment(NamedTuple):
     script: its path in commands. parser: its flags, see ``running_flags``. settings_of: one
     Settings for each run that the flags ask for; raises UserError for impossible values. extra:
     entries of a run's record beside its settings. report: the text printed about records. figures:
-    of several runs, by file name. smaller: flags that ask for less.
+    of several runs, by file name; run_figures: of one. smaller: flags that ask for less.
     """
 
     script: str
@@ -42,6 +42,7 @@ class Experiment(NamedTuple):
     extra: Callable[[Settings], dict[str, Any]]
     report: Callable[[list[Record]], str]
     figures: Callable[[list[Record]], dict[str, Any]]
+    run_figures: Callable[[Record], dict[str, Any]]
     smaller: str
 
 
@@ -191,7 +192,7 @@ def train(
         if status == "interrupted":
             print(f"interrupted: the same command with --resume goes on with {run.folder}")
             return cli.INTERRUPTED
-        draw_run(runs.read_record(run.record_path), run.folder)
+        draw(experiment.run_figures(runs.read_record(run.record_path)), run.folder)
     show(experiment, [runs.read_record(run.record_path) for run in everything], arguments.out)
     return 0
 
@@ -247,25 +248,22 @@ def plan(
     return text
 
 
-def draw_run(record: Record, folder: Path) -> None:
-    """The figures of one run, in its folder."""
+def draw(figures: dict[str, Any], folder: Path) -> list[Path]:
+    """Write figures by their names into a folder."""
     # Matplotlib takes a second to import; --help and --plan do not wait.
-    from ministn import drawing, plot
+    from ministn import drawing
 
-    if record["epochs"]:
-        drawing.save(plot.learning_curves([record]), folder / "learning-curves.png")
-    if record["best"] and record["best"]["test_overlap"] is not None:
-        drawing.save(plot.attention_figure(record), folder / "attention.png")
+    paths = [folder / name for name in figures]
+    for path, figure in zip(paths, figures.values(), strict=True):
+        drawing.save(figure, path)
+    return paths
 
 
 def show(experiment: Experiment, records: list[Record], out: Path) -> None:
     """Print the report and draw the figures that compare runs."""
-    from ministn import drawing
-
     print()
     print(experiment.report(records))
     out.mkdir(parents=True, exist_ok=True)
     with FileLock(out / "figures.lock"):  # other shards may end at the same moment
-        for name, figure in experiment.figures(records).items():
-            drawing.save(figure, out / name)
-            print(f"wrote {out / name}")
+        for path in draw(experiment.figures(records), out):
+            print(f"wrote {path}")

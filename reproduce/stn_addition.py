@@ -57,6 +57,7 @@ EXPERIMENT = sweep.Experiment(
     extra=stn_runs.extra,
     report=stn_report.report,
     figures=stn_report.figures,
+    run_figures=stn_report.run_figures,
     smaller="--models st-fcn-affine 2st-fcn-affine --iterations 6000 --batch-size 64 --seeds 0",
 )
 

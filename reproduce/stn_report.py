@@ -255,6 +255,44 @@ def errors_figure(records: list[Record]) -> Any:
     return figure
 
 
+def run_figures(record: Record) -> dict[str, Any]:
+    """The figures of one run."""
+    return {"progress.png": progress_figure(record)} if record["epochs"] else {}
+
+
+def progress_figure(record: Record) -> Any:
+    """Errors, and how well the transformer undoes the distortions, over the epochs of a run."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    epochs = record["epochs"]
+    numbers = [entry["epoch"] for entry in epochs]
+    undone = epochs[0]["pose_spread"] is not None
+    figure = Figure(figsize=(9.0 if undone else 5.0, 3.6), layout="constrained")
+    grid = figure.subplots(1, 1 + undone, squeeze=False)[0]
+    for kind, colour in (("train", drawing.GREY), ("test", drawing.BLUE)):
+        errors = [max(entry[f"{kind}_error"], LEAST) for entry in epochs]
+        grid[0].plot(numbers, errors, "o-", color=colour, label=kind)
+    grid[0].set_yscale("log")
+    drawing.plain_logarithm(grid[0].yaxis)
+    grid[0].set_ylabel("error, percent (logarithmic)")
+    if undone:
+        pose = [entry["pose_spread"] for entry in epochs]
+        grid[1].plot(numbers, pose, "o-", color=drawing.VERMILION, label="pose")
+        grid[1].axhline(epochs[0]["pose_unmoved"], color=drawing.GREY, ls=":", label="unmoved")
+        grid[1].set_ylim(bottom=0)
+        grid[1].set_ylabel("pixels")
+    for axes in grid:
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(color=drawing.PALE)
+        axes.legend(frameon=False)
+    figure.suptitle(f"{label(record)}, seed {record['settings']['seed']}", fontsize=11)
+    words = f"{title(record)}. Training errors are running, those of an epoch. {LEGEND}"
+    drawing.caption(figure, words)
+    return figure
+
+
 LEAST = 0.05  # percent: smaller errors are drawn here, since an error of 0 has no logarithm
 
 

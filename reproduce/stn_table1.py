@@ -69,6 +69,7 @@ EXPERIMENT = sweep.Experiment(
     extra=stn_runs.extra,
     report=stn_report.report,
     figures=stn_report.figures,
+    run_figures=stn_report.run_figures,
     smaller="--sets r rts --models fcn cnn st-fcn-affine st-cnn-affine --iterations 3000 "
     "--batch-size 64 --seeds 0",
 )

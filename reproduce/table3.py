@@ -171,6 +171,16 @@ def figures(records: list[Record]) -> dict[str, Any]:
     return found
 
 
+def run_figures(record: Record) -> dict[str, Any]:
+    """The figures of one run."""
+    from ministn import plot
+
+    found = {"learning-curves.png": plot.learning_curves([record])} if record["epochs"] else {}
+    if record["best"] and record["best"]["test_overlap"] is not None:
+        found["attention.png"] = plot.attention_figure(record)
+    return found
+
+
 EXPERIMENT = sweep.Experiment(
     script="reproduce/table3.py",
     parser=parser,
@@ -178,6 +188,7 @@ EXPERIMENT = sweep.Experiment(
     extra=extra,
     report=report.report,
     figures=figures,
+    run_figures=run_figures,
     smaller="--nets arch1-cnn arch1-tstn --train-size 10000 --epochs 15",
 )
 

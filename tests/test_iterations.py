@@ -189,10 +189,8 @@ def test_addition_has_two_digits_and_nineteen_classes():
     logits, looked = network.predict(x)
     assert logits.shape == (2, 19) and looked.grid.shape == (2, 2, 4, 4, 2)
     assert network.front.theta(x).shape == (2, 2 * 32)
-    found = training.attended(
-        training.evaluate(lambda images: network.predict(ops.as_batch(images)), made.test),
-        made.test,
-    )
+    judged = training.evaluate(lambda images: network.predict(ops.as_batch(images)), made.test)
+    found = training.attended(judged, made.test)
     assert found["overlap"] > 0.1 and found["pose_spread"] == pytest.approx(found["pose_unmoved"])
 
 
