@@ -95,10 +95,11 @@ def our_training(job: Job) -> Iterator[SetUp]:
     """Work "step": a training step shared by as many worker processes as there are cores."""
     with parallel.team(job.cores) as team:
         team.ask_all("do", int)  # who answers has loaded the libraries
-        yield lambda: {"step": _our_step(job, team)}
+        yield lambda: {"step": our_step(job, team)}
 
 
-def _our_step(job: Job, team: Team) -> Work:
+def our_step(job: Job, team: Team) -> Work:
+    """A training step shared by a team. It raises UserError where the loss is not finite."""
     split, order = job.noise()
     settings = Settings(job.network, epochs=1, canvas=job.side, batch_size=job.batch)
     build = partial(training.build, settings, (job.side, job.side))
