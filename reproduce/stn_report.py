@@ -209,8 +209,21 @@ def claimed(model: str) -> Iterator[tuple[str, str]]:
 
 
 def figures(records: list[Record]) -> dict[str, Any]:
-    """The picture that compares runs."""
-    return {"stn-errors.png": errors_figure(records)}
+    """Pictures of several runs: their errors; the transformer of the best of each set."""
+    from ministn import plot
+
+    found = {"stn-errors.png": errors_figure(records)}
+    best = best_of_each_set(records)
+    return found | ({"stn-transformers.png": plot.grid_figure(best)} if best else {})
+
+
+def best_of_each_set(records: list[Record]) -> list[Record]:
+    """Of each set, the run with a transformer whose test error is the lowest."""
+    done = [record for record in records if record["best"] and _has_transformer(record)]
+    return [
+        min(same, key=lambda record: record["best"]["test_error"])
+        for _, same in _grouped(done, lambda record: [*PAPER].index(cell_of(record)[0]))
+    ]
 
 
 def errors_figure(records: list[Record]) -> Any:
@@ -257,7 +270,12 @@ def errors_figure(records: list[Record]) -> Any:
 
 def run_figures(record: Record) -> dict[str, Any]:
     """The figures of one run."""
-    return {"progress.png": progress_figure(record)} if record["epochs"] else {}
+    from ministn import plot
+
+    found = {"progress.png": progress_figure(record)} if record["epochs"] else {}
+    if _has_transformer(record) and record["epochs"]:
+        found["attention.png"] = plot.attention_figure(record)
+    return found
 
 
 def progress_figure(record: Record) -> Any:
