@@ -10,6 +10,7 @@ from ministn.backend import device_of
 from ministn.errors import check_arrays
 from ministn.initializers import ZEROS, Constant
 from ministn.layers import Dense, Layer, Sequential
+from ministn.ops.affine_grid import check_size
 from ministn.parameter import Parameter, unique
 from ministn.randomness import Step
 from ministn.samplers import BILINEAR, Sampler, SamplerCache
@@ -60,6 +61,8 @@ class SpatialTransformer:
 
     forward: U (N, H, W, C) -> V (N, h, w, C). The input has two uses, as what is looked at and as
     what is sampled; where ``need_dx`` is true its gradient is the sum of both.
+
+    Raises ValueError for a size that is not two whole numbers of at least 1.
     """
 
     def __init__(
@@ -73,7 +76,7 @@ class SpatialTransformer:
     ) -> None:
         self.path = path
         self.localisation = localisation
-        self.size = size
+        self.size = check_size(size)
         self.transform = transform
         self.sampler = sampler
 

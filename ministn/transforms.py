@@ -196,13 +196,15 @@ class ControlPoints(Linear):
     rows. theta = (dx_1 .. dx_K, dy_1 .. dy_K) says how far each one's source lies from it; zeros
     are the identity. A subclass says what goes on between the points.
 
-    Raises ValueError for fewer than two rows or columns: points on one line do not determine it.
+    Raises ValueError for anything but two or more rows and columns: points on one line, or in one
+    place, do not determine it.
     """
 
     def __init__(self, rows: int = 4, columns: int = 4) -> None:
-        if rows < 2 or columns < 2:
+        if not all(isinstance(n, (int, np.integer)) and n >= 2 for n in (rows, columns)):
             raise ValueError(
-                f"control points must have at least 2 rows and 2 columns, got {rows} by {columns}"
+                "control points must have at least 2 rows and 2 columns, whole numbers of both, "
+                f"got {rows!r} by {columns!r}"
             )
         self.rows, self.columns = rows, columns
         x, y = np.meshgrid(np.linspace(-1, 1, columns), np.linspace(-1, 1, rows))
