@@ -43,6 +43,8 @@ PAPER_TEST_IMAGES = 10_000
 PAPER_DATA = {"data": "mnist", "canvas": 60, "distractors": 6, "patch": 8}
 PAPER_RATES = {"lr": 0.001, "loc_lr": 1.0, "batch_size": 256}
 
+NAMES = {"tstn": "TSTN", "untied": "untied", "cnn": "CNN"}  # in what is said of a claim
+
 # Each seed is a vote, and a claim holds, or does not, only where all seeds vote alike.
 SIGNIFICANT = 0.05  # level of the exact paired test
 MARGIN = 0.5  # "about equal", in percentage points: about the paper's own 95 % interval
@@ -80,7 +82,7 @@ def tables(records: list[Record]) -> list[Table]:
     result = []
     for same_data in _grouped(records, _data_key):
         for table in _by_epochs(same_data):
-            rows = [_by_seed(row) for row in _grouped(table, _row_key)]
+            rows = [by_seed(row) for row in _grouped(table, _row_key)]
             result.append(sorted(rows, key=_row_order))
     return sorted(result, key=lambda table: scope(table) != "")
 
@@ -180,7 +182,7 @@ def _row_order(row: Row) -> tuple[Any, ...]:
     return order, _network(row[0]), len(label(row[0])), label(row[0])
 
 
-def _by_seed(row: list[Record]) -> Row:
+def by_seed(row: list[Record]) -> Row:
     """One record per seed. Copies of one run are one; different results of one run are an error."""
     runs: dict[int, Record] = {}
     for record in row:
@@ -237,10 +239,11 @@ def _comparable(record: Record, head: Record) -> bool:
 
 
 def _architecture(architecture: int, runs: dict[str, Row]) -> Iterator[Verdict]:
-    yield _compared("tied < untied", ("tstn", "untied"), runs, _smaller)
-    yield _compared("tied < CNN", ("tstn", "cnn"), runs, _smaller)
+    named = {NAMES[kind]: runs.get(kind, []) for kind in NAMES}
+    yield compared("tied < untied", named, ("TSTN", "untied"), smaller)
+    yield compared("tied < CNN", named, ("TSTN", "CNN"), smaller)
     if architecture == 1:
-        yield _compared("untied about the CNN", ("untied", "cnn"), runs, _about_equal)
+        yield compared("untied about the CNN", named, ("untied", "CNN"), about_equal)
     else:
         yield _no_convergence(runs.get("untied", []))
 
@@ -249,34 +252,33 @@ def _p_value(test: PairedTest) -> str:
     return f"= {test.p_value:.2g}" if test.p_value > 1e-300 else "< 1e-300"
 
 
-def _smaller(test: PairedTest) -> str:
+def smaller(test: PairedTest) -> str:
     if test.p_value >= SIGNIFICANT:
         return UNDECIDED
     return HOLDS if test.difference < 0 else FAILS
 
 
-def _about_equal(test: PairedTest) -> str:
+def about_equal(test: PairedTest) -> str:
     if -MARGIN <= test.low and test.high <= MARGIN:
         return HOLDS
     return FAILS if test.low > MARGIN or test.high < -MARGIN else UNDECIDED
 
 
-def _compared(
+def compared(
     claim: str,
-    kinds: tuple[str, str],
     runs: dict[str, Row],
+    names: tuple[str, str],
     vote: Callable[[PairedTest], str],
 ) -> Verdict:
-    """Compare two networks, seed by seed.
+    """Compare two networks, seed by seed; runs: of each name, none or one for each seed.
 
     A run that diverged blocks a verdict; one that is missing or unfinished casts no vote.
     """
-    first, second = ({r["settings"]["seed"]: r for r in runs.get(kind, [])} for kind in kinds)
-    names = [{"tstn": "TSTN", "untied": "untied", "cnn": "CNN"}[kind] for kind in kinds]
+    first, second = ({r["settings"]["seed"]: r for r in runs.get(name, [])} for name in names)
     votes, details, collapses, blocked = [], [], False, False
     for seed in sorted(first.keys() | second.keys()):
         pair = dict(zip(names, (first.get(seed), second.get(seed)), strict=True))
-        states = {name: _state(record) for name, record in pair.items()}
+        states = {name: state(record) for name, record in pair.items()}
         trouble = [f"{name} {state}" for name, state in states.items() if state != "finished"]
         if trouble:
             details.append(f"seed {seed}: {', '.join(trouble)}")
@@ -291,7 +293,7 @@ def _compared(
             f"[{test.low:+.2f}, {test.high:+.2f}] points, p {_p_value(test)}"
             + "".join(f"; {name} collapsed" for name in fallen)
         )
-    absent = [name for name, kind in zip(names, kinds, strict=True) if kind not in runs]
+    absent = [name for name in names if not runs.get(name)]
     verdict = votes[0] if len(set(votes)) == 1 and not blocked else UNDECIDED
     details = [f"{name} not run" for name in absent] or details
     return Verdict(claim, verdict, len(votes), details, collapses)
@@ -300,15 +302,15 @@ def _compared(
 def _no_convergence(runs: Row) -> Verdict:
     votes, details = [], []
     for record in runs:
-        state, seed = _state(record), record["settings"]["seed"]
-        detail = f"seed {seed}: {state}"
-        if state == "finished":
+        reached, seed = state(record), record["settings"]["seed"]
+        detail = f"seed {seed}: {reached}"
+        if reached == "finished":
             error = record["epochs"][-1]["train_error"]
             votes.append(HOLDS if error > CONVERGED_BELOW else FAILS)
             detail = f"seed {seed}: last training error {error:.2f} %"
             detail += "; collapsed" if record["collapses"] else ""
         else:
-            votes.append(HOLDS if state == "diverged" else UNDECIDED)
+            votes.append(HOLDS if reached == "diverged" else UNDECIDED)
         details.append(detail)
     verdict = FAILS if FAILS in votes else HOLDS if set(votes) == {HOLDS} else UNDECIDED
     return Verdict(
@@ -320,7 +322,7 @@ def _no_convergence(runs: Row) -> Verdict:
     )
 
 
-def _state(record: Record | None) -> str:
+def state(record: Record | None) -> str:
     if record is None:
         return "not run"
     if record["status"] == "diverged":

@@ -72,8 +72,9 @@ def main() -> int:
     network, settings = load_network()
     clutter = {name: settings[name] for name in ("canvas", "distractors", "patch")}
     test = data.load("digits", seed=settings["data_seed"], train_size=1, **clutter).test
-    logits, theta = network.predict(as_batch(test.images))
-    assert network.transformer is not None and theta is not None
+    logits, looked = network.predict(as_batch(test.images))
+    assert network.transformer is not None and looked is not None
+    theta = looked.theta
     read = logits.argmax(1)
 
     shown = Split(*(array[:COLUMNS] for array in vars(test).values()))

@@ -1,6 +1,6 @@
 """What a network makes of a split, without dropout."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,20 +10,22 @@ from ministn.data import Split
 from ministn.engines import function
 from ministn.models import Network
 from ministn.ops import softmax_cross_entropy
+from ministn.transformer import Attended
 
 BATCH = 250  # images at a time
 
-# Images (N, H, W) uint8 -> logits (N, classes) and theta (N, 2, 3), None without a transformer.
-Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
+# Images uint8 -> logits (N, classes) and where transformers in front looked, None without any.
+Prediction = tuple[np.ndarray, Attended | None]
+Predict = Callable[[np.ndarray], Prediction]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """loss: mean cross-entropy. correct: (N,) bool. theta: (N, 2, 3), None for a plain CNN."""
+    """loss: mean cross-entropy. correct: (N,) bool. attended: None without a transformer."""
 
     loss: float
     correct: np.ndarray
-    theta: np.ndarray | None
+    attended: Attended | None
 
     @property
     def error(self) -> float:
@@ -31,21 +33,28 @@ class Evaluation:
         return 100.0 * int((~self.correct).sum()) / len(self.correct)
 
 
-def predict(network: Network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """A network's logits and theta, in NumPy, for images on its engine."""
+def predict(network: Network, images: np.ndarray) -> Prediction:
+    """What a network makes of images on its engine, in NumPy."""
     as_batch = function("as_batch", images)
     batches = [
         network.predict(as_batch(images[start : start + BATCH]))
         for start in range(0, len(images), BATCH)
     ]
-    logits = np.concatenate([to_cpu(y) for y, _ in batches])
-    thetas = [to_cpu(theta) for _, theta in batches if theta is not None]
-    return logits, np.concatenate(thetas) if thetas else None
+    return joined([(to_cpu(logits), looked) for logits, looked in batches])
+
+
+def joined(batches: Sequence[Prediction]) -> Prediction:
+    """The predictions for one batch after the other as those for all images."""
+    logits = np.concatenate([y for y, _ in batches])
+    looked = [found for _, found in batches if found is not None]
+    if not looked:
+        return logits, None
+    return logits, Attended(*(np.concatenate(arrays) for arrays in zip(*looked, strict=True)))
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # the loss will tell
 def evaluate(predict: Predict, split: Split) -> Evaluation:
     """Judge the predictions for a split."""
-    logits, theta = predict(split.images)
+    logits, looked = predict(split.images)
     loss, _ = softmax_cross_entropy(logits, split.labels)
-    return Evaluation(loss, logits.argmax(1) == split.labels, theta)
+    return Evaluation(loss, logits.argmax(1) == split.labels, looked)

@@ -36,7 +36,7 @@ def train_on_batch(
         assert cache is not None  # it is None in evaluation only
         cross_entropy, cross_entropy_backward = implementation("softmax_cross_entropy", logits)
         loss, loss_cache = cross_entropy(logits, labels)
-        found = float(to_cpu(loss))
+        found = np.asarray(to_cpu(loss)).item()
         if not np.isfinite(found):
             layer = network.first_non_finite(x, step) or "the loss"
             raise UserError(

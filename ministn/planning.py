@@ -12,7 +12,8 @@ from ministn.cuda.choice import precision
 from ministn.data import RECIPES, DataSet, Split
 from ministn.evaluation import BATCH, evaluate
 from ministn.parallel import Team
-from ministn.training import Settings, Trainer
+from ministn.settings import Settings
+from ministn.training import Trainer
 
 CPU_TRIES, GPU_TRIES = 2, 6  # a GPU's first ones compile kernels and capture graphs
 BYTES_PER_PARAMETER = 16  # last.safetensors has values and two moments, best.safetensors values
@@ -32,12 +33,17 @@ class Cost:
         tries = CPU_TRIES if device is None else GPU_TRIES
         team = team or Team()
         images_judged = BATCH * team.size
-        count = max(tries * batch, images_judged)
-        images = noise.integers(0, 256, (count, settings.canvas, settings.canvas), np.uint8)
+        count = max((tries + 1) * batch, images_judged)  # so that no epoch ends while it is timed
+        recipe = RECIPES[settings.data]
+        shape = [count, settings.canvas, settings.canvas]
+        shape += [recipe.channels] if recipe.channels > 1 else []
+        images = noise.integers(0, 256, shape, np.uint8)
         labels = noise.integers(0, 10, count, np.uint8)
         split = Split(images, labels, np.zeros((count, 4), np.int16))
         data = DataSet("noise", split, split, split, {})
-        never_ending = replace(settings, batch_size=batch, train_size=count + batch)
+        never_ending = replace(
+            settings, batch_size=batch, train_size=count, epochs=1, iterations=None
+        )
         trainer = Trainer(never_ending, data, say=lambda line: None, device=device, team=team)
         self.parameters = trainer.buffer.count
 
@@ -46,17 +52,18 @@ class Cost:
             trainer.catch_up()
 
         self.step = min(_seconds(step) for _ in range(tries))
-        some = Split(*(array[:images_judged] for array in vars(trainer.valid).values()))
+        some = Split(*(array[:images_judged] for array in vars(trainer.watched).values()))
         predict = trainer.steps.predict
         with precision(settings.precision):
             evaluations = (_seconds(lambda: evaluate(predict, some)) for _ in range(tries))
             self.image = min(evaluations) / images_judged
 
     def seconds(self, settings: Settings) -> float:
-        """Of a whole run: training, validation after every epoch, one test at the end."""
+        """Of a whole run: training, a look at a split after every epoch, one test at the end."""
         recipe = RECIPES[settings.data]
-        epoch = settings.batches_per_epoch * self.step + recipe.valid_size * self.image
-        return settings.epochs * epoch + recipe.test_size * self.image
+        watched = recipe.valid_size or recipe.test_size
+        looks = settings.total_epochs * watched + recipe.test_size
+        return settings.steps * self.step + looks * self.image
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -87,7 +94,7 @@ def describe(runs: Sequence[Settings], cost: dict[str, Cost]) -> str:
         seconds = sum(cost[network].seconds(settings) for settings in mine)
         lines.append(
             f"  {network:<13} {len(mine):>2} {'run' if len(mine) == 1 else 'runs'} of "
-            f"{mine[0].epochs:>3} epochs, {cost[network].step:6.2f} s a step: {hours(seconds)}"
+            f"{mine[0].length:>10}, {cost[network].step:6.2f} s a step: {hours(seconds)}"
         )
     disk = sum(cost[settings.network].parameters for settings in runs) * BYTES_PER_PARAMETER
     lines.append(

@@ -23,18 +23,30 @@ def summary(
 ) -> dict[str, float | None]:
     """How well thetas undo the distortions: means over the images, in pixels, all None without.
 
-    grid: (N, 4, 4, 2), what the grid generator makes of theta for output size (4, 4), None for a
-    network without a transformer. poses: (N, 4, 4, 2). size: the images' (H, W).
+    grid: (N, K, 4, 4, 2), what the grid generators of K transformers make of theta for output size
+    (4, 4), None for a network without any. poses: (N, 4, 4, 2), or (N, C, 4, 4, 2) where each of C
+    channels has a digit. size: the images' (H, W).
 
-    pose_distance, pose_spread: of the functions below. pose_unmoved: the spread where theta is the
-    identity, so how large the distortions are.
+    pose_distance, pose_spread: of the functions below; of several transformers, each digit counts
+    by the one that follows it best. pose_unmoved: the spread where theta is the identity, so how
+    large the distortions are.
     """
     names = ("pose_distance", "pose_spread", "pose_unmoved")
     if grid is None:
         return dict.fromkeys(names)
-    identity = np.broadcast_to(FRAME, poses.shape)
-    measured = distance(grid, poses, size), spread(grid, poses, size), spread(identity, poses, size)
-    return {name: float(values.mean()) for name, values in zip(names, measured, strict=True)}
+    digits = [poses] if poses.ndim == 4 else np.moveaxis(poses, 1, 0)
+    looks = np.moveaxis(grid, 1, 0)
+    identity = np.broadcast_to(FRAME, digits[0].shape)
+    measured = [
+        [
+            min(float(distance(look, truth, size).mean()) for look in looks),
+            min(float(spread(look, truth, size).mean()) for look in looks),
+            float(spread(identity, truth, size).mean()),
+        ]
+        for truth in digits
+    ]
+    means = np.mean(measured, axis=0)
+    return {name: float(value) for name, value in zip(names, means, strict=True)}
 
 
 def distance(grid: np.ndarray, poses: np.ndarray, size: tuple[int, int]) -> np.ndarray:

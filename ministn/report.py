@@ -5,7 +5,6 @@ A collapse, a divergence and a verdict against the paper stand where the results
 
 from itertools import groupby, zip_longest
 from statistics import fmean
-from textwrap import wrap
 from typing import Any, NamedTuple
 
 from ministn.claims import (
@@ -24,15 +23,14 @@ from ministn.claims import (
     verdicts,
 )
 from ministn.errors import UserError
+from ministn.layout import NONE, aligned, pipes, wrapped
 
 # The Lasagne Recipes notebook's own log, not the paper: test error of small-stn, and its epoch.
 RECIPE_ERROR, RECIPE_EPOCH = 3.9, 46
 
-WIDTH = 112
 ERRORS = ["train", "valid", "test"]
 ATTENTION = ["overlap", "inside"]
 HEADER = ["parameters", "epochs", "seed", "best", *ERRORS, "paper [95 %]", *ATTENTION]
-NONE = "-"
 
 RATES = (
     "Unless said otherwise: learning rate 0.001, loc-lr x1 (multiplier for the localisation "
@@ -81,7 +79,7 @@ def report(records: list[Record], *, markdown: bool = False) -> str:
     found = tables(records)
     legends = [LEGEND, RULES] if any(verdicts(table) for table in found) else [LEGEND]
     parts = [render(table) for table in found]
-    parts += [legend if markdown else "\n".join(_wrapped(legend)) for legend in legends]
+    parts += [legend if markdown else "\n".join(wrapped(legend)) for legend in legends]
     return "\n\n".join(parts) + "\n"
 
 
@@ -205,11 +203,85 @@ def _legends(table: Table) -> list[str]:
     return result
 
 
-def _commands(table: Table) -> list[tuple[str, str]]:
+# -- the two forms ---------------------------------------------------------------------------------
+
+
+def _text(table: Table) -> str:
+    blocks = [_block(row, on_paper_data(table)) for row in table]
+    labels = [[b.labels[0], *("  " + part for part in b.labels[1:])] for b in blocks]
+    grids = [
+        [[name or "", *(line or [""] * len(HEADER))] for name, line in pairs]
+        for block, names in zip(blocks, labels, strict=True)
+        for pairs in [zip_longest(names, block.lines)]
+    ]
+    header = ["network", *HEADER]
+    every = [header, *(line for grid in grids for line in grid)]
+    widths = [max(map(len, column)) for column in zip(*every, strict=True)]
+    rule = "-" * (sum(widths) + 2 * len(widths) - 2)
+    lines = [title(table), data_line(table[0][0]), "", aligned(header, widths), rule]
+    for grid, block in zip(grids, blocks, strict=True):
+        lines += [aligned(cells, widths) for cells in grid]
+        for note in block.notes:
+            lines += wrapped(note, "  ! ")
+    lines.append(rule)
+    for legend in _legends(table):
+        lines += wrapped(legend)
+    lines += claims_as_text(verdicts(table), scope(table))
+    lines += commands_as_text([record for row in table for record in row])
+    return "\n".join(lines)
+
+
+def _markdown(table: Table) -> str:
+    rows = []
+    for block in (_block(row, on_paper_data(table)) for row in table):
+        notes = "; ".join(f"**{note}**" for note in block.notes)
+        for number, line in enumerate(block.lines):
+            rows.append([", ".join(block.labels), *line, notes if number == 0 else ""])
+    header = ["network", *HEADER, "what happened"]
+    parts = [f"**{title(table)}**", data_line(table[0][0]), pipes(header, rows), *_legends(table)]
+    parts += claims_as_markdown(verdicts(table), scope(table))
+    return "\n\n".join([*parts, commands_as_markdown([r for row in table for r in row])])
+
+
+# -- claims and commands ---------------------------------------------------------------------------
+
+
+def claims_as_text(claims: list[Verdict], extent: str) -> list[str]:
+    """The verdicts with the tests of each seed; extent: what to know when reading them."""
+    lines = ["", "The paper's claims"] if claims else []
+    for verdict in claims:
+        word, remarks = _spoken(verdict, extent)
+        lines.append(f"  {word:15}{verdict.claim} {remarks}")
+        for detail in verdict.details:
+            lines += wrapped(detail, " " * 6)
+    return lines
+
+
+def claims_as_markdown(claims: list[Verdict], extent: str) -> list[str]:
+    """The same as a table, if there are any."""
+    rows = [
+        [v.claim, "**{}** {}".format(*_spoken(v, extent)), "<br>".join(v.details)] for v in claims
+    ]
+    return [pipes(["claim", "verdict", "paired test"], rows)] if rows else []
+
+
+def commands_as_text(records: list[Record]) -> list[str]:
+    """The commands that made the records."""
+    lines = ["", "Commands"]
+    for command, made in _commands(records):
+        lines += wrapped(f"{command}  {made}", "  ")
+    return lines
+
+
+def commands_as_markdown(records: list[Record]) -> str:
+    """The same as a list."""
+    return "\n".join(f"- `{command}` {made}" for command, made in _commands(records))
+
+
+def _commands(records: list[Record]) -> list[tuple[str, str]]:
     """Each command once, and the code and machine it ran on with the hours of its runs."""
-    records = sorted((r for row in table for r in row), key=_origin)
     result = []
-    for (command, commit, machine), group in groupby(records, key=_origin):
+    for (command, commit, machine), group in groupby(sorted(records, key=_origin), key=_origin):
         hours = sum(record["wall_seconds"] for record in group) / 3600
         result.append((command, f"({commit}; {machine}; {hours:.2f} hours)"))
     return result
@@ -226,88 +298,8 @@ def _origin(record: Record) -> tuple[str, str, str]:
     return record["command"], commit, machine
 
 
-def _verdict(verdict: Verdict, extent: str) -> tuple[str, str]:
+def _spoken(verdict: Verdict, extent: str) -> tuple[str, str]:
     """The verdict, and what to know when reading it."""
     seeds = f"{verdict.seeds} seed{'s' if verdict.seeds != 1 else ''}"
     collapses = "with collapses" if verdict.collapses else ""
     return verdict.verdict.upper(), f"({', '.join(filter(None, [extent, seeds, collapses]))})"
-
-
-# -- the two forms ---------------------------------------------------------------------------------
-
-
-def _text(table: Table) -> str:
-    blocks = [_block(row, on_paper_data(table)) for row in table]
-    labels = [[b.labels[0], *("  " + part for part in b.labels[1:])] for b in blocks]
-    grids = [
-        [[name or "", *(line or [""] * len(HEADER))] for name, line in pairs]
-        for block, names in zip(blocks, labels, strict=True)
-        for pairs in [zip_longest(names, block.lines)]
-    ]
-    header = ["network", *HEADER]
-    every = [header, *(line for grid in grids for line in grid)]
-    widths = [max(map(len, column)) for column in zip(*every, strict=True)]
-    rule = "-" * (sum(widths) + 2 * len(widths) - 2)
-    lines = [title(table), data_line(table[0][0]), "", _aligned(header, widths), rule]
-    for grid, block in zip(grids, blocks, strict=True):
-        lines += [_aligned(cells, widths) for cells in grid]
-        for note in block.notes:
-            lines += _wrapped(note, "  ! ")
-    lines.append(rule)
-    for legend in _legends(table):
-        lines += _wrapped(legend)
-    claims = verdicts(table)
-    lines += ["", "The paper's claims"] if claims else []
-    for verdict in claims:
-        word, extent = _verdict(verdict, scope(table))
-        lines.append(f"  {word:15}{verdict.claim} {extent}")
-        for detail in verdict.details:
-            lines += _wrapped(detail, " " * 6)
-    lines += ["", "Commands"]
-    for command, made in _commands(table):
-        lines += _wrapped(f"{command}  {made}", "  ")
-    return "\n".join(lines)
-
-
-def _aligned(cells: list[str], widths: list[int]) -> str:
-    first, *rest = zip(cells, widths, strict=True)
-    return "  ".join([first[0].ljust(first[1]), *(c.rjust(w) for c, w in rest)]).rstrip()
-
-
-def _wrapped(text: str, indent: str = "") -> list[str]:
-    hanging = " " * len(indent)
-    return wrap(
-        text,
-        WIDTH,
-        initial_indent=indent,
-        subsequent_indent=hanging,
-        break_on_hyphens=False,
-        break_long_words=False,
-    )
-
-
-def _markdown(table: Table) -> str:
-    rows = []
-    for block in (_block(row, on_paper_data(table)) for row in table):
-        notes = "; ".join(f"**{note}**" for note in block.notes)
-        for number, line in enumerate(block.lines):
-            rows.append([", ".join(block.labels), *line, notes if number == 0 else ""])
-    header = ["network", *HEADER, "what happened"]
-    claims = [
-        [
-            verdict.claim,
-            "**{}** {}".format(*_verdict(verdict, scope(table))),
-            "<br>".join(verdict.details),
-        ]
-        for verdict in verdicts(table)
-    ]
-    commands = [f"- `{command}` {made}" for command, made in _commands(table)]
-    parts = [f"**{title(table)}**", data_line(table[0][0]), pipes(header, rows), *_legends(table)]
-    parts += [pipes(["claim", "verdict", "paired test"], claims)] if claims else []
-    return "\n\n".join([*parts, "\n".join(commands)])
-
-
-def pipes(header: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown."""
-    lines = (header, ["---"] * len(header), *rows)
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

@@ -23,11 +23,12 @@ from tqdm import tqdm
 
 from ministn import environment
 from ministn.backend import Device, memory_explained
-from ministn.data import DataSet
+from ministn.data import CLUTTERED, DIGITS, DataSet
 from ministn.errors import UserError
 from ministn.files import remove_temporaries, write_atomically
 from ministn.parallel import Team
-from ministn.training import EXAMPLES, LAST, Settings, Trainer, check_same
+from ministn.settings import Settings
+from ministn.training import EXAMPLES, LAST, Trainer, check_same
 
 FORMAT = 1
 LESS_MEMORY = "a smaller --batch-size needs less"
@@ -38,13 +39,27 @@ RECORD = "record.json"
 def folder_name(settings: Settings) -> str:
     """Names everything but the number of epochs, which may grow."""
     s = settings
-    lr, loc_lr = (str(rate).removesuffix(".0") for rate in (s.lr, s.loc_lr))
-    return (
-        f"{s.network}-{s.data}{s.canvas}-clutter{s.distractors}x{s.patch}-data{s.data_seed}"
-        f"-n{s.train_size}-batch{s.batch_size}-lr{lr}-loc{loc_lr}"
-        + (f"-{s.precision}" if s.precision != "fp32" else "")
-        + f"-seed{s.seed}"
-    )
+    data = f"data{s.data_seed}-n{s.train_size}-batch{s.batch_size}"
+    if s.data in CLUTTERED:
+        data = f"{s.data}{s.canvas}-clutter{s.distractors}x{s.patch}-{data}"
+    else:  # the network's name begins with the set's
+        data = f"{'digits-' if s.data.endswith(DIGITS) else ''}{data}"
+    parts = [s.network, data, f"lr{_short(s.lr)}", f"loc{_short(s.loc_lr)}"]
+    if s.optimizer != "adam":
+        parts.append(f"{s.optimizer}{_short(s.momentum)}")
+    if s.weight_decay:
+        parts.append(f"wd{_short(s.weight_decay)}")
+    if s.iterations is not None:
+        parts.append(f"its{s.iterations}")
+    if (s.decay, s.decay_every) != (Settings.decay, Settings.decay_every):
+        parts.append(f"decay{_short(s.decay)}x{s.decay_every}")
+    if s.precision != Settings.precision:
+        parts.append(s.precision)
+    return "-".join([*parts, f"seed{s.seed}"])
+
+
+def _short(value: float) -> str:
+    return str(value).removesuffix(".0")
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -114,28 +129,32 @@ class Run:
                 raise UserError(f"{self.folder} holds a checkpoint: add --resume to go on from it")
             return None
         record = read_record(self.record_path)
-        epochs, status = record["settings"].pop("epochs"), record["status"]
-        check_same(self.record_path, "settings", record, self.settings.apart_from_epochs())
-        if status in ("finished", "diverged") and epochs == self.settings.epochs:
+        begun, status = Settings(**record["settings"]), record["status"]
+        found = {"settings": begun.apart_from_epochs()}
+        check_same(self.record_path, "settings", found, self.settings.apart_from_epochs())
+        if status in ("finished", "diverged") and begun.steps == self.settings.steps:
             return f"{self.folder} is {status}: skipped"
         if status == "diverged":
             return f"{self.folder} diverged in epoch {record['diverged']['epoch']}: skipped"
-        if epochs > self.settings.epochs:
+        if begun.steps > self.settings.steps:
             raise UserError(
-                f"{self.folder} was started for {epochs} epochs: --epochs may grow, not shrink "
+                f"{self.folder} was started for {begun.length}: --epochs may grow, not shrink "
                 f"to {self.settings.epochs}"
             )
         if not resume:
             raise UserError(
                 f"{self.folder} exists and is {status} (epoch {len(record['epochs'])} of "
-                f"{epochs}): add --resume to go on, or choose another --out"
+                f"{begun.total_epochs}): add --resume to go on, or choose another --out"
             )
         return None
 
     def still_to_do(self) -> Settings:
-        """The settings with as many epochs as are left; a run that waits for its test has one."""
+        """The settings with what is left; of a run that waits for its test, one epoch or step."""
+        s = self.settings
         done = len(read_record(self.record_path)["epochs"]) if self.record_path.exists() else 0
-        return replace(self.settings, epochs=max(1, self.settings.epochs - done))
+        if s.iterations is not None:
+            return replace(s, iterations=max(1, s.steps - done * s.batches_per_epoch))
+        return replace(s, epochs=max(1, s.total_epochs - done))
 
     def cores(self) -> tuple[int | None, int | None]:
         """Workers and threads of each, of the run so far: to go on with them changes no bit."""
@@ -221,10 +240,9 @@ class Run:
         return environment.device() | processes | {"engine": "numpy"}
 
     def _bar(self, trainer: Trainer, shown: bool) -> tqdm:
-        batches = self.settings.batches_per_epoch
         return tqdm(
-            total=self.settings.epochs * batches,
-            initial=trainer.state.epoch * batches + trainer.state.batch,
+            total=self.settings.steps,
+            initial=trainer.state.steps,
             desc=self.settings.network,
             unit="step",
             disable=None if shown else True,  # None: no bar where the output is no terminal

@@ -17,8 +17,9 @@ from ministn.backend import Device
 from ministn.cuda.adam import Schedule
 from ministn.cuda.batch import take_batch
 from ministn.cuda.outcome import Log
-from ministn.data import Split
+from ministn.data import Fresh, Split
 from ministn.engines import implementation
+from ministn.evaluation import Prediction
 from ministn.models import Network
 from ministn.optimizers import Optimizer
 from ministn.parallel import Team
@@ -40,10 +41,14 @@ class Outcome(NamedTuple):
 
 
 class Epoch(NamedTuple):
-    """order: of the training images. lr: learning rate. first: number of its first step."""
+    """number: from 1. order: of the training images. rates: learning rate of each step.
 
+    first: number of its first step.
+    """
+
+    number: int
     order: np.ndarray
-    lr: float
+    rates: list[float]
     first: int
 
 
@@ -63,8 +68,8 @@ class Steps(Protocol):
 
     def outcomes(self) -> list[Outcome]: ...
 
-    def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Logits and theta of images on the engine, see evaluation.py."""
+    def predict(self, images: np.ndarray) -> Prediction:
+        """What the network makes of images on the engine, see evaluation.py."""
 
 
 class CpuSteps:
@@ -79,7 +84,7 @@ class CpuSteps:
         self,
         network: Network,
         optimizer: Optimizer,
-        split: Split,
+        split: Split | Fresh,
         batch_size: int,
         seed: int,
         team: Team,
@@ -92,11 +97,12 @@ class CpuSteps:
 
     def begin(self, epoch: Epoch, batch: int) -> None:
         self._epoch = epoch
+        self._images, self._labels = self.split.epoch(epoch.number, map=self.team.map)
         self.team.ask_all("spread")
 
     def take(self, batch: int) -> None:
         rows = self._epoch.order[batch * self.batch_size :][: self.batch_size]
-        images, labels = self.split.images[rows], self.split.labels[rows]
+        images, labels = self._images[rows], self._labels[rows]
         number = self._epoch.first + batch
         shares = self.team.ask(
             "gradients",
@@ -107,7 +113,8 @@ class CpuSteps:
         )
         loss = float(sum(share.loss for share in shares))
         if np.isfinite(loss):
-            self.team.ask_all("update", self.optimizer.step_sizes(self._epoch.lr, number + 1))
+            rate = self._epoch.rates[batch]
+            self.team.ask_all("update", self.optimizer.step_sizes(rate, number + 1))
         left = [share.left for share in shares if share.left is not None]
         self._outcomes.append(
             Outcome(
@@ -123,15 +130,14 @@ class CpuSteps:
         found, self._outcomes = self._outcomes, []
         return found
 
-    def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def predict(self, images: np.ndarray) -> Prediction:
         self.team.ask_all("spread")
         found = []
         for start in range(0, len(images), evaluation.BATCH * self.team.size):
             starts = [start + rank * evaluation.BATCH for rank in range(self.team.size)]
             some = [(images[first : first + evaluation.BATCH],) for first in starts]
             found += [answer for answer in self.team.ask("predict", some) if answer is not None]
-        logits, thetas = zip(*found, strict=True)
-        return np.concatenate(logits), None if thetas[0] is None else np.concatenate(thetas)
+        return evaluation.joined(found)
 
 
 class GpuSteps:
@@ -147,7 +153,7 @@ class GpuSteps:
         self,
         network: Network,
         optimizer: Optimizer,
-        split: Split,
+        split: Split | Fresh,
         batch_size: int,
         seed: int,
         device: Device,
@@ -155,15 +161,18 @@ class GpuSteps:
     ) -> None:
         self.network, self.optimizer, self.device = network, optimizer, device
         self.batch_size, self.seed = batch_size, seed
-        count = len(split.images)
+        self.split = split
+        count = len(split)
         self.batches = -(-count // batch_size)
-        self._images, self._labels = device.to_gpu(split.images), device.to_gpu(split.labels)
+        self._images = device.empty(split.shape, np.uint8)
+        self._labels = device.empty((count,), np.uint8)
         self._order = device.empty((count,), np.int32)
         self._log = Log(device, self.batches)
         self._schedules = [
             Schedule(device.empty((self.batches,), np.float32), self._log.number, self._log.halted)
             for _ in optimizer.buffer.groups
         ]
+        self._loaded: int | None = None  # epoch
         self._next = 0  # step whose outcome is the next to be handed out
         sizes = {batch_size, count - (self.batches - 1) * batch_size}
         self._step = {n: self._work(n, captured) for n in sizes}
@@ -171,13 +180,22 @@ class GpuSteps:
     def begin(self, epoch: Epoch, batch: int) -> None:
         """Copy what the epoch's steps will read to the device."""
         to_gpu = self.device.to_gpu
+        self._load(epoch.number)
         self._order[...] = to_gpu(epoch.order.astype(np.int32))
-        every_step = range(epoch.first + 1, epoch.first + self.batches + 1)
-        sizes = np.array([self.optimizer.step_sizes(epoch.lr, t) for t in every_step], np.float32)
+        steps = enumerate(epoch.rates, epoch.first + 1)
+        sizes = np.array([self.optimizer.step_sizes(lr, t) for t, lr in steps], np.float32)
         for schedule, values in zip(self._schedules, sizes.T, strict=True):
             schedule.values[...] = to_gpu(np.ascontiguousarray(values))
         self._next = epoch.first + batch
         self._log.start(self._next)
+
+    def _load(self, number: int) -> None:
+        """Have the images and labels of an epoch on the device, where captured steps read them."""
+        if self._loaded is not None and not isinstance(self.split, Fresh):
+            return
+        self._images[...], labels = self.split.epoch(number, device=self.device)
+        self._labels[...] = self.device.to_gpu(labels)
+        self._loaded = number
 
     def take(self, batch: int) -> None:
         self._step[self._images_in(batch)]()
@@ -191,7 +209,7 @@ class GpuSteps:
         self._next += len(found)
         return found
 
-    def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def predict(self, images: np.ndarray) -> Prediction:
         return evaluation.predict(self.network, images)
 
     def _images_in(self, batch: int) -> int:

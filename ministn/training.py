@@ -8,70 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from ministn import attention, checkpoint, evaluation, models
+from ministn import attention, checkpoint, evaluation, models, pose
 from ministn.backend import Device, to_cpu
-from ministn.cuda.choice import PRECISIONS, check_precision, precision
-from ministn.data import DataSet
+from ministn.cuda.choice import check_precision, precision
+from ministn.data import RECIPES, DataSet, PosedSplit, Split
 from ministn.engines import function
 from ministn.errors import UserError
-from ministn.evaluation import evaluate
-from ministn.optimizers import Adam, step_decay
+from ministn.evaluation import Evaluation, evaluate
+from ministn.optimizers import SGD, Adam, Optimizer
 from ministn.parallel import Team
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
+from ministn.settings import Settings
 from ministn.steps import CpuSteps, Epoch, GpuSteps, Outcome, Steps
 
 EXAMPLES = 6  # test images whose theta is recorded every epoch, for the attention figure
 
 LAST, BEST = "last.safetensors", "best.safetensors"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """All that decides a run's outcome. The defaults are the TSTN paper's protocol.
-
-    canvas, distractors, patch: in pixels, see data/cluttered.py. lr: Adam's starting learning
-    rate, x0.7 after every 20 epochs. loc_lr: multiplier on it for the layers that only the
-    localisation network has. seed: of initial values, shuffling and dropout. precision: of
-    products, "tf32" on a GPU only, see cuda/choice.py.
-    """
-
-    network: str
-    epochs: int
-    data: str = "mnist"
-    data_seed: int = 0
-    canvas: int = 60
-    distractors: int = 6
-    patch: int = 8
-    train_size: int = 50_000
-    batch_size: int = 256
-    lr: float = 0.001
-    loc_lr: float = 1.0
-    seed: int = 0
-    precision: str = "fp32"
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "train_size", "batch_size", "canvas", "distractors", "patch"):
-            least = 0 if name == "distractors" else 1
-            if getattr(self, name) < least:
-                raise UserError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        for name in ("lr", "loc_lr"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise UserError(f"{name} must be a number from 0 up, got {getattr(self, name)}")
-        for name in ("seed", "data_seed"):
-            if not 0 <= getattr(self, name) < 2**64:
-                raise UserError(f"{name} must be from 0 to 2^64 - 1, got {getattr(self, name)}")
-        if self.precision not in PRECISIONS:
-            raise UserError(f"precision must be {' or '.join(PRECISIONS)}, got {self.precision!r}")
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """The partial last batch is kept."""
-        return -(-self.train_size // self.batch_size)
-
-    def apart_from_epochs(self) -> dict[str, Any]:
-        """Everything that must be equal for a run to be continued; only its length may grow."""
-        return {name: value for name, value in asdict(self).items() if name != "epochs"}
 
 
 @dataclass
@@ -92,12 +45,16 @@ class State:
 
 def build(
     settings: Settings, size: tuple[int, int], device: Device | None = None
-) -> tuple[models.Network, Adam]:
+) -> tuple[models.Network, Optimizer]:
     """The network for images of this size (H, W) as it is before training, and its optimiser."""
-    network = models.build(settings.network, size)
+    network = models.build(settings.network, size, RECIPES[settings.data].classes)
     for parameter in network.localisation_only():
         parameter.lr_multiplier = settings.loc_lr
-    return network, Adam(ParameterBuffer(network.parameters(), settings.seed, device=device))
+    buffer = ParameterBuffer(network.parameters(), settings.seed, device=device)
+    if settings.optimizer == "adam":
+        return network, Adam(buffer)
+    momentum, weight_decay = settings.momentum, settings.weight_decay
+    return network, SGD(buffer, momentum=momentum, weight_decay=weight_decay)
 
 
 class Trainer:
@@ -121,19 +78,19 @@ class Trainer:
         self.data = data
         self.say = say
         check_precision(settings.precision, device)
-        size = data.train.images.shape[1:]
+        size = data.train.shape[1], data.train.shape[2]
         self.network, self.optimizer = build(settings, size, device)
         self.buffer = self.optimizer.buffer
         self.state = State()
         self.steps: Steps
         common = self.network, self.optimizer, data.train, settings.batch_size, settings.seed
         if device is None:
-            self.valid, self.test = data.valid, data.test
+            self.watched, self.test = data.watched, data.test
             self.steps = CpuSteps(*common, team or Team(), partial(build, settings, size))
         else:
-            self.valid, self.test = (
+            self.watched, self.test = (
                 replace(split, images=device.to_gpu(split.images))
-                for split in (data.valid, data.test)
+                for split in (data.watched, data.test)
             )
             self.steps = GpuSteps(*common, device, captured=settings.precision == "tf32")
         self._begun: int | None = None  # epoch that the steps have been told of
@@ -153,16 +110,17 @@ class Trainer:
             precision(settings.precision),
         ):
             if self._begun != state.epoch:
-                lr = step_decay(settings.lr, state.epoch + 1)
-                epoch = Epoch(self._shuffled(), lr, state.steps - state.batch)
-                self.steps.begin(epoch, state.batch)
+                number, first = state.epoch + 1, state.steps - state.batch
+                rates = settings.rates(number, first)
+                self.steps.begin(Epoch(number, self._shuffled(), rates, first), state.batch)
                 self._begun = state.epoch
             self.steps.take(state.batch)
             state.steps += 1
             state.batch += 1
-            if self.steps.immediate or state.batch == settings.batches_per_epoch:
+            ended = state.batch == settings.batches_per_epoch or state.steps == settings.steps
+            if self.steps.immediate or ended:
                 self.catch_up()
-            if state.batch == settings.batches_per_epoch and not state.diverged:
+            if ended and not state.diverged:
                 self._end_epoch()
 
     def catch_up(self) -> None:
@@ -179,7 +137,7 @@ class Trainer:
     def _shuffled(self) -> np.ndarray:
         """This epoch's order of the training images: a function of (seed, epoch)."""
         epoch = self.state.epoch + 1
-        count = len(self.data.train.images)
+        count = len(self.data.train)
         return generator(self.settings.seed, "shuffle", epoch).permutation(count)
 
     def _watch(self, outcome: Outcome) -> None:
@@ -206,7 +164,8 @@ class Trainer:
         state.batch -= state.steps - step
         state.steps = step
         rows = self._shuffled()[state.batch * settings.batch_size :][: settings.batch_size]
-        self._name_layer(self.data.train.images[rows])
+        images, _ = self.data.train.epoch(state.epoch + 1)
+        self._name_layer(images[rows])
 
     def _name_layer(self, images: np.ndarray) -> None:
         state = self.state
@@ -220,44 +179,48 @@ class Trainer:
         self.say(f"DIVERGED at step {state.steps}: the first non-finite values are in {layer}")
 
     def _end_epoch(self) -> None:
-        settings, state, split = self.settings, self.state, self.data.valid
-        found = evaluate(self.steps.predict, self.valid)
+        settings, state, split = self.settings, self.state, self.data.watched
+        found = evaluate(self.steps.predict, self.watched)
         if not np.isfinite(found.loss):
             self._name_layer(split.images[: evaluation.BATCH])
             return
         theta = None
-        if self.network.transformer is not None:
+        if self.network.front is not None:
             examples = self.test.images[:EXAMPLES]
-            looked = self.network.transformer.theta(function("as_batch", examples)(examples))
-            theta = to_cpu(looked).reshape(len(looked), -1).tolist()
+            looked = self.network.front.theta(function("as_batch", examples)(examples))
+            theta = to_cpu(looked).tolist()
+        watched = "valid" if self.data.valid is not None else "test"
         result = {
             "epoch": state.epoch + 1,
-            "lr": step_decay(settings.lr, state.epoch + 1),
-            "train_loss": state.loss_sum / settings.train_size,
-            "train_error": 100.0 * state.errors / settings.train_size,
-            "valid_loss": found.loss,
-            "valid_error": found.error,
-            **attention.summary(found.theta, split.boxes, split.images.shape[1:]),
+            "lr": settings.rates(state.epoch + 1, state.steps - state.batch)[0],
+            "train_loss": state.loss_sum / state.seen,
+            "train_error": 100.0 * state.errors / state.seen,
+            f"{watched}_loss": found.loss,
+            f"{watched}_error": found.error,
+            **attended(found, split),
             "theta": theta,
         }
         state.history.append(result)
         state.epoch, state.batch = state.epoch + 1, 0
         state.seen, state.loss_sum, state.errors = 0, 0.0, 0
         best = self.best
-        if best is None or result["valid_error"] < best["valid_error"]:
+        if best is None or watched == "test" or result["valid_error"] < best["valid_error"]:
             state.best_epoch = state.epoch
             self._best[...] = self.buffer.data
-        self.say(_summary(result, settings.epochs))
+        self.say(_summary(result, settings.total_epochs))
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The results of the epoch with the lowest validation error, the earliest of equals."""
+        """The results of the epoch with the lowest validation error, the earliest of equals.
+
+        Without a validation split they are those of the last: nothing is chosen by the test.
+        """
         best = self.state.best_epoch
         return None if best is None else self.state.history[best - 1]
 
     @property
     def finished(self) -> bool:
-        return self.state.epoch >= self.settings.epochs or self.state.diverged is not None
+        return self.state.steps >= self.settings.steps or self.state.diverged is not None
 
     # -- checkpoints -----------------------------------------------------------------------------
 
@@ -329,16 +292,30 @@ class Trainer:
         checkpoint.fill(folder / BEST, arrays, self._weights)
         with precision(self.settings.precision):
             found = evaluate(self.steps.predict, self.test)
-        split = self.data.test
-        results = attention.summary(found.theta, split.boxes, split.images.shape[1:])
+        results = attended(found, self.data.test)
         return {
             "epoch": best["epoch"],
             "train_error": best["train_error"],
-            "valid_error": best["valid_error"],
+            "valid_error": best.get("valid_error"),
             "test_error": found.error,
             **{"test_" + name: value for name, value in results.items()},
             "correct": found.correct,
         }
+
+
+def attended(found: Evaluation, split: Split) -> dict[str, float | None]:
+    """How well transformers attended to a split; how well they undid its distortions, if known.
+
+    Where an image has several digits, attention is measured against the box round them all.
+    """
+    size, boxes = (split.shape[1], split.shape[2]), split.boxes
+    if boxes.ndim == 3:
+        boxes = np.concatenate([boxes[..., :2].min(1), boxes[..., 2:].max(1)], axis=1)
+    looked = found.attended
+    measured = attention.summary(None if looked is None else looked.theta, boxes, size)
+    if isinstance(split, PosedSplit):
+        measured |= pose.summary(None if looked is None else looked.grid, split.poses, size)
+    return measured
 
 
 def check_same(path: Path, name: str, content: dict[str, Any], wanted: Any) -> None:
@@ -356,11 +333,18 @@ def check_same(path: Path, name: str, content: dict[str, Any], wanted: Any) -> N
 def _summary(result: dict[str, Any], epochs: int) -> str:
     text = (
         f"epoch {result['epoch']}/{epochs}: loss {result['train_loss']:.4f}, "
-        f"train {result['train_error']:.2f} %, valid {result['valid_error']:.2f} %"
+        f"train {result['train_error']:.2f} %, "
+        + ", ".join(
+            f"{name} {result[name + '_error']:.2f} %"
+            for name in ("valid", "test")
+            if name + "_error" in result
+        )
     )
     if result["overlap"] is not None:
         text += (
             f", overlap {result['overlap']:.2f}, digit inside {100 * result['inside']:.0f} %, "
             f"left image {100 * result['left_image']:.0f} %"
         )
+    if result.get("pose_spread") is not None:
+        text += f", pose {result['pose_spread']:.1f} of {result['pose_unmoved']:.1f} pixels"
     return text

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ministn.backend import device_of
+from ministn.backend import device_of, to_cpu
 from ministn.errors import check_arrays
 from ministn.initializers import ZEROS, Constant
 from ministn.layers import Dense, Layer, Sequential
@@ -16,12 +16,25 @@ from ministn.randomness import Step
 from ministn.samplers import BILINEAR, Sampler, SamplerCache
 from ministn.transforms import AFFINE, Transform
 
+FRAME = (4, 4)  # points of the grid by which transformers are judged
+
 
 class Warp(NamedTuple):
     """What going back through sampler and grid generator needs."""
 
     grid_cache: Any
     sampler_cache: SamplerCache
+
+
+class Attended(NamedTuple):
+    """Where one or K transformers look, in NumPy.
+
+    theta: (N, 2, 3) of the first of them, as TransformerCache has it. grid: (N, K, 4, 4, 2), what
+    T_theta makes of a regular grid of 4x4 points: what a pose is compared with, see pose.py.
+    """
+
+    theta: np.ndarray
+    grid: np.ndarray
 
 
 class TransformerCache(NamedTuple):
@@ -88,11 +101,13 @@ class SpatialTransformer:
         """V: ``x`` sampled at T_theta(G), in evaluation mode. theta: (N, P) in any shape."""
         return self._warp(x, theta.reshape(len(theta), -1))[0]
 
-    def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """V, and theta (N, 2, 3) as TransformerCache has it, in evaluation mode."""
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, Attended]:
+        """V, and where the transformer looked, in evaluation mode."""
         theta = self.theta(x)
         y, grid, _ = self._warp(x, theta)
-        return y, self.transform.affine(theta, grid)
+        pose = self.transform.resized(theta, grid, FRAME)
+        affine = self.transform.affine(theta, grid)
+        return y, Attended(to_cpu(affine), to_cpu(pose)[:, None])
 
     def _warp(self, x: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, Warp]:
         """V, T_theta(G) and what going back needs."""
@@ -184,10 +199,15 @@ class Parallel:
         ]
         return sum(gradients[1:], start=gradients[0]) if need_dx else None
 
-    def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The joined outputs and the first transformer's theta (N, 2, 3), in evaluation mode."""
-        warped, thetas = zip(*(t.predict(x) for t in self.transformers), strict=True)
-        return _joined(warped), thetas[0]
+    def theta(self, x: np.ndarray) -> np.ndarray:
+        """(N, K P), the theta of one transformer after the other, in evaluation mode, in NumPy."""
+        return np.concatenate([to_cpu(t.theta(x)) for t in self.transformers], axis=1)
+
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, Attended]:
+        """The joined outputs, and where the transformers looked, in evaluation mode."""
+        warped, looked = zip(*(t.predict(x) for t in self.transformers), strict=True)
+        grids = [each.grid for each in looked]
+        return _joined(warped), Attended(looked[0].theta, np.concatenate(grids, axis=1))
 
     def parameters(self) -> list[Parameter]:
         return unique(p for t in self.transformers for p in t.parameters())
@@ -247,11 +267,15 @@ class HandOn:
         assert dwarped is not None
         return self.transformer.backward(dwarped, cache.transformer, need_dx, dtheta)
 
-    def predict(self, x: np.ndarray) -> tuple[np.ndarray, Any]:
-        """y, and what the transformer's ``predict`` tells beside V, in evaluation mode."""
+    def theta(self, x: np.ndarray) -> np.ndarray:
+        """The transformer's theta (N, P), in evaluation mode."""
+        return self.transformer.theta(x)
+
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, Attended]:
+        """y, and where the transformer looked, in evaluation mode."""
         warped, looked = self.transformer.predict(x)
         features, _ = self.reader.forward(warped)
-        return _joined([features, self.transformer.theta(x)]), looked
+        return _joined([features, self.theta(x)]), looked
 
     def parameters(self) -> list[Parameter]:
         return unique(self.transformer.parameters() + self.reader.parameters())

@@ -63,6 +63,10 @@ class Transform(ABC):
         duals = _duals((h, w), grid.dtype, device_of(grid))
         return function("grid_products", grid)(grid, duals).reshape(-1, 2, 3)
 
+    def resized(self, theta: np.ndarray, grid: np.ndarray, size: Size) -> np.ndarray:
+        """T_theta at the pixels of another output: theta, its grid (N, h, w, 2) and that size."""
+        return self.forward(theta, size)[0]
+
     def _check(self, theta: np.ndarray) -> None:
         check_arrays(theta=(theta, f"N {len(self.identity)}"))
 
@@ -307,6 +311,13 @@ class General(Transform):
         dtheta, dbasis = backward(dgrid, cache)
         self.basis.grad += dbasis
         return dtheta
+
+    def resized(self, theta: np.ndarray, grid: np.ndarray, size: Size) -> np.ndarray:
+        """B is known at the pixels of its own size; between them the grid is read bilinearly."""
+        places = np.tile(regular_grid(size, grid.dtype), (len(grid), 1, 1, 1))
+        device = device_of(grid)
+        sample, _ = implementation("bilinear_sampler", grid)
+        return sample(grid, places if device is None else device.to_gpu(places))[0]
 
     def parameters(self) -> list[Parameter]:
         return [self.basis]

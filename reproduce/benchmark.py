@@ -18,7 +18,7 @@ from pathlib import Path
 import benchmark_cpu
 import table3
 
-from ministn import backend, cli, models
+from ministn import backend, cli, models, sweep
 from ministn.cuda.choice import PRECISIONS
 from ministn.errors import UserError
 
@@ -94,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         metavar="N",
         help="our processes, and PyTorch's threads; "
-        f"default: one for each core, here {table3.CORES}",
+        f"default: one for each core, here {sweep.CORES}",
     )
     gpu = p.add_argument_group("with --gpu")
     gpu.add_argument(
@@ -119,7 +119,7 @@ def parsed() -> argparse.Namespace:
     if arguments.rounds is None:
         arguments.rounds = ROUNDS[engine]
     if arguments.workers is None:
-        arguments.workers = table3.CORES
+        arguments.workers = sweep.CORES
     arguments.batch_size = arguments.batch_size or BATCH_SIZES[engine]
     for name in ("batch_size", "rounds", "workers"):
         given = getattr(arguments, name)

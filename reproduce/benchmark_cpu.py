@@ -5,7 +5,10 @@ memory        The most memory in use at once during training steps, less what wa
               libraries were loaded and the workers started: parameters, gradients, Adam's state,
               images and activations.
 convolutions  Each shape of convolution block in the six networks at 60x60, on one thread.
-growth        The step of Architecture 1's TSTN at growing batch, image and number of workers.
+growth        The step of Architecture 1's TSTN at growing batch, image and number of workers. A
+              turn is two steps, of which the second counts, for the first finds all caches cold:
+              in training one step follows the other, and a small one gains most by that.
+profile       Where the time of that step goes, at growing batch (benchmark_profile.py).
 
 Every side has a process of its own, and all that are compared take turns (benchmark_turns.py).
 What a side compiles in its first step is not counted. How the record is laid out is in
@@ -26,6 +29,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmark_profile import profile
 from benchmark_record import COLUMNS, HEADS, Record, Row, compared, line, ratios
 from benchmark_sides import (
     BLOCKS,
@@ -43,7 +47,7 @@ from tqdm import tqdm
 from ministn import environment
 from ministn.errors import UserError
 
-PARTS = ("steps", "memory", "convolutions", "growth")
+PARTS = ("steps", "memory", "convolutions", "growth", "profile")
 WARM_UP = 1  # rounds that are not counted: memory and PyTorch's primitives are new
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
@@ -102,6 +106,7 @@ class Benchmark:
             "memory": self._memory,
             "convolutions": self._convolutions,
             "growth": self._growth,
+            "profile": self._profile,
         }
         for part in self.arguments.only:
             start = time.perf_counter()
@@ -198,10 +203,10 @@ class Benchmark:
             for size, job in jobs.items()
         }
         starts = {f"{size} {side}": sides[size][side] for size in jobs for side in sides[size]}
-        total = len(starts) * (WARM_UP + self.rounds)
+        total = len(starts) * (WARM_UP + 2 * self.rounds)
         with ExitStack() as stack, tqdm(total=total, desc=what, unit="step") as progress:
             turns, _ = self._warmed_up(stack, starts, progress)
-            seconds = in_turns(turns, self.rounds)
+            seconds = in_turns({name: second(one) for name, one in turns.items()}, self.rounds)
         return {
             size: compared({side: seconds[f"{size} {side}"] for side in sides[size]})
             for size in jobs
@@ -215,6 +220,16 @@ class Benchmark:
         if constant:
             values = [row[constant] for row in rows.values()]
             self.record.note(prefix, {"variation": max(values) / min(values)})
+
+    def _profile(self) -> None:
+        scale = self.scale
+        print(f"parts of a training step of {scale.network}, ms for each image")
+        for batch in scale.batches:
+            job = Job(scale.network, scale.canvas, batch, self.cores)
+            row = profile(job, WARM_UP, self.rounds)
+            self.record.note(f"profile/{scale.network}/{batch}", row)
+            each = ", ".join(f"{part} {1e3 * s / batch:.3f}" for part, s in row.items())
+            print(f"  batch {batch}: {each}", flush=True)
 
     def _sides(self, ours: Start, **theirs: Start) -> dict[str, Start]:
         return {"ours": ours, **(theirs if self.with_torch else {})}
@@ -249,6 +264,16 @@ class Benchmark:
     def _note(self, name: str, row: Row, unit: float) -> None:
         self.record.note(name, row)
         tqdm.write(line(name, row, unit))  # now: what follows may take minutes
+
+
+def second(one: Callable[[], float]) -> Callable[[], float]:
+    """A turn of two, of which the second counts."""
+
+    def two() -> float:
+        one()
+        return one()
+
+    return two
 
 
 def turn(side: Side, work: str, progress: tqdm) -> Callable[[], float]:

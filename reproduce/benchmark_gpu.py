@@ -262,7 +262,7 @@ class Benchmark:
             device=self.ours,
             captured=precision == "tf32",
         )
-        steps.begin(Epoch(order, LR, 0), 0)
+        steps.begin(Epoch(1, order, [LR] * steps.batches, 0), 0)
         return network, steps
 
 

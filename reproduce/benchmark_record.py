@@ -6,6 +6,7 @@ In the file it is flat: what was measured, a quantity, and slashes between,
     convolution/<C>-<K>-<H>x<W>[-pool]/forward/ratio        .../backward/ratio
     growth/batch/<network>/<images>/per_image   growth/side/<network>/<pixels>/per_pixel
     growth/workers/<network>/<workers>/speedup  growth/batch/<network>/variation
+    profile/<network>/<images>/<part>
 
 In a program it is a row of quantities for each thing measured. A run of the benchmark replaces the
 rows it measures and keeps the others; a row's ``run`` leads to an entry of ``runs``, which says how
@@ -34,6 +35,8 @@ NOTES = [
     "over ours",
     "step, memory, growth: PyTorch has as many threads as we have workers, Adam(fused=True) and "
     "THP_MEM_ALLOC_ENABLE=1; channels-last in memory and growth",
+    "profile: seconds of the parts of a step, ours, in the first of the workers, medians; update: "
+    "sum of the workers' gradients and Adam; rest: batch, loss, messages, waiting for the slowest",
     "convolution: convolution, bias, ReLU and maybe a 2x2 pool, on one thread; backward: gradients "
     "of x, weight and bias",
 ]

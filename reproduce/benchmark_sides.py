@@ -25,6 +25,7 @@ from ministn.engines import implementation
 from ministn.errors import UserError
 from ministn.parallel import Team
 from ministn.randomness import generator
+from ministn.settings import Settings
 from ministn.steps import CpuSteps, Epoch
 
 LR = 1e-5  # small: there is nothing to be learned from noise
@@ -94,15 +95,16 @@ def our_training(job: Job) -> Iterator[SetUp]:
     """Work "step": a training step shared by as many worker processes as there are cores."""
     with parallel.team(job.cores) as team:
         team.ask_all("do", int)  # who answers has loaded the libraries
-        yield lambda: {"step": _our_step(job, team)}
+        yield lambda: {"step": our_step(job, team)}
 
 
-def _our_step(job: Job, team: Team) -> Work:
+def our_step(job: Job, team: Team) -> Work:
+    """A training step shared by a team. It raises UserError where the loss is not finite."""
     split, order = job.noise()
-    settings = training.Settings(job.network, epochs=1, canvas=job.side, batch_size=job.batch)
+    settings = Settings(job.network, epochs=1, canvas=job.side, batch_size=job.batch)
     build = partial(training.build, settings, (job.side, job.side))
     steps = CpuSteps(*build(), split, job.batch, 0, team, build)
-    steps.begin(Epoch(order, LR, 0), 0)
+    steps.begin(Epoch(1, order, [LR] * BATCHES, 0), 0)
     batches = cycle(range(BATCHES))
 
     def step() -> None:

@@ -11,13 +11,13 @@ from itertools import groupby
 from math import inf
 from pathlib import Path
 from statistics import fmean
-from textwrap import wrap
 
 import table3
 from matplotlib.figure import Figure
 
 from ministn import claims, cli, drawing, plot, report, runs
 from ministn.claims import Record, Row, label
+from ministn.layout import NONE, columns, pipes, wrapped
 
 NETWORKS = ("arch1-untied", "arch1-tstn")
 RATES = ((0.001, 1.0), (0.0003, 1.0), (0.0001, 1.0), (0.001, 0.1))  # lr, loc-lr
@@ -76,7 +76,7 @@ def cells(row: Row) -> list[str]:
     epochs = sorted({len(record["epochs"]) for record in row})
     errors = [record["best"]["test_error"] for record in row if record["best"]]
     last = [record["epochs"][-1] for record in row if record["epochs"]]
-    means = [f"{fmean(epoch[name] for epoch in last):.2f}" if last else report.NONE
+    means = [f"{fmean(epoch[name] for epoch in last):.2f}" if last else NONE
              for name in ("overlap", "moved", "spread")]  # fmt: skip
     return [
         label(row[0])[0],
@@ -84,7 +84,7 @@ def cells(row: Row) -> list[str]:
         f"x{settings['loc_lr']:g}",
         f"{len(collapsed)} of {len(row)}" + (f", {back} came back" if back else ""),
         " to ".join(map(str, epochs)),
-        f"{fmean(errors):.1f} [{min(errors):.1f}, {max(errors):.1f}]" if errors else report.NONE,
+        f"{fmean(errors):.1f} [{min(errors):.1f}, {max(errors):.1f}]" if errors else NONE,
         *means,
     ]
 
@@ -147,18 +147,12 @@ def show(records: list[Record], out: Path) -> None:
 
 def lines(records: list[Record]) -> list[str]:
     """The table for a terminal, with its legend."""
-    table = [HEADER, *map(cells, grouped(records))]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    text = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in table
-    ]
-    return [*text, "", *wrap(LEGEND, report.WIDTH)]
+    return [*columns(HEADER, list(map(cells, grouped(records)))), "", *wrapped(LEGEND)]
 
 
 def markdown(records: list[Record]) -> str:
     """The table for the README, with its legend."""
-    return report.pipes(HEADER, list(map(cells, grouped(records)))) + "\n\n" + LEGEND
+    return pipes(HEADER, list(map(cells, grouped(records)))) + "\n\n" + LEGEND
 
 
 def flags(network: str, rate: tuple[float, float], seeds: list[int], epochs: int) -> list[str]:

@@ -22,7 +22,7 @@ import learning_rate
 from benchmark_record import shown
 from tqdm import tqdm
 
-from ministn import cli, drawing, environment, plot, report, runs
+from ministn import cli, drawing, environment, layout, plot, report, runs
 from ministn.claims import Record
 from ministn.errors import UserError
 from ministn.files import write_atomically
@@ -97,8 +97,24 @@ def benchmark() -> str:
             f"Medians of {run['rounds']} steps of each, on {device['workers']} of "
             f"{device['cores']} cores of {device['name']}, PyTorch {run['versions']['torch']}.",
             *(_growth(record, *what) for what in (("batch", "image"), ("side", "pixel"))),
+            "",
+            *_parts(record),
         ]
     )
+
+
+def _parts(record: Any) -> list[str]:
+    """Where the time of a step goes, for each image of growing batches."""
+    measured = _measured(record, "profile/")
+    batches = {int(name.split("/")[1]): row for name, row in measured.items()}
+    network = next(iter(measured)).split("/")[0]
+    parts = [name for name in next(iter(batches.values())) if name not in ("ours", "run")]
+    lines = [[f"{part}, ms for each image"] for part in parts] + [["whole step"]]
+    for batch, row in batches.items():
+        for line, part in zip(lines, [*parts, "ours"], strict=True):
+            line.append(shown(row[part], 1e3 / batch, 2))
+    header = [f"where a step of {network} goes", *(f"batch {batch}" for batch in batches)]
+    return layout.pipes(header, lines).splitlines()
 
 
 def _growth(record: Any, what: str, unit: str) -> str:

@@ -68,18 +68,22 @@ def test_the_first_of_several_is_watched():
     parallel, x = side_by_side()
     first = parallel.transformers[0]
     _, cache = parallel.forward(x, STEP)
-    y, theta = parallel.predict(x)
+    y, looked = parallel.predict(x)
     assert parallel.forward(x)[1] is None
     np.testing.assert_array_equal(parallel.forward(x)[0], y)
-    for found in (theta, cache.theta):
-        np.testing.assert_array_equal(found, first.predict(x)[1])
+    alone = [transformer.predict(x)[1] for transformer in parallel.transformers]
+    for found in (looked.theta, cache.theta):
+        np.testing.assert_array_equal(found, alone[0].theta)
+    np.testing.assert_array_equal(looked.grid, np.concatenate([a.grid for a in alone], axis=1))
+    thetas = [transformer.theta(x) for transformer in parallel.transformers]
+    np.testing.assert_array_equal(parallel.theta(x), np.concatenate(thetas, axis=1))
     network = Network(Sequential(Flatten("flatten"), Dense("dense", 4 * 6 * 4, 3)), parallel)
     assert network.transformer is first
     ParameterBuffer(network.parameters(), 0, np.float64)
-    logits, theta = network.predict(x)
+    logits, looked = network.predict(x)
     trained, kept = network.forward(x, STEP)
     np.testing.assert_array_equal(logits, trained)
-    np.testing.assert_array_equal(theta, kept.transformer.theta)
+    np.testing.assert_array_equal(looked.theta, kept.transformer.theta)
 
 
 def test_outputs_of_several_sizes_are_refused():

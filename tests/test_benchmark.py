@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ministn import models
+from ministn import models, sweep
 from ministn.errors import UserError
 from ministn.layers import Conv2d
 from ministn.parameter import ParameterBuffer
@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "reproduce"))
 import benchmark
 import benchmark_cpu
 import benchmark_figure
+import benchmark_profile
 import benchmark_record
 import readme
 import table3
@@ -269,13 +270,30 @@ def test_all_parts_and_their_use(arguments, monkeypatch, tmp_path, capsys):
             },
             rel=1e-4,
         )
+    for batch in (2, 3):
+        parts = found.pop(f"profile/arch1-tstn/{batch}")
+        whole = parts.pop("ours")
+        assert parts.keys() == {*benchmark_profile.PARTS, "update", "rest"}
+        assert all(0 < seconds < whole for seconds in parts.values())
     assert found == {
         "growth/batch/arch1-tstn": {"variation": pytest.approx(163 / 4 / (244 / 6), rel=1e-4)},
         "growth/side/arch1-tstn": {"variation": pytest.approx(129 / 128 / (163 / 162), rel=1e-4)},
     }
 
     monkeypatch.setattr(readme, "BENCHMARK", tmp_path / "record.json")
-    assert readme.benchmark().splitlines()[2:] == [
+    text = readme.benchmark().splitlines()
+    assert text[8] == "| where a step of arch1-tstn goes | batch 2 | batch 3 |"
+    assert [line.split(" | ")[0] for line in text[10:]] == [
+        "| convolutions, ms for each image",
+        "| dense, ms for each image",
+        "| transformer, ms for each image",
+        "| others, ms for each image",
+        "| zeroing, ms for each image",
+        "| update, ms for each image",
+        "| rest, ms for each image",
+        "| whole step",
+    ]
+    assert text[2:7] == [
         "| arch1-tstn | 2 | 81.500 | 163.000 | - | 0.50 | 0.50 |",
         "",
         f"Medians of 2 steps of each, on 2 of {run['device']['cores']} cores of "
@@ -330,7 +348,10 @@ def test_without_pytorch_it_says_so(arguments, monkeypatch, tmp_path, capsys):
         ("--cpu --gpu", "not allowed with argument"),
         ("--cpu --precision fp32", "--precision goes with --gpu"),
         ("--gpu --workers 2", "--workers goes with --cpu"),
-        ("--cpu --only kernels", "--only with --cpu takes steps memory convolutions growth, got"),
+        (
+            "--cpu --only kernels",
+            "--only with --cpu takes steps memory convolutions growth profile, got",
+        ),
         ("--gpu --only steps", "--only with --gpu takes kernels networks, got steps"),
         ("--gpu --batch-size 64 256", "--gpu takes one --batch-size only"),
         ("--cpu --batch-size 64 0", "--batch-size must be at least 1, got 0"),
@@ -353,4 +374,4 @@ def test_each_engine_has_its_own_defaults(engine, batch_size, rounds, parts, mon
     given = benchmark.parsed()
     assert (given.batch_size, given.rounds, given.only) == (batch_size, rounds, list(parts))
     assert given.out == Path(benchmark.__file__).parent / "records" / f"benchmark-{engine}.json"
-    assert given.nets == table3.SIX and given.workers == table3.CORES
+    assert given.nets == table3.SIX and given.workers == sweep.CORES

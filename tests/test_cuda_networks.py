@@ -24,7 +24,8 @@ from ministn.errors import UserError
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
 from ministn.runs import Run
-from ministn.training import BEST, LAST, Settings, Trainer
+from ministn.settings import Settings
+from ministn.training import BEST, LAST, Trainer
 
 # TF32 rounds every factor by up to 2^-11, which moves points over whole pixels and opens other
 # ReLUs: single gradients differ by up to 31 % of their norm. So these bounds only tell a network

@@ -226,9 +226,10 @@ def test_a_spatial_transformer_agrees_with_ops(quick_device, start):
         x, dy = arrays if place is None else [device.to_gpu(array) for array in arrays]
         y, cache = transformer.forward(x, Step(1, 2))
         dx = transformer.backward(dy, cache)
-        seen, affine = transformer.predict(x)
+        seen, looked = transformer.predict(x)
         on_cpu = device.to_cpu if place else lambda array: array
-        found.append([on_cpu(a) for a in (y, cache.theta, dx, buffer.grad, seen, affine)])
+        arrays = [on_cpu(a) for a in (y, cache.theta, dx, buffer.grad, seen)]
+        found.append([*arrays, *looked])
     for want, got in zip(*found, strict=True):
         compare("result", got, want, 0, 5e-6 * abs(want).max())
     assert found[0][3].any()

@@ -8,7 +8,7 @@ import pytest
 from synthetic import record
 
 from ministn import runs
-from ministn.training import Settings
+from ministn.settings import Settings
 
 SCRIPTS = Path(__file__).parents[1] / "reproduce"
 

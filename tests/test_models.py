@@ -108,7 +108,8 @@ def test_first_look_is_at_the_whole_image(name):
     network = models.build(name, small(name))
     ParameterBuffer(network.parameters(), seed=0)
     x = normal(3, *small(name), 1).astype(np.float32)
-    _, theta = network.predict(x)
+    _, looked = network.predict(x)
+    theta = looked.theta
     assert theta.dtype == np.float32
     np.testing.assert_array_equal(theta, np.tile([[1, 0, 0], [0, 1, 0]], (3, 1, 1)))
     warped = network.transformer.warp(x, theta)
@@ -134,16 +135,16 @@ def test_every_parameter_learns_from_an_image_that_is_not_square(name, dtype):
 def test_predict_is_forward_in_evaluation(name):
     network, _ = laid_out(name)
     x = abs(normal(3, *small(name), 1)).astype(np.float32)
-    logits, theta = network.predict(x)
+    logits, looked = network.predict(x)
     evaluated, cache = network.forward(x)
     np.testing.assert_array_equal(logits, evaluated)
     assert cache is None
-    assert (theta is None) == (network.transformer is None)
+    assert (looked is None) == (network.transformer is None)
     trained, kept = network.forward(x, STEP)
     assert (trained == logits).all() == (name == "small-stn")  # which has no dropout
-    if theta is not None:
-        assert abs(theta - np.eye(2, 3)).max() > 1e-3
-        np.testing.assert_array_equal(theta, kept.transformer.theta)
+    if looked is not None:
+        assert abs(looked.theta - np.eye(2, 3)).max() > 1e-3
+        np.testing.assert_array_equal(looked.theta, kept.transformer.theta)
 
 
 @pytest.mark.parametrize("name", models.NETWORKS)

@@ -71,12 +71,25 @@ def test_summary():
         ("pose_distance", "pose_spread", "pose_unmoved")
     )
     still = grid(np.tile(np.eye(2, 3), (9, 1, 1)))
-    found = pose.summary(still, poses, SIZE)
+    found = pose.summary(still[:, None], poses, SIZE)
     assert found["pose_spread"] == found["pose_unmoved"] > 2
     assert found["pose_distance"] == pose.distance(still, poses, SIZE).mean()
-    undone = pose.summary(poses, poses, SIZE)
+    undone = pose.summary(poses[:, None], poses, SIZE)
     assert undone["pose_distance"] == undone["pose_spread"] == 0
     assert undone["pose_unmoved"] == found["pose_unmoved"]
+
+
+def test_of_several_transformers_each_digit_counts_by_the_one_that_follows_it_best():
+    first = grid(THETA)
+    second = grid(after(THETA[::-1], [[0, -0.5, 0], [0.5, 0, 0]]))
+    two_digits = np.stack([first, second], axis=1)
+    still = grid(np.tile(np.eye(2, 3), (9, 1, 1)))
+    swapped = pose.summary(np.stack([second, first], axis=1), two_digits, SIZE)
+    assert swapped["pose_distance"] == swapped["pose_spread"] == 0
+    one = pose.summary(np.stack([still, first], axis=1), two_digits, SIZE)
+    missed = min(pose.distance(look, second, SIZE).mean() for look in (still, first))
+    assert one["pose_distance"] == pytest.approx(missed / 2)
+    assert one["pose_unmoved"] == swapped["pose_unmoved"] > 1
 
 
 def test_wrong_shapes_are_named():

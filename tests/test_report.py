@@ -7,7 +7,8 @@ from synthetic import COLLAPSE, record
 
 from ministn.claims import FAILS, HOLDS, UNDECIDED, correct, label, scope, tables, verdicts
 from ministn.errors import UserError
-from ministn.report import WIDTH, report
+from ministn.layout import WIDTH
+from ministn.report import report
 
 BACK = {**COLLAPSE, "epoch": 2, "step": 400, "end": {"epoch": 5, "step": 900}}
 

@@ -32,6 +32,10 @@ OTHER = {
     "loc_lr": 0.5,
     "seed": 5,
     "precision": "tf32",
+    "optimizer": "sgd",
+    "weight_decay": 0.1,
+    "decay": 0.1,
+    "decay_every": 21,
 }
 
 
@@ -60,13 +64,19 @@ def edit(path, change) -> None:
 
 
 def test_folder_name_tells_all_settings_but_the_epochs_apart():
-    assert OTHER.keys() | {"epochs"} == asdict(SETTINGS).keys()
+    assert OTHER.keys() | {"epochs", "iterations", "momentum"} == asdict(SETTINGS).keys()
     names = {runs.folder_name(replace(SETTINGS, **{name: to})) for name, to in OTHER.items()}
     assert len(names | {runs.folder_name(SETTINGS)}) == len(OTHER) + 1
     assert runs.folder_name(replace(SETTINGS, epochs=9)) == runs.folder_name(SETTINGS)
     assert runs.folder_name(SETTINGS) == (
         "arch1-tstn-mnist9-clutter6x8-data0-n53-batch16-lr0.003-loc1-seed4"
     )
+    sgd = replace(SETTINGS, network="r-fcn", data="r", optimizer="sgd", epochs=None, iterations=9)
+    name = "r-fcn-data0-n53-batch16-lr0.003-loc1-sgd0.9-its9-seed4"
+    assert runs.folder_name(sgd) == name
+    assert runs.folder_name(replace(sgd, momentum=0.0)) == name.replace("sgd0.9", "sgd0")
+    assert runs.folder_name(replace(sgd, iterations=8)) == name.replace("its9", "its8")
+    assert runs.folder_name(replace(sgd, data="r-digits")) == name.replace("fcn-", "fcn-digits-")
 
 
 def test_record_says_what_happened(finished):
@@ -145,7 +155,7 @@ def test_a_finished_run_is_skipped_and_left_alone(resume, out):
         (lambda r: r["settings"].update(lr=0.1), 1, False, r"other settings \(lr\): found \[0.1\]"),
         (lambda r: r["settings"].update(lr=0.1), 2, True, r"other settings \(lr\): found \[0.1\]"),
         (lambda r: r["settings"].pop("lr"), 2, True, "lr"),
-        (lambda r: r["settings"].update(momentum=0.9), 2, True, "not a record of a run"),
+        (lambda r: r["settings"].update(friction=0.9), 2, True, "not a record of a run"),
         (lambda r: r["settings"].update(lr=-1), 2, True, "not a record of a run"),
         (lambda r: r.pop("settings"), 2, True, "not a record of a run"),
         (lambda r: r.pop("format"), 2, True, "not a record of a run"),

@@ -164,8 +164,8 @@ def test_what_is_pooled():
 def test_they_start_as_classifiers_of_the_image(name):
     network, _ = laid_out(name)
     x = images(name)
-    logits, theta = network.predict(x)
-    np.testing.assert_allclose(theta, np.tile(np.eye(2, 3), (3, 1, 1)), atol=1e-6)
+    logits, looked = network.predict(x)
+    np.testing.assert_allclose(looked.theta, np.tile(np.eye(2, 3), (3, 1, 1)), atol=1e-6)
     if network.transformer.size == SMALL:
         seen = np.concatenate([x] * (2 if "-2st-" in name else 1), axis=-1)
         expected, _ = network.classifier.forward(seen)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from synthetic import record
 
-from ministn import backend, cli, runs
+from ministn import backend, cli, runs, sweep
 from ministn.models import NETWORKS
 
 SCRIPT = Path(__file__).parents[1] / "reproduce" / "table3.py"
@@ -185,10 +185,10 @@ def test_shards_cover_every_run_exactly_once(count):
     flags = ["--seeds", "0", "3", "--epochs", "7"]
     everything = TABLE3.settings_of(TABLE3.parser().parse_args(flags))
     assert len(everything) == 12
-    shards = [TABLE3.shard(everything, f"{i}/{count}") for i in range(1, count + 1)]
+    shards = [sweep.shard(everything, f"{i}/{count}") for i in range(1, count + 1)]
     assert sorted(map(str, itertools.chain(*shards))) == sorted(map(str, everything))
     assert max(map(len, shards)) - min(map(len, shards)) <= 1
-    assert TABLE3.shard(everything, None) == everything
+    assert sweep.shard(everything, None) == everything
 
 
 def test_a_shard_without_runs_has_nothing_to_do(table3, tmp_path):
@@ -221,9 +221,9 @@ def test_workers_are_the_cores_and_a_resumed_run_keeps_its_own(table3, tmp_path,
         starts = runs.read_record(tmp_path / "runs" / FOLDER / "record.json")["starts"]
         return [(start["device"]["workers"], start["device"]["threads"]) for start in starts]
 
-    monkeypatch.setattr(TABLE3, "CORES", 2)
+    monkeypatch.setattr(sweep, "CORES", 2)
     assert went_on("") == [(2, 1)]
-    monkeypatch.setattr(TABLE3, "CORES", 1)
+    monkeypatch.setattr(sweep, "CORES", 1)
     assert went_on("--resume --epochs 2") == [(2, 1)] * 2
     assert went_on("--resume --epochs 3 --workers 1 --threads 2") == [(2, 1)] * 2 + [(1, 2)]
 

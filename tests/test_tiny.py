@@ -7,7 +7,8 @@ import pytest
 
 from ministn import attention, data, models, ops
 from ministn.data import Split
-from ministn.training import Settings, Trainer
+from ministn.settings import Settings
+from ministn.training import Trainer
 
 # Mean loss of each of the first three epochs, five steps each. Adam amplifies last bits: between
 # seven OpenBLAS kernels, one and two threads and both engines they differ by up to 1.3e-5.

@@ -15,8 +15,9 @@ from ministn.evaluation import Evaluation, evaluate, predict
 from ministn.optimizers import Adam, step_decay
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
+from ministn.settings import Settings
 from ministn.steps import Outcome
-from ministn.training import BEST, Settings, Trainer
+from ministn.training import BEST, Trainer
 
 INSIDE, OUTSIDE = [1, 0, 0, 0, 1, 0], [1, 0, 9, 0, 1, 0]
 
@@ -89,8 +90,9 @@ def test_evaluation_does_not_depend_on_how_it_is_cut(monkeypatch):
     whole = evaluate(trained.steps.predict, split)
     monkeypatch.setattr(evaluation, "BATCH", 7)
     cut = evaluate(trained.steps.predict, split)
-    assert whole.theta.shape == (31, 2, 3) and whole.correct.shape == (31,)
-    np.testing.assert_allclose(cut.theta, whole.theta, atol=1e-6)
+    assert whole.attended.theta.shape == (31, 2, 3) and whole.correct.shape == (31,)
+    for found, expected in zip(cut.attended, whole.attended, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
     assert cut.loss == pytest.approx(whole.loss, rel=1e-5)
     logits, _ = trained.network.predict(ops.as_batch(split.images))
     np.testing.assert_array_equal(whole.correct, logits.argmax(1) == split.labels)
@@ -114,7 +116,7 @@ def test_best_is_strictly_lower_so_ties_go_to_the_earliest(errors, best, tmp_pat
     def evaluate(network, split):
         if split is trained.data.test:
             return real(network, split)
-        return Evaluation(1.0, np.arange(100) >= next(left), np.zeros((31, 2, 3), np.float32))
+        return Evaluation(1.0, np.arange(100) >= next(left), None)
 
     monkeypatch.setattr(training, "evaluate", evaluate)
     weights, found = {}, []

@@ -1,17 +1,34 @@
-"""The data sets: digits among clutter, kept as uint8, with the box of each digit."""
+"""The data sets: digits among clutter or distorted, kept as uint8, and where each digit is."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from ministn.data import cluttered, digits, mnist
-from ministn.data.dataset import DataSet, PosedSplit, Split
+import numpy as np
+
+from ministn.data import addition, cluttered, digits, distorted, mnist
+from ministn.data.dataset import DataSet, Digits, Fresh, Map, PosedSplit, Split
 from ministn.errors import UserError
 
-__all__ = ["RECIPES", "DataSet", "PosedSplit", "Recipe", "Split", "load"]
+__all__ = [
+    "CLUTTERED",
+    "DIGITS",
+    "RECIPES",
+    "DataSet",
+    "Fresh",
+    "PosedSplit",
+    "Recipe",
+    "Split",
+    "load",
+]
 
 
 class Recipe(NamedTuple):
-    """How a data set is made unless asked otherwise: lengths in pixels, sizes in images."""
+    """How a data set is made unless asked otherwise: lengths in pixels, sizes in images.
+
+    valid_size: 0 where nothing is kept back from training, which then follows a fixed schedule.
+    """
 
     canvas: int
     distractors: int
@@ -19,14 +36,29 @@ class Recipe(NamedTuple):
     train_size: int
     valid_size: int
     test_size: int
+    channels: int = 1
+    classes: int = 10
 
 
-RECIPES = {
+CLUTTERED = {
     # The TSTN paper's cluttered MNIST: DeepMind's generator with its default settings.
     "mnist": Recipe(60, 6, 8, 50_000, 10_000, 10_000),
     # Our own, small enough to train on in minutes.
     "digits": Recipe(36, 3, 6, 8_000, 1_000, 1_000),
 }
+DIGITS = "-digits"  # ends the names of sets made of the embedded digits
+DISTORTED = {
+    recipe.name.lower() + source: Recipe(recipe.canvas, recipe.distractors, recipe.patch, *sizes)
+    for source, sizes in {"": (60_000, 0, 10_000), DIGITS: (8_000, 0, 1_000)}.items()
+    for recipe in distorted.RECIPES.values()
+}
+ADDITION = {
+    f"addition{source}": DISTORTED[f"rts{source}"]._replace(
+        channels=addition.CHANNELS, classes=addition.CLASSES
+    )
+    for source in ("", DIGITS)
+}
+RECIPES = CLUTTERED | DISTORTED | ADDITION
 
 
 def load(
@@ -37,48 +69,39 @@ def load(
     canvas: int | None = None,
     distractors: int | None = None,
     patch: int | None = None,
-    map: cluttered.Map = map,
+    map: Map = map,
 ) -> DataSet:
-    """Make the data set "mnist" or "digits"; what is None is as in RECIPES.
+    """Make one of RECIPES; what is None is as there.
+
+    "mnist" and "digits" are cluttered and made once; their canvas, distractors and patch can be
+    chosen. The others are distorted anew in every epoch, from all digits but those for testing:
+    "r", "rts", "p", "e", "tc" and "addition" of MNIST, "r-digits" and so on of the embedded digits.
 
     data_dir: MNIST's folder, see `mnist.load`. seed: of the data, shared by all networks and
     their seeds. train_size: images of the training split, the first of the full one; the other
-    splits stay whole. map: see cluttered.generate. Raises UserError for missing or altered files
-    and impossible settings.
+    splits stay whole. map: see dataset.Map. Raises UserError for missing or altered files and
+    impossible settings.
     """
     if name not in RECIPES:
         raise UserError(f"there is no data set {name!r}: choose one of {', '.join(RECIPES)}")
-    recipe = RECIPES[name]
     asked = {
         "canvas": canvas,
         "distractors": distractors,
         "patch": patch,
         "train_size": train_size,
     }
-    recipe = recipe._replace(**{key: value for key, value in asked.items() if value is not None})
-    if name == "mnist":
-        available = RECIPES["mnist"].train_size
-        if recipe.train_size > available:
-            raise UserError(f"train_size must be at most {available}, got {recipe.train_size}")
-        sources = mnist.load(data_dir)
-    elif data_dir is not None:
+    usual = RECIPES[name]
+    recipe = usual._replace(**{key: value for key, value in asked.items() if value is not None})
+    embedded = name == "digits" or name.endswith(DIGITS)
+    if embedded and data_dir is not None:
         raise UserError("the embedded digits need no data_dir: leave it out, or choose mnist")
-    else:
-        sources = digits.load()
-    sizes = {"train": recipe.train_size, "valid": recipe.valid_size, "test": recipe.test_size}
-    splits = {
-        split: cluttered.generate(
-            split,
-            sources[split],
-            size,
-            seed=seed,
-            canvas=recipe.canvas,
-            distractors=recipe.distractors,
-            patch=recipe.patch,
-            map=map,
-        )
-        for split, size in sizes.items()
-    }
+    if not embedded and recipe.train_size > usual.train_size:
+        raise UserError(f"train_size must be at most {usual.train_size}, got {recipe.train_size}")
+    if name not in CLUTTERED and recipe != usual._replace(train_size=recipe.train_size):
+        raise UserError(f"canvas, distractors and patch of the set {name} cannot be chosen")
+    sources = digits.load() if embedded else mnist.load(data_dir)
+    make: Callable[..., tuple[Split | Fresh, Split | None, Split]]
+    make = _cluttered if name in CLUTTERED else _distorted
     settings: dict[str, str | int] = {
         "data": name,
         "data_seed": seed,
@@ -87,4 +110,50 @@ def load(
         "patch": recipe.patch,
         "train_size": recipe.train_size,
     }
-    return DataSet(name, **splits, settings=settings)
+    train, valid, test = make(name, recipe, sources, seed, map)
+    return DataSet(name, train, valid, test, settings)
+
+
+def _cluttered(
+    name: str, recipe: Recipe, sources: dict[str, Digits], seed: int, map: Map
+) -> tuple[Split, Split, Split]:
+    generate = partial(
+        cluttered.generate,
+        seed=seed,
+        canvas=recipe.canvas,
+        distractors=recipe.distractors,
+        patch=recipe.patch,
+        map=map,
+    )
+    return (
+        generate("train", sources["train"], recipe.train_size),
+        generate("valid", sources["valid"], recipe.valid_size),
+        generate("test", sources["test"], recipe.test_size),
+    )
+
+
+def _distorted(
+    name: str, recipe: Recipe, sources: dict[str, Digits], seed: int, map: Map
+) -> tuple[Fresh, None, PosedSplit]:
+    """The images of an epoch are made when it begins, by ``map`` as it is then."""
+    kind = name.removesuffix(DIGITS)
+    generate: Callable[..., PosedSplit] = addition.generate
+    fresh: Callable[..., tuple[np.ndarray, np.ndarray]] = addition.fresh
+    shape: tuple[int, ...] = recipe.train_size, recipe.canvas, recipe.canvas
+    if kind == "addition":
+        shape = *shape, recipe.channels
+    else:
+        distortion = distorted.RECIPES[kind.upper()]
+        generate = partial(distorted.generate, distortion)
+        fresh = partial(distorted.fresh, distortion)
+    train = Digits(
+        *(
+            np.concatenate([getattr(sources[split], field) for split in ("train", "valid")])
+            for field in ("images", "labels")
+        )
+    )
+    return (
+        Fresh(shape, train, partial(fresh, "train", train, recipe.train_size, seed=seed)),
+        None,
+        generate("test", sources["test"], recipe.test_size, seed=seed),
+    )

@@ -9,8 +9,8 @@ import numpy as np
 
 from ministn.backend import Array, Device
 from ministn.data import distorted
-from ministn.data.cluttered import CHUNK, Map
-from ministn.data.dataset import Digits, PosedSplit
+from ministn.data.cluttered import CHUNK
+from ministn.data.dataset import Digits, Map, PosedSplit
 from ministn.data.distorted import RTS
 from ministn.randomness import generator
 
@@ -54,7 +54,7 @@ def fresh(
     shape = count, RTS.canvas, RTS.canvas, CHANNELS
     images = np.empty(shape, np.uint8) if device is None else device.empty(shape, np.uint8)
     for c, some in enumerate(chosen):
-        images[..., c] = distorted.fresh(
+        images[..., c], _ = distorted.fresh(
             RTS, _channel(name, c), some, count, seed=seed, epoch=epoch, device=device, map=map
         )
     return images, _sums(chosen)

@@ -6,22 +6,18 @@ the digit itself, neither scaled nor rotated, is added at a uniform place and cl
 are walked through in a random order, each used once per pass.
 """
 
-from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ministn.data.dataset import Digits, Split
+from ministn.data.dataset import Digits, Map, Split
 from ministn.errors import UserError
 from ministn.randomness import generator
 
 # Images are drawn in chunks, each with a generator of its own: 10,000 images are then the first
 # 10,000 of 50,000, and no chunk has to wait for another.
 CHUNK = 1000
-
-Map = Callable[[Callable[[Any], Any], list[Any]], Iterable[Any]]
 
 
 def generate(

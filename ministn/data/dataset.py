@@ -1,10 +1,17 @@
 """What the data modules hand to each other: digits, a split of a data set, a data set."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
+
+from ministn.backend import Array, Device
+
+# Applies a function to each item, as Python's does or in several processes.
+Map = Callable[[Callable[[Any], Any], list[Any]], Iterable[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +43,21 @@ class Split:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the images: (N, H, W) or (N, H, W, C)."""
+        return self.images.shape
+
+    def epoch(
+        self, number: int, device: Device | None = None, map: Map = map
+    ) -> tuple[Array, np.ndarray]:
+        """Images, on the device if there is one, and labels; in every epoch the same."""
+        return self.images if device is None else device.to_gpu(self.images), self.labels
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that its content follows from."""
+        return dict(vars(self))
+
 
 @dataclass(frozen=True, eq=False)
 class PosedSplit(Split):
@@ -49,22 +71,54 @@ class PosedSplit(Split):
     poses: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class Fresh:
+    """A training split whose images are made anew in each epoch.
+
+    shape: of an epoch's images. digits: that they are made of. make: (epoch=, device=, map=) to
+    images uint8, on the device where there is one, and labels (N,) uint8.
+    """
+
+    shape: tuple[int, ...]
+    digits: Digits
+    make: Callable[..., tuple[Array, np.ndarray]]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def epoch(
+        self, number: int, device: Device | None = None, map: Map = map
+    ) -> tuple[Array, np.ndarray]:
+        """Images and labels of the epoch with this number, from 1."""
+        return self.make(epoch=number, device=device, map=map)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that its content follows from, beside the data set's settings."""
+        return dict(vars(self.digits)) | {"shape": np.array(self.shape)}
+
+
 @dataclass(frozen=True)
 class DataSet:
-    """Three splits, and the settings that determine every pixel of them."""
+    """Training and test split, one for validation or None, and the settings they were made with."""
 
     name: str
-    train: Split
-    valid: Split
+    train: Split | Fresh
+    valid: Split | None
     test: Split
     settings: dict[str, str | int]
 
+    @property
+    def watched(self) -> Split:
+        """What training is judged by after each epoch: the validation split if there is one."""
+        return self.test if self.valid is None else self.valid
+
     @cached_property
     def sha256(self) -> str:
-        """Over every array of the three splits: of the training split, the images kept."""
+        """Over every array of the splits; where training images are drawn anew, their digits."""
         digest = sha256()
-        for name in ("train", "valid", "test"):
-            for field, array in vars(getattr(self, name)).items():
+        splits = {"train": self.train, "valid": self.valid, "test": self.test}
+        for name, split in splits.items():
+            for field, array in ({} if split is None else split.arrays()).items():
                 digest.update(f"{name} {field} {array.dtype} {array.shape}\n".encode())
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()

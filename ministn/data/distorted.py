@@ -28,8 +28,8 @@ import numpy as np
 from ministn.attention import CORNERS
 from ministn.backend import Array, Device
 from ministn.data import cluttered
-from ministn.data.cluttered import CHUNK, Map, ink_boxes
-from ministn.data.dataset import Digits, PosedSplit
+from ministn.data.cluttered import CHUNK, ink_boxes
+from ministn.data.dataset import Digits, Map, PosedSplit
 from ministn.data.warping import (
     CENTRES,
     SPLINE,
@@ -121,10 +121,10 @@ def fresh(
     epoch: int,
     device: Device | None = None,
     map: Map = map,
-) -> Array:
-    """The images alone, (count, canvas, canvas) uint8: what training needs of an epoch.
+) -> tuple[Array, np.ndarray]:
+    """Images (count, canvas, canvas) and labels (count,) uint8: what training needs of an epoch.
 
-    device: the GPU that warps them and keeps them, None for the CPU. map: on a CPU, applies a
+    device: the GPU that warps the images and keeps them, None for the CPU. map: on a CPU, applies a
     function to each chunk, as Python's does or in several processes. Raises as `generate` does.
     """
     check(name, count, seed, epoch)
@@ -133,7 +133,7 @@ def fresh(
     images = np.empty(shape, np.uint8) if device is None else device.empty(shape, np.uint8)
     for number, (some, _) in enumerate(map(make, list(range(-(-count // CHUNK))))):
         images[number * CHUNK :][: len(some)] = some
-    return images
+    return images, np.resize(digits.labels, count)
 
 
 def check(name: str, count: int, seed: int, epoch: int) -> None:

@@ -10,6 +10,7 @@ from ministn.layers import Layer, Sequential
 from ministn.parameter import Parameter, unique
 from ministn.randomness import Step
 from ministn.transformer import (
+    Attended,
     HandOn,
     Parallel,
     SpatialTransformer,
@@ -63,12 +64,12 @@ class Network:
             assert dwarped is not None
             self.front.backward(dwarped, cache.transformer, need_dx=False)
 
-    def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Logits (N, classes) in evaluation mode and theta (N, 2, 3), None for a plain CNN."""
-        theta = None
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, Attended | None]:
+        """Logits (N, classes), and where transformers in front looked; in evaluation mode."""
+        looked = None
         if self.front is not None:
-            x, theta = self.front.predict(x)
-        return self.classifier.forward(x)[0], theta
+            x, looked = self.front.predict(x)
+        return self.classifier.forward(x)[0], looked
 
     def parameters(self) -> list[Parameter]:
         """Every parameter once; the classifier's first, so it names what both networks share."""

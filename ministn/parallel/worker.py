@@ -8,7 +8,7 @@ import numpy as np
 
 from ministn.attention import left_image
 from ministn.engines import implementation
-from ministn.evaluation import predict
+from ministn.evaluation import Prediction, predict
 from ministn.fast.memory import keep_freed
 from ministn.models import Network
 from ministn.ops import as_batch
@@ -75,8 +75,8 @@ class Worker:
         """Update the parameters from the sum of the ranks' gradients."""
         self.exchange.update(step_sizes)
 
-    def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None] | None:
-        """Logits and theta of images, see evaluation.py; None for no images."""
+    def predict(self, images: np.ndarray) -> Prediction | None:
+        """What the network makes of images, see evaluation.py; None for no images."""
         return predict(self.network, images) if len(images) else None
 
 

@@ -1,0 +1,71 @@
+"""Where the time of a training step goes: of the first worker, while all of them work."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from statistics import median
+from typing import Any
+from unittest.mock import patch
+
+from benchmark_record import Row
+from benchmark_sides import Job, our_step
+
+from ministn import parallel
+from ministn.layers import Conv2d, Dense, Dropout, Flatten, MaxPool2d, ReLU
+from ministn.parameter import ParameterBuffer
+from ministn.samplers import Sampler
+from ministn.transforms import Affine
+
+BOTH_WAYS = ("forward", "backward")
+
+# None of these calls another of them. What is left of a step is "rest": taking the batch, the loss,
+# messages between the workers, and waiting for the slowest.
+PARTS: dict[str, list[tuple[type, str]]] = {
+    "convolutions": [(Conv2d, way) for way in BOTH_WAYS],
+    "dense": [(Dense, way) for way in BOTH_WAYS],
+    "transformer": [(kind, way) for kind in (Sampler, Affine) for way in BOTH_WAYS],
+    "others": [(k, way) for k in (ReLU, MaxPool2d, Dropout, Flatten) for way in BOTH_WAYS],
+    "zeroing": [(ParameterBuffer, "zero_grad")],
+}
+UPDATE, REST = "update", "rest"  # update: the sum of the workers' gradients, and Adam
+
+
+def profile(job: Job, warm_up: int, rounds: int) -> Row:
+    """Median seconds of a step, "ours", and of its parts."""
+    steps: list[dict[str, float]] = []
+    with parallel.team(job.cores) as team, watched(type(team.exchange)) as seconds:
+        step = our_step(job, team)
+        for _ in range(warm_up + rounds):
+            seconds.update(dict.fromkeys(seconds, 0.0))
+            start = time.perf_counter()
+            step()
+            whole = time.perf_counter() - start
+            steps.append({"ours": whole, **seconds, REST: whole - sum(seconds.values())})
+    counted = steps[warm_up:]
+    return {part: median(step[part] for step in counted) for part in counted[0]}
+
+
+@contextmanager
+def watched(exchange: type) -> Iterator[dict[str, float]]:
+    """The seconds of each part in this process so far, while the block lasts."""
+    seconds: dict[str, float] = {}
+    with ExitStack() as stack:
+        for part, methods in [*PARTS.items(), (UPDATE, [(exchange, "update")])]:
+            seconds[part] = 0.0
+            for kind, name in methods:
+                counting = _counting(getattr(kind, name), seconds, part)
+                stack.enter_context(patch.object(kind, name, counting))
+        yield seconds
+
+
+def _counting(
+    method: Callable[..., Any], seconds: dict[str, float], part: str
+) -> Callable[..., Any]:
+    def counted(*arguments: Any, **named: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return method(*arguments, **named)
+        finally:
+            seconds[part] += time.perf_counter() - start
+
+    return counted

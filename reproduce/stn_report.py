@@ -1,0 +1,326 @@
+"""The STN paper's MNIST figures beside ours, from records only: table, claims, picture.
+
+Runs belong in one table when all their settings but set, network and seed agree; for a network
+without a transformer, the learning rate of localisation networks says nothing.
+"""
+
+from collections.abc import Iterator
+from itertools import groupby
+from statistics import fmean
+from typing import Any
+
+from stn_runs import PROTOCOL
+
+from ministn import drawing
+from ministn.claims import Record, Row, Verdict, by_seed, compared, smaller
+from ministn.data import DIGITS
+from ministn.errors import UserError
+from ministn.layout import NONE, columns, pipes, wrapped
+from ministn.models import stn
+from ministn.report import (
+    claims_as_markdown,
+    claims_as_text,
+    commands_as_markdown,
+    commands_as_text,
+    troubles,
+)
+
+# Test errors in percent: Table 1, of TC the text of section 4.1, of addition that of appendix A.1,
+# which has the best transform of each kind only.
+PAPER = {
+    "r": {
+        "fcn": 2.1, "cnn": 1.2,
+        "st-fcn-affine": 1.2, "st-fcn-projective": 1.3, "st-fcn-tps": 1.1,
+        "st-cnn-affine": 0.7, "st-cnn-projective": 0.8, "st-cnn-tps": 0.7,
+    },
+    "rts": {
+        "fcn": 5.2, "cnn": 0.8,
+        "st-fcn-affine": 0.8, "st-fcn-projective": 0.9, "st-fcn-tps": 0.8,
+        "st-cnn-affine": 0.5, "st-cnn-projective": 0.6, "st-cnn-tps": 0.5,
+    },
+    "tc": {"fcn": 13.2, "cnn": 3.5, "st-fcn-affine": 2.0, "st-cnn-affine": 1.7},
+    "p": {
+        "fcn": 3.1, "cnn": 1.5,
+        "st-fcn-affine": 1.5, "st-fcn-projective": 1.4, "st-fcn-tps": 1.4,
+        "st-cnn-affine": 0.8, "st-cnn-projective": 0.8, "st-cnn-tps": 0.8,
+    },
+    "e": {
+        "fcn": 3.2, "cnn": 1.4,
+        "st-fcn-affine": 2.7, "st-fcn-projective": 2.6, "st-fcn-tps": 2.4,
+        "st-cnn-affine": 1.2, "st-cnn-projective": 1.3, "st-cnn-tps": 1.1,
+    },
+    "addition": {"fcn": 47.7, "cnn": 14.7, "st-fcn-projective": 18.5, "2st-fcn-tps": 5.8},
+}  # fmt: skip
+MODELS = list(dict.fromkeys([*stn.TABLE, *stn.ADDITION]))
+
+HEADER = ["network", "parameters", "seeds", "train", "test", "paper", "pose", "unmoved"]
+LEGEND = (
+    "Errors in percent after the last step: nothing is chosen by the test images. Several seeds: "
+    "mean [lowest, highest]. paper: test error there. pose: how far from where they truly lie in "
+    "the image the points are that the transformer shows, in pixels, apart from one affine map "
+    "common to all images (pose.py); unmoved: the same of a transformer that does nothing."
+)
+RULES = (
+    "Networks are compared on the same test images, seed by seed: difference of the test errors "
+    "[95 % interval], p of the exact McNemar test. '<' holds if every seed's difference is "
+    "negative and significant at 5 %; it does not hold if every one is positive and significant."
+)
+
+Table = list[Row]
+
+
+def report(records: list[Record], *, markdown: bool = False) -> str:
+    """The tables with their claims and commands, for a terminal or Markdown.
+
+    Raises UserError without records, for those of other scripts, and when two of one run disagree.
+    """
+    parts = []
+    for table in tables(records):
+        runs = [record for row in table for record in row]
+        claims, extent = verdicts(table), scope(runs[0])
+        lines = [cells(row) for row in table]
+        notes = [note for row in table for note in remarks(row)]
+        if markdown:
+            parts += [f"**{title(runs[0])}**", pipes(HEADER, lines)]
+            parts += ["\n".join(f"- **{note}**" for note in notes)] if notes else []
+            parts += [*claims_as_markdown(claims, extent), commands_as_markdown(runs)]
+        else:
+            text = [title(runs[0]), "", *columns(HEADER, lines)]
+            text += [line for note in notes for line in wrapped(note, "  ! ")]
+            text += [*claims_as_text(claims, extent), *commands_as_text(runs)]
+            parts.append("\n".join(text))
+    legends = [LEGEND, RULES]
+    parts += legends if markdown else ["\n".join(wrapped(legend)) for legend in legends]
+    return "\n\n".join(parts) + "\n"
+
+
+def tables(records: list[Record]) -> list[Table]:
+    """Records in tables, and in rows by set and network, in the paper's order.
+
+    Raises UserError without records, for those of other scripts, and when two of one run disagree.
+    """
+    if not records:
+        raise UserError("there are no records to report: train first")
+    for record in records:
+        if record["settings"]["network"].split("-", 1)[0] not in PAPER:
+            raise UserError(f"{record['settings']['network']} is no network of this table")
+    found = []
+    for _, same in _grouped(records, _protocol):
+        rows = [by_seed(row) for _, row in _grouped(same, _place)]
+        found.append(rows)
+    return sorted(found, key=lambda table: scope(table[0][0]))
+
+
+def cell_of(record: Record) -> tuple[str, str]:
+    """Set and model."""
+    name, model = record["settings"]["network"].split("-", 1)
+    return name, model
+
+
+def title(record: Record) -> str:
+    """What was trained on, for how long, and how far that is from the paper."""
+    s = record["settings"]
+    source = "scikit-learn's digits, enlarged" if s["data"].endswith(DIGITS) else "MNIST"
+    text = (
+        f"{s['iterations']:,} iterations of batch {s['batch_size']}, learning rate {s['lr']:g}, "
+        f"momentum {s['momentum']:g}; {source}, {s['train_size']:,} images an epoch, data seed "
+        f"{s['data_seed']}"
+    )
+    return f"{scope(record).upper()}: {text}" if scope(record) else f"The paper's protocol: {text}"
+
+
+def scope(record: Record) -> str:
+    """How the runs of a table differ from the paper's; empty if they do not."""
+    s = record["settings"]
+    if s["data"].endswith(DIGITS):
+        return "reduced, other data"
+    shorter = any(s[name] < PROTOCOL[name] for name in ("iterations", "batch_size"))
+    if shorter or s["train_size"] < record["full_train_size"]:
+        return "reduced"
+    same = all(s[name] == PROTOCOL[name] for name in ("iterations", "batch_size", "lr"))
+    return "" if same else "other settings"
+
+
+def cells(row: Row) -> list[str]:
+    """One line of the table: HEADER of one network on one set."""
+    first, (name, model) = row[0], cell_of(row[0])
+    best = [record["best"] for record in row if record["status"] == "finished"]
+    published = PAPER[name].get(model)
+    pose = [b["test_pose_spread"] for b in best if b and b["test_pose_spread"] is not None]
+    unmoved = [b["test_pose_unmoved"] for b in best if b and b["test_pose_spread"] is not None]
+    return [
+        label(first),
+        f"{first['parameters']:,}",
+        " ".join(str(record["settings"]["seed"]) for record in row),
+        _spread([b["train_error"] for b in best if b]),
+        _spread([b["test_error"] for b in best if b]),
+        NONE if published is None else f"{published:g}",
+        *(f"{fmean(values):.2f}" if values else NONE for values in (pose, unmoved)),
+    ]
+
+
+def label(record: Record) -> str:
+    """The set, the network's name, and the setting of its row that is not the paper's."""
+    name, model = cell_of(record)
+    text = f"{name.upper() if name != 'addition' else 'addition'} {spoken(model)}"
+    loc_lr = record["settings"]["loc_lr"]
+    return text if loc_lr == 1 or not _has_transformer(record) else f"{text}, loc-lr x{loc_lr:g}"
+
+
+def spoken(model: str) -> str:
+    """A model's name as the paper writes it: "2xST-FCN TPS"."""
+    *kind, transform = model.split("-") if "st" in model else [*model.split("-"), ""]
+    words = {"affine": "Aff", "projective": "Proj", "tps": "TPS", "": ""}
+    return f"{'-'.join(kind).upper().replace('2ST', '2xST')} {words[transform]}".strip()
+
+
+def remarks(row: Row) -> list[str]:
+    """What went wrong, in words."""
+    return [
+        f"{label(record)}, seed {record['settings']['seed']} {text}"
+        for record in row
+        for text in troubles(record)
+    ]
+
+
+def verdicts(table: Table) -> list[Verdict]:
+    """The paper's claims on the networks that the table has."""
+    found = []
+    for _, rows in _grouped([row[0] for row in table], lambda record: cell_of(record)[0]):
+        runs = {label(row[0]): row for row in table if row[0] in rows}
+        models = {name: cell_of(row[0])[1] for name, row in runs.items()}
+        for first, model in models.items():
+            for second, other in models.items():
+                if (model, other) in claimed(model):
+                    found.append(compared(f"{first} < {second}", runs, (first, second), smaller))
+    return found
+
+
+def claimed(model: str) -> Iterator[tuple[str, str]]:
+    """Pairs of models of which the paper says that the first errs less."""
+    if model.startswith("st-fcn"):
+        yield model, "fcn"
+    if model.startswith("st-cnn"):
+        yield model, "cnn"
+        yield model, model.replace("st-cnn", "st-fcn")
+    if model.startswith("2st-fcn"):
+        yield model, model.removeprefix("2")
+        yield model, "cnn"
+
+
+def figures(records: list[Record]) -> dict[str, Any]:
+    """The picture that compares runs."""
+    return {"stn-errors.png": errors_figure(records)}
+
+
+def errors_figure(records: list[Record]) -> Any:
+    """Test errors, ours and the paper's: a panel for each set of each table."""
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    panels = []
+    for table in tables(records):
+        for name in dict.fromkeys(cell_of(row[0])[0] for row in table):
+            panels.append([row for row in table if cell_of(row[0])[0] == name])
+    heights = [len(rows) + 1.2 for rows in panels]
+    figure = Figure(figsize=(8.0, 0.36 * sum(heights) + 1.6), layout="constrained")
+    grid = figure.subplots(len(panels), 1, height_ratios=heights, squeeze=False, sharex=True)
+    for axes, rows in zip(grid[:, 0], panels, strict=True):
+        for place, row in enumerate(rows):
+            name, model = cell_of(row[0])
+            colour = drawing.VERMILION if _has_transformer(row[0]) else drawing.BLUE
+            for record in row:
+                if record["best"]:
+                    error = max(record["best"]["test_error"], LEAST)
+                    axes.plot(error, place, "o", color=colour)
+                    if record["collapses"]:
+                        drawing.draw_cross(axes, error, place)
+            if model in PAPER[name]:
+                axes.plot(PAPER[name][model], place, "d", color="black", mfc="white")
+        axes.set_yticks(range(len(rows)), [label(row[0]) for row in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xscale("log")
+        drawing.plain_logarithm(axes.xaxis)
+        axes.grid(axis="x", color=drawing.PALE)
+        axes.set_axisbelow(True)
+    grid[-1, 0].set_xlabel("test error, percent (logarithmic)")
+    marks = [
+        Line2D([], [], marker="o", color=drawing.BLUE, linestyle="", label="ours, one seed"),
+        Line2D([], [], marker="o", color=drawing.VERMILION, linestyle="", label="with transformer"),
+        Line2D([], [], marker="d", color="black", mfc="white", linestyle="", label="paper"),
+    ]
+    figure.legend(handles=marks, loc="outside upper left", ncols=3, frameon=False, fontsize=9)
+    words = ". ".join(dict.fromkeys(title(table[0][0]) for table in tables(records)))
+    drawing.caption(figure, f"{words}. A cross: the attention of most of a batch left the image.")
+    return figure
+
+
+def run_figures(record: Record) -> dict[str, Any]:
+    """The figures of one run."""
+    return {"progress.png": progress_figure(record)} if record["epochs"] else {}
+
+
+def progress_figure(record: Record) -> Any:
+    """Errors, and how well the transformer undoes the distortions, over the epochs of a run."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    epochs = record["epochs"]
+    numbers = [entry["epoch"] for entry in epochs]
+    undone = epochs[0]["pose_spread"] is not None
+    figure = Figure(figsize=(9.0 if undone else 5.0, 3.6), layout="constrained")
+    grid = figure.subplots(1, 1 + undone, squeeze=False)[0]
+    for kind, colour in (("train", drawing.GREY), ("test", drawing.BLUE)):
+        errors = [max(entry[f"{kind}_error"], LEAST) for entry in epochs]
+        grid[0].plot(numbers, errors, "o-", color=colour, label=kind)
+    grid[0].set_yscale("log")
+    drawing.plain_logarithm(grid[0].yaxis)
+    grid[0].set_ylabel("error, percent (logarithmic)")
+    if undone:
+        pose = [entry["pose_spread"] for entry in epochs]
+        grid[1].plot(numbers, pose, "o-", color=drawing.VERMILION, label="pose")
+        grid[1].axhline(epochs[0]["pose_unmoved"], color=drawing.GREY, ls=":", label="unmoved")
+        grid[1].set_ylim(bottom=0)
+        grid[1].set_ylabel("pixels")
+    for axes in grid:
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(color=drawing.PALE)
+        axes.legend(frameon=False)
+    figure.suptitle(f"{label(record)}, seed {record['settings']['seed']}", fontsize=11)
+    words = f"{title(record)}. Training errors are running, those of an epoch. {LEGEND}"
+    drawing.caption(figure, words)
+    return figure
+
+
+LEAST = 0.05  # percent: smaller errors are drawn here, since an error of 0 has no logarithm
+
+
+def _spread(values: list[float]) -> str:
+    if len(values) < 2:
+        return f"{values[0]:.2f}" if values else NONE
+    return f"{fmean(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
+
+
+def _has_transformer(record: Record) -> bool:
+    return "st-" in record["settings"]["network"]
+
+
+def _protocol(record: Record) -> tuple[Any, ...]:
+    """What all runs of a table share."""
+    s = record["settings"]
+    apart = {"network", "data", "canvas", "distractors", "patch", "seed", "loc_lr"}
+    embedded = s["data"].endswith(DIGITS)
+    return (embedded, *((name, repr(s[name])) for name in sorted(s.keys() - apart)))
+
+
+def _place(record: Record) -> tuple[Any, ...]:
+    """Where a run's row stands."""
+    name, model = cell_of(record)
+    loc_lr = record["settings"]["loc_lr"] if _has_transformer(record) else 1.0
+    return [*PAPER].index(name), MODELS.index(model), -loc_lr
+
+
+def _grouped(records: list[Record], key: Any) -> Iterator[tuple[Any, list[Record]]]:
+    for value, group in groupby(sorted(records, key=key), key=key):
+        yield value, list(group)

@@ -1,0 +1,151 @@
+"""Flags and protocol that the experiments of Spatial Transformer Networks have in common.
+
+The paper's: 150,000 iterations of SGD on batches of 256, at a learning rate of 0.01 that falls to a
+tenth after each third of them, three seeds; distortions are drawn anew in each epoch of 60,000
+digits. Its momentum is not known; we take 0.9.
+"""
+
+import argparse
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ministn import cli, data, sweep
+from ministn.cuda.choice import PRECISIONS
+from ministn.errors import UserError
+from ministn.settings import Settings
+
+PROTOCOL: dict[str, Any] = {
+    "iterations": 150_000,
+    "batch_size": 256,
+    "lr": 0.01,
+    "momentum": 0.9,
+    "loc_lr": 1.0,
+    "seeds": [0, 1, 2],
+    "data": "mnist",
+    "precision": PRECISIONS[0],
+}
+THIRDS = 3  # of the iterations; the learning rate falls after each
+FALL = 0.1
+
+Cell = tuple[str, str]  # set and model
+
+
+def parser(
+    script: str,
+    description: str | None,
+    examples: str,
+    quick: dict[str, Any],
+    **chosen_from: Sequence[str],
+) -> cli.Parser:
+    """A script's command line. quick: what --quick changes of PROTOCOL.
+
+    chosen_from: the values that a flag of this name takes, by default all.
+    """
+    p = cli.Parser(
+        prog=f"python {script}",
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = p.add_argument_group("what to train (default: the paper's protocol)")
+    what.add_argument(
+        "--quick",
+        action="store_true",
+        help="a small setting, from which other flags may still differ: "
+        + ", ".join(f"{name.replace('_', '-')} {_words(value)}" for name, value in quick.items()),
+    )
+    for name, values in chosen_from.items():
+        what.add_argument(
+            f"--{name}",
+            nargs="+",
+            choices=values,
+            metavar=name.upper().removesuffix("S"),
+            help=f"of {' '.join(values)}",
+        )
+    what.add_argument("--iterations", type=int, metavar="N", help="default: 150000")
+    what.add_argument("--batch-size", type=int, metavar="N", help="default: 256")
+    what.add_argument("--lr", type=float, help="SGD's starting learning rate; default: 0.01")
+    what.add_argument("--momentum", type=float, help="default: 0.9")
+    what.add_argument(
+        "--loc-lr",
+        type=float,
+        metavar="FACTOR",
+        help="times --lr for layers only a localisation network has; default: 1",
+    )
+    what.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        metavar="SEED",
+        help="one run of each network for each of these values; default: 0 1 2",
+    )
+    source = p.add_argument_group("data")
+    source.add_argument(
+        "--data", choices=("mnist", "digits"), help="whose digits: MNIST's, or embedded ones"
+    )
+    source.add_argument(
+        "--train-size",
+        type=int,
+        metavar="N",
+        help="images of an epoch, each of another digit; default: 60000",
+    )
+    sweep.data_flags(source)
+    sweep.running_flags(p)
+    return p
+
+
+def asked(arguments: argparse.Namespace, quick: dict[str, Any]) -> dict[str, Any]:
+    """The protocol as the flags have it. Raises UserError for values named twice."""
+    chosen = PROTOCOL | {"models": None} | (quick if arguments.quick else {})
+    chosen |= {k: v for k, v in vars(arguments).items() if k in chosen and v is not None}
+    sweep.each_once(seeds=chosen["seeds"], models=chosen["models"] or [])
+    return chosen
+
+
+def settings_of(
+    arguments: argparse.Namespace, chosen: dict[str, Any], cells: Iterable[Cell]
+) -> list[Settings]:
+    """One Settings for each cell and seed, seeds outside.
+
+    Raises UserError for impossible values.
+    """
+    cells = list(cells)
+    iterations = chosen["iterations"]
+    source = data.DIGITS if chosen["data"] == "digits" else ""
+    common = {
+        name: chosen[name] for name in ("batch_size", "lr", "momentum", "loc_lr", "precision")
+    }
+    found = []
+    for seed in chosen["seeds"]:
+        for name, model in cells:
+            recipe = data.RECIPES[name + source]
+            size = arguments.train_size or recipe.train_size
+            if size > recipe.train_size:
+                raise UserError(f"--train-size must be at most {recipe.train_size}")
+            found.append(
+                Settings(
+                    f"{name}-{model}",
+                    iterations=iterations,
+                    data=name + source,
+                    data_seed=arguments.data_seed,
+                    canvas=recipe.canvas,
+                    distractors=recipe.distractors,
+                    patch=recipe.patch,
+                    train_size=size,
+                    seed=seed,
+                    optimizer="sgd",
+                    decay=FALL,
+                    decay_every=max(1, -(-iterations // THIRDS)),
+                    **common,
+                )
+            )
+    return found
+
+
+def extra(settings: Settings) -> dict[str, Any]:
+    """What a record needs for the table beside the run's settings."""
+    return {"full_train_size": data.RECIPES[settings.data].train_size}
+
+
+def _words(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

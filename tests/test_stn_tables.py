@@ -1,0 +1,246 @@
+"""``reproduce/stn_table1.py`` and ``stn_addition.py``: which runs, the table, the claims."""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from synthetic import record
+
+from ministn import cli, runs
+from ministn.data import RECIPES
+
+SCRIPTS = Path(__file__).parents[1] / "reproduce"
+TINY = "--quick --models fcn --iterations 3 --train-size 64 --threads 1"
+
+
+@pytest.fixture
+def script(monkeypatch, tmp_path, capsys):
+    """Run a script in this process and a folder of its own: (status, stdout, stderr)."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    monkeypatch.chdir(tmp_path)
+
+    def run(name: str, line: str) -> tuple[int, str, str]:
+        module = importlib.import_module(name)
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *line.split()])
+        with pytest.raises(SystemExit) as end:
+            cli.run(module.main)
+        return end.value.code, *capsys.readouterr()
+
+    yield run
+    for name in ("stn_table1", "stn_addition", "stn_runs", "stn_report"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def table(monkeypatch):
+    """stn_report.report."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    yield importlib.import_module("stn_report")
+    for name in ("stn_runs", "stn_report"):
+        sys.modules.pop(name, None)
+
+
+def chosen(monkeypatch, name: str, line: str):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    module = importlib.import_module(name)
+    return module.settings_of(module.parser().parse_args(line.split()))
+
+
+# -- which runs --------------------------------------------------------------------------------
+
+
+def test_no_flags_are_the_papers_protocol(monkeypatch):
+    settings = chosen(monkeypatch, "stn_table1", "")
+    first = settings[:36]
+    assert len(settings) == 3 * 36 and [s.seed for s in settings] == [0] * 36 + [1] * 36 + [2] * 36
+    sets = [s.data for s in first]
+    assert list(dict.fromkeys(sets)) == ["r", "rts", "tc", "p", "e"]
+    assert [sets.count(name) for name in ("r", "rts", "tc", "p", "e")] == [8, 8, 4, 8, 8]
+    for s in settings:
+        assert (s.iterations, s.batch_size, s.lr, s.decay, s.decay_every) == (
+            150_000, 256, 0.01, 0.1, 50_000,
+        )  # fmt: skip
+        assert (s.optimizer, s.momentum, s.weight_decay, s.epochs) == ("sgd", 0.9, 0.0, None)
+        assert s.canvas == RECIPES[s.data].canvas and s.train_size == 60_000
+        assert s.network.startswith(f"{s.data}-")
+
+
+def test_addition_has_eight_networks_and_three_seeds(monkeypatch):
+    settings = chosen(monkeypatch, "stn_addition", "")
+    names = [s.network for s in settings[:8]]
+    assert len(settings) == 24 and len(set(names)) == 8
+    assert names[0] == "addition-fcn" and names[-1] == "addition-2st-fcn-tps"
+
+
+def test_flags_change_the_protocol(monkeypatch):
+    line = "--sets e tc --models st-fcn-tps cnn --iterations 100 --lr 0.1 --momentum 0 --seeds 7"
+    settings = chosen(
+        monkeypatch, "stn_table1", f"{line} --loc-lr 0.5 --batch-size 8 --data digits"
+    )
+    assert [s.network for s in settings] == ["e-st-fcn-tps", "e-cnn", "tc-st-fcn-tps", "tc-cnn"]
+    for s in settings:
+        assert (s.iterations, s.decay_every, s.lr, s.momentum) == (100, 34, 0.1, 0.0)
+        assert (s.seed, s.loc_lr, s.batch_size) == (7, 0.5, 8)
+        assert s.data.endswith("-digits")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--sets r r", "--sets names one twice: r r"),
+        ("--models fcn fcn", "--models names one twice: fcn fcn"),
+        ("--seeds 1 1", "--seeds names one twice: 1 1"),
+        ("--sets q", "argument --sets: invalid choice: 'q'"),
+        ("--models 2st-fcn-tps", "argument --models: invalid choice: '2st-fcn-tps'"),
+        ("--iterations 0", "iterations must be at least 1, got 0"),
+        ("--train-size 60001", "--train-size must be at most 60000"),
+        ("--lr x", "argument --lr: invalid float value: 'x'"),
+        ("--epochs 3", "unrecognized arguments: --epochs 3"),
+        ("--report nowhere", "no record.json under nowhere: nothing to report"),
+        ("--quick --data-dir .", "the embedded digits need no data_dir"),
+    ],
+)
+def test_impossible_flags_are_one_line_and_create_nothing(flags, message, script, tmp_path):
+    status, out, err = script("stn_table1", flags)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"error: {message}") and err.count("\n") == 1
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_run_and_its_report(script, tmp_path):
+    status, out, err = script("stn_table1", TINY)
+    assert status == 0, err
+    assert "R FCN" in out and "REDUCED, OTHER DATA: 3 iterations of batch 32" in out
+    (path,) = tmp_path.glob("runs/*/record.json")
+    found = runs.read_record(path)
+    assert found["command"] == f"python reproduce/stn_table1.py {TINY}"
+    assert found["full_train_size"] == 8000
+    assert (tmp_path / "runs" / "stn-errors.png").stat().st_size > 1000
+    assert "is finished: skipped" in script("stn_table1", f"{TINY} --resume")[1]
+    status, out, err = script("stn_table1", "--report")
+    assert (status, err) == (0, "") and "R FCN" in out
+
+
+def test_addition_runs(script, tmp_path):
+    line = "--quick --models 2st-fcn-affine --iterations 2 --train-size 40 --batch-size 20"
+    status, out, err = script("stn_addition", f"{line} --threads 1")
+    assert status == 0, err
+    assert "addition 2xST-FCN Aff" in out
+    (path,) = tmp_path.glob("runs/*/record.json")
+    assert runs.read_record(path)["epochs"][-1]["pose_spread"] > 0
+
+
+# -- the table ---------------------------------------------------------------------------------
+
+
+def stn(network, *, wrong=range(100), pose=None, embedded=False, **changes):
+    """A finished run of an STN network whose weights miss the test images `wrong`."""
+    name = network.split("-")[0]
+    found = record(network, wrong=wrong, epochs=3, **changes)
+    found["settings"] |= {
+        "data": name + ("-digits" if embedded else ""), "epochs": None, "iterations": 3000,
+        "optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.0, "decay": 0.1,
+        "decay_every": 1000, "precision": "fp32", "batch_size": 64, "lr": 0.01,
+        "train_size": 60_000, "canvas": 28, "distractors": 0, "patch": 0,
+    }  # fmt: skip
+    found["full_train_size"] = 60_000
+    found["best"] |= {
+        "valid_error": None, "test_pose_spread": pose, "test_pose_unmoved": 9.8 if pose else None,
+    }  # fmt: skip
+    return found
+
+
+def test_ours_stand_beside_the_papers(table):
+    records = [
+        stn("rts-cnn", wrong=range(300)),
+        stn("r-st-fcn-affine", wrong=range(150), pose=2.5),
+        stn("r-fcn", wrong=range(400)),
+        stn("r-fcn", wrong=range(200), seed=1),
+    ]
+    text = table.report(records)
+    lines = [line.split() for line in text.splitlines()]
+    fcn = next(line for line in lines if line[:2] == ["R", "FCN"])
+    assert fcn[-6:] == ["3.00", "[2.00,", "4.00]", "2.1", "-", "-"]
+    st = next(line for line in lines if line[:3] == ["R", "ST-FCN", "Aff"])
+    assert st[-4:] == ["1.50", "1.2", "2.50", "9.80"]
+    order = [line[0] for line in lines if line[:1] in (["R"], ["RTS"])]
+    assert order[:3] == ["R", "R", "RTS"]
+    assert text.startswith("REDUCED: 3,000 iterations of batch 64, learning rate 0.01")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "verdict"),
+    [(100, 300, "HOLDS"), (300, 100, "DOES NOT HOLD"), (100, 102, "UNDECIDED")],
+)
+def test_a_transformer_against_its_base_network(first, second, verdict, table):
+    records = [stn("r-st-cnn-tps", wrong=range(first)), stn("r-cnn", wrong=range(second))]
+    line = next(line for line in table.report(records).splitlines() if "TPS < R CNN" in line)
+    assert line.split("R ST-CNN")[0].strip() == verdict
+
+
+def test_every_claim_of_the_paper_is_judged_where_it_has_been_run(table):
+    models = ("fcn", "cnn", "st-fcn-tps", "st-cnn-tps", "st-cnn-affine")
+    (found,) = table.tables([stn(f"r-{model}") for model in models] + [stn("rts-fcn")])
+    assert [verdict.claim for verdict in table.verdicts(found)] == [
+        "R ST-FCN TPS < R FCN",
+        "R ST-CNN Aff < R CNN",
+        "R ST-CNN TPS < R CNN",
+        "R ST-CNN TPS < R ST-FCN TPS",
+    ]
+    models = ("fcn", "cnn", "st-fcn-tps", "2st-fcn-tps")
+    (found,) = table.tables([stn(f"addition-{model}") for model in models])
+    assert [verdict.claim for verdict in table.verdicts(found)] == [
+        "addition ST-FCN TPS < addition FCN",
+        "addition 2xST-FCN TPS < addition CNN",
+        "addition 2xST-FCN TPS < addition ST-FCN TPS",
+    ]
+
+
+def test_only_runs_of_one_protocol_share_a_table(table):
+    def other(**changes):
+        found = stn("r-fcn")
+        found["settings"] |= changes
+        return found
+
+    records = [stn("r-cnn"), other(), other(lr=0.1), other(loc_lr=0.1), stn("r-fcn", embedded=True)]
+    found = table.tables(records)
+    assert sorted(len(one) for one in found) == [1, 1, 2]
+    assert [table.scope(one[0][0]) for one in found] == [
+        "reduced",
+        "reduced",
+        "reduced, other data",
+    ]
+
+
+def test_a_localisation_networks_rate_makes_a_row_of_its_own(table):
+    slow = stn("r-st-fcn-affine", wrong=range(50))
+    slow["settings"]["loc_lr"] = 0.1
+    text = table.report([slow, stn("r-st-fcn-affine"), stn("r-fcn", wrong=range(900))])
+    assert "R ST-FCN Aff, loc-lr x0.1 < R FCN" in text and "R ST-FCN Aff < R FCN" in text
+
+
+def test_the_whole_protocol_is_called_that(table):
+    found = stn("r-fcn")
+    found["settings"] |= {"iterations": 150_000, "batch_size": 256}
+    assert table.report([found]).startswith("The paper's protocol: 150,000 iterations")
+
+
+def test_markdown_has_the_same_rows(table):
+    text = table.report([stn("e-st-cnn-tps", pose=1.0), stn("e-cnn")], markdown=True)
+    assert "| E ST-CNN TPS | " in text and "| claim | verdict | paired test |" in text
+    assert "python reproduce/" in text
+
+
+def test_troubles_are_told(table):
+    fallen = {"epoch": 1, "step": 31, "images": 60, "batch": 64, "end": None}
+    text = table.report([stn("r-st-fcn-affine", collapses=[fallen])])
+    assert "! R ST-FCN Aff, seed 0 COLLAPSED in epoch 1, step 31" in text
+
+
+def test_records_of_other_scripts_are_refused(table):
+    with pytest.raises(Exception, match="arch1-tstn is no network of this table"):
+        table.report([record()])
+    with pytest.raises(Exception, match="no records to report"):
+        table.report([])
