@@ -110,12 +110,12 @@ def test_at_whole_pixels_the_slopes_are_pytorchs_but_on_the_first_ones(torch_war
 
 def test_half_way_between_two_pixels_pytorch_takes_the_even_one(torch_warp):
     """Rounding to even; ours is floor(x + 1/2), equation (4)."""
-    image = np.arange(5.0).reshape(1, 1, 5, 1)
+    image = np.tile(np.arange(5.0), 2).reshape(1, 2, 5, 1)
     theta = np.array([[[1.0, 0, 0.25], [0, 1, 0]]])  # half a pixel to the right
     options = {"align_corners": True, "kernel": "nearest", "border": "nearest"}
-    arrays = theta, image, (1, 5)
-    assert torch_warp(*arrays, **options)["y"].ravel().tolist() == [0, 2, 2, 4, 4]
-    assert our_warp(*arrays, **options)["y"].ravel().tolist() == [1, 2, 3, 4, 4]
+    arrays = theta, image, (2, 5)
+    assert torch_warp(*arrays, **options)["y"].ravel().tolist() == [0, 2, 2, 4, 4] * 2
+    assert our_warp(*arrays, **options)["y"].ravel().tolist() == [1, 2, 3, 4, 4] * 2
 
 
 @sizes
