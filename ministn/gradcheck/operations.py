@@ -76,14 +76,14 @@ def points(image: tuple[int, ...], size: tuple[int, int]) -> Draw:
 
 def sampler(image: tuple[int, ...], size: tuple[int, int], **options: Any) -> Build:
     """A Sampler; the kernel "nearest" gives the grid no gradient, so only the image is checked."""
-    sampler = Sampler(**options)
+    made = Sampler(**options)
 
     def build() -> Problem:
-        arrays = points(image, sampler.grid_size(size))(generator(0, "gradcheck arrays"))
-        fixed = {"grid": arrays.pop("grid")} if sampler.kernel == "nearest" else {}
+        arrays = points(image, made.grid_size(size))(generator(0, "gradcheck arrays"))
+        fixed = {"grid": arrays.pop("grid")} if made.kernel == "nearest" else {}
         return operation_problem(
-            lambda **arrays: sampler.forward(**arrays, **fixed),
-            lambda dy, cache: sampler.backward(dy, cache)[: len(arrays)],
+            lambda **arrays: made.forward(**arrays, **fixed),
+            lambda dy, cache: made.backward(dy, cache)[: len(arrays)],
             arrays,
         )
 
