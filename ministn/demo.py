@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from ministn import checkpoint, cli, data, models
 from ministn.attention import inside, overlap, quadrilateral
 from ministn.data import Split
-from ministn.drawing import draw_quadrilateral, save, show_image
+from ministn.drawing import draw_outline, save, show_image
 from ministn.ops import as_batch
 from ministn.parameter import ParameterBuffer
 
@@ -43,7 +43,7 @@ def draw(split: Split, theta: np.ndarray, warped: np.ndarray, read: np.ndarray) 
     for i, quad in enumerate(quadrilateral(theta, size)):
         above, below = axes[0, i], axes[1, i]
         show_image(above, split.images[i], margin=0.12)
-        draw_quadrilateral(above, quad)
+        draw_outline(above, quad)
         show_image(below, 255 * warped[i, ..., 0])
         below.set_xlabel(f"read as {read[i]}")
         above.set_title(f"a {split.labels[i]}")

@@ -4,7 +4,9 @@ import base64
 
 import numpy as np
 
+from ministn import models
 from ministn.claims import TABLE3
+from ministn.transformer import Parallel
 
 SIDE = 33  # of the example images: odd, and large enough for every network
 TEST_IMAGES = 10_000
@@ -15,7 +17,8 @@ def packed(correct):
     return base64.b64encode(np.packbits(correct).tobytes()).decode()
 
 
-def examples():
+def examples(channels=0):
+    """channels: none, or how many are in the images, each of them one of the others."""
     rng = np.random.default_rng(3)
     images = rng.integers(0, 90, (6, SIDE, SIDE)).astype(np.uint8)
     boxes = []
@@ -23,9 +26,12 @@ def examples():
         left, top = 2 * number, 14 - 2 * number
         images[number, top : top + 11, left : left + 8] = 255
         boxes.append([left, top, left + 7, top + 10])
+    if channels:
+        images = np.stack([np.roll(images, n, axis=0) for n in range(channels)], axis=-1)
+        boxes = [[boxes[number - n] for n in range(channels)] for number in range(6)]
     return {
         "images": base64.b64encode(images.tobytes()).decode(),
-        "shape": [6, SIDE, SIDE],
+        "shape": list(images.shape),
         "labels": [7, 2, 1, 0, 4, 1],
         "boxes": boxes,
     }
@@ -126,3 +132,17 @@ def record(
         "best": best,
         "examples": examples(),
     }
+
+
+def recorded(network, channels=0, epochs=4):
+    """A run by iterations, with random numbers for theta of all the network's transformers."""
+    front = models.build(network, (SIDE, SIDE)).front
+    transformers = front.transformers if isinstance(front, Parallel) else [front]
+    identity = np.concatenate([one.transform.identity for one in transformers])
+    run = record(network, epochs=epochs, data=network.split("-")[0], lr=0.01)
+    run["settings"] |= {"epochs": None, "iterations": 200 * epochs}
+    rng = np.random.default_rng(5)
+    for entry in run["epochs"]:
+        noise = rng.normal(0, 0.05, (6, len(identity)))
+        entry["theta"] = (identity + entry["epoch"] * noise).tolist()
+    return run | {"examples": examples(channels)}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from test_distorted import strokes
 
+from ministn import drawing
 from ministn.data import __main__ as command
 from ministn.data import mnist, picture
 from ministn.data.dataset import Digits
@@ -33,7 +34,7 @@ def test_a_sheet_shows_the_images_with_their_frames(name, small_mnist):
 
 
 def test_the_outline_goes_round_the_pose():
-    outline = picture.outline(FRAME, (31, 61))
+    outline = drawing.outline(FRAME, (31, 61))
     assert len(outline) == 12
     np.testing.assert_allclose(outline[::3], [[0, 0], [60, 0], [60, 30], [0, 30]])
     steps = np.diff(outline, axis=0, append=outline[:1])

@@ -7,12 +7,19 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from synthetic import COLLAPSE, SIDE, record
+from synthetic import COLLAPSE, SIDE, record, recorded
 
-from ministn.drawing import draw_quadrilateral, save, show_image
+from ministn.attention import quadrilateral
+from ministn.drawing import save
 from ministn.errors import UserError
 from ministn.ops import affine_grid, bilinear_sampler
-from ministn.plot import attention_figure, learning_curves, overlap_figure, seeds_figure
+from ministn.plot import (
+    attention_figure,
+    grid_figure,
+    learning_curves,
+    overlap_figure,
+    seeds_figure,
+)
 
 BACK = {**COLLAPSE, "epoch": 2, "end": {"epoch": 4, "step": 99}}
 REDUCED = {"train_size": 10_000, "epochs": 6}
@@ -39,6 +46,11 @@ FIGURES = {
     "attention, interrupted": lambda: attention_figure(
         record("small-stn", loc_lr=0.1, scale=60, status="interrupted", done=1, **REDUCED)
     ),
+    "attention, bent, two": lambda: attention_figure(recorded("addition-2st-fcn-tps", channels=2)),
+    "grids": lambda: grid_figure(
+        [recorded("r-st-cnn-affine"), recorded("p-st-fcn-projective"), recorded("e-st-cnn-tps")]
+    ),
+    "one grid": lambda: grid_figure([recorded("p-st-fcn-projective")], count=1),
     "seeds": lambda: seeds_figure(runs()),
     "overlap": lambda: overlap_figure(runs()),
     "overlap, longest title": lambda: overlap_figure([record("small-stn", canvas=40, **REDUCED)]),
@@ -106,6 +118,10 @@ def test_the_attention_figure_shows_what_the_network_sees():
     grid, _ = affine_grid(theta, (SIDE // 3, SIDE // 3))
     warped, _ = bilinear_sampler(image[None, :, :, None], grid)
     np.testing.assert_allclose(last, warped[0, :, :, 0], rtol=1e-6)
+    _, edge, corner = panels[24].lines  # after the digit's box
+    quad = quadrilateral(theta, (SIDE, SIDE))[0]
+    np.testing.assert_allclose(edge.get_xydata(), [*quad, quad[0]], atol=1e-5)
+    np.testing.assert_allclose(corner.get_xydata(), quad[:1], atol=1e-5)
 
 
 def test_learning_curves_hold_every_epoch():
@@ -116,39 +132,13 @@ def test_learning_curves_hold_every_epoch():
     assert right.lines[0].get_ydata().tolist() == [e["valid_error"] for e in run["epochs"]]
 
 
-SEEN = [[5, 5], [20, 6], [19, 20], [4, 19]]
-
-
-@pytest.mark.parametrize(
-    ("quad", "word"),
-    [
-        (SEEN, ""),
-        ([[9, 9]] * 4, ""),
-        ([[-50, 10], [60, 10], [60, 12], [-50, 12]], ""),
-        ([[40, 40], [60, 40], [60, 60], [40, 60]], "outside"),
-        ([[-1e30, -1e30], [1e30, -1e30], [1e30, 1e30], [-1e30, 1e30]], "wider than shown"),
-        ([[np.nan, 0], [1, 0], [1, 1], [0, 1]], "not finite"),
-        ([[np.inf, 0], [1, 0], [1, 1], [0, 1]], "not finite"),
-    ],
-)
-def test_a_quadrilateral_is_drawn_or_said_to_be_out_of_view(quad, word):
-    axes = Figure().subplots()
-    show_image(axes, np.zeros((27, 25)), margin=0.1)
-    limits = axes.get_xlim(), axes.get_ylim()
-    draw_quadrilateral(axes, np.array(quad, np.float64))
-    assert [text.get_text() for text in axes.texts] == [word][: bool(word)]
-    assert (axes.get_xlim(), axes.get_ylim()) == limits
-    if not word:
-        outline, corner = axes.lines
-        assert outline.get_xydata().tolist() == [*np.array(quad, float).tolist(), quad[0]]
-        assert corner.get_xydata().tolist() == [quad[0]]
-
-
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
         (lambda: attention_figure(record("arch1-cnn")), "Arch 1 CNN has no transformer"),
         (lambda: attention_figure(record(status="diverged", done=0)), "no epoch yet"),
+        (lambda: attention_figure(record("r-fcn")), "r-fcn has no transformer"),
+        (lambda: grid_figure([]), "no records to draw"),
         (lambda: overlap_figure([record("arch1-cnn")]), "has a transformer"),
         (lambda: overlap_figure([]), "no records to draw"),
         (lambda: seeds_figure([]), "no records to draw"),

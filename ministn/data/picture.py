@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ministn import data
 from ministn.data import addition, colocalisation, distorted, extruded, mnist
 from ministn.data.dataset import Digits
-from ministn.drawing import YELLOW, caption, show_image
+from ministn.drawing import YELLOW, caption, outline, show_image
 
 ROWS, COLUMNS = 5, 10
 DIGIT = 4  # whose co-localisation is shown
@@ -48,13 +48,6 @@ def contact_sheet(name: str, data_dir: Path | None = None, seed: int = 0) -> Fig
     figure.suptitle(f"{sheet.title} (data seed {seed})")
     caption(figure, sheet.explanation)
     return figure
-
-
-def outline(pose: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(12, 2): the outer points of a pose (4, 4, 2) in turn, in pixels; pose[0, 0] comes first."""
-    turning = pose[0, :-1], pose[:-1, -1], pose[-1, :0:-1], pose[:0:-1, 0]
-    half = (np.array(size[::-1]) - 1) / 2
-    return np.concatenate(turning) * half + half
 
 
 def _digits(data_dir: Path | None, split: str = "test") -> Digits:
@@ -111,7 +104,7 @@ def _posed(split: data.PosedSplit) -> list[Panel]:
 
 
 SETS: dict[str, Callable[[Path | None, int], Sheet]] = {}
-SETS |= {name: partial(_cluttered, name) for name in data.RECIPES}
+SETS |= {name: partial(_cluttered, name) for name in data.CLUTTERED}
 SETS |= {name: partial(_distorted, recipe) for name, recipe in distorted.RECIPES.items()}
 SETS |= {
     "addition": _addition,
