@@ -93,6 +93,11 @@ class SpatialTransformer:
         self.transform = transform
         self.sampler = sampler
 
+    @property
+    def transformers(self) -> Sequence["SpatialTransformer"]:
+        """Itself: those that have the same input."""
+        return (self,)
+
     def theta(self, x: np.ndarray) -> np.ndarray:
         """theta = f_loc(U), (N, P), in evaluation mode."""
         return self.localisation.forward(x)[0]
@@ -267,6 +272,11 @@ class HandOn:
         assert dwarped is not None
         return self.transformer.backward(dwarped, cache.transformer, need_dx, dtheta)
 
+    @property
+    def transformers(self) -> Sequence[SpatialTransformer]:
+        """The one that hands theta on."""
+        return (self.transformer,)
+
     def theta(self, x: np.ndarray) -> np.ndarray:
         """The transformer's theta (N, P), in evaluation mode."""
         return self.transformer.theta(x)
@@ -290,12 +300,15 @@ class HandOn:
         yield self.path, _joined([features, theta])
 
 
+Front = SpatialTransformer | Parallel | HandOn  # what may stand in front of a network
+
+
 def layer_outputs(
     layers: Iterable[Layer], x: np.ndarray, step: Step
 ) -> Iterator[tuple[str, np.ndarray]]:
     """(path, output) of layers one after another, and of what is inside transformers."""
     for layer in layers:
-        if isinstance(layer, (SpatialTransformer, Parallel, HandOn)):
+        if isinstance(layer, Front):
             for path, y in layer.outputs(x, step):
                 yield path, y
             x = y

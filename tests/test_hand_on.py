@@ -9,6 +9,7 @@ from ministn.gradcheck.networks import loss_problem, perturbed
 from ministn.layers import AvgPool2d, Conv2d, Dense, Flatten, Sequential
 from ministn.models import Network
 from ministn.parameter import ParameterBuffer
+from ministn.plot import draw_transformer
 from ministn.randomness import Step
 from ministn.transformer import HandOn, SpatialTransformer, layer_outputs, regression_layer
 from ministn.transforms import AFFINE, Attention
@@ -111,6 +112,17 @@ def test_a_network_watches_predicts_and_names_as_behind_a_transformer():
     assert made.first_non_finite(x, STEP) is None
     next(p for p in buffer.parameters if p.name == "read/bias").data[...] = np.inf
     assert made.first_non_finite(x, STEP) == "read"
+
+
+def test_it_is_drawn_as_its_transformer_is():
+    layer = handing()
+    laid_out(layer)
+    x = abs(normal(3, *SIZE, 2))
+    figures = draw_transformer(layer, x), draw_transformer(layer.transformer, x)
+    drawn = [[image.get_array() for axes in f.axes for image in axes.images] for f in figures]
+    assert len(drawn[0]) >= 6
+    for got, expected in zip(*drawn, strict=True):
+        np.testing.assert_array_equal(got, expected)
 
 
 def test_layers_that_do_not_flatten_are_refused():

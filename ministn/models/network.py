@@ -11,8 +11,7 @@ from ministn.parameter import Parameter, unique
 from ministn.randomness import Step
 from ministn.transformer import (
     Attended,
-    HandOn,
-    Parallel,
+    Front,
     SpatialTransformer,
     layer_outputs,
     outside_localisation,
@@ -33,17 +32,14 @@ class Network:
     the classifier's layers.
     """
 
-    def __init__(
-        self, classifier: Sequential, front: SpatialTransformer | Parallel | HandOn | None = None
-    ) -> None:
+    def __init__(self, classifier: Sequential, front: Front | None = None) -> None:
         self.classifier = classifier
         self.front = front
 
     @property
     def transformer(self) -> SpatialTransformer | None:
         """The transformer whose theta is watched and drawn: of those in front, the first."""
-        front = self.front.transformer if isinstance(self.front, HandOn) else self.front
-        return front.transformers[0] if isinstance(front, Parallel) else front
+        return None if self.front is None else self.front.transformers[0]
 
     def forward(
         self, x: np.ndarray, step: Step | None = None
