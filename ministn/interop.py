@@ -2,7 +2,10 @@
 
 Here -1 and +1 are the *centres* of the first and the last pixel: ``align_corners=True`` in
 PyTorch, whose grids and samplers then agree with ours (border "nearest" is its padding_mode
-"border", "zeros" is "zeros", "mirror" is "reflection"). By default PyTorch has
+"border", "zeros" is "zeros", "mirror" is "reflection"), values and gradients. They differ in what
+is a matter of choice: half-way between two pixels its "nearest" takes the even one, ours the right
+one; on the first row and column its "border" has slope 0, ours that of the first cell; its bicubic
+kernel has a = -3/4, ours -1/2 unless told otherwise. By default PyTorch has
 ``align_corners=False``: there -1 and +1 are the outer *edges* of these pixels, half a pixel
 further out. Pixel p of an axis of n pixels is at
 

@@ -17,7 +17,8 @@ from ministn.randomness import generator
 class Parameter:
     """A named array to be learned. ``data`` and ``grad`` exist once a ParameterBuffer lays it out.
 
-    name: its path, "classifier/conv1/weight". lr_multiplier: factor on the learning rate.
+    name: its path, "classifier/conv1/weight". lr_multiplier: factor on the learning rate, read
+    when a ParameterBuffer is made.
     """
 
     data: np.ndarray

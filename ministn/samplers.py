@@ -49,7 +49,7 @@ class Sampler:
             raise ValueError(f"kernel must be one of {known}, got {self.kernel!r}")
         check_border(self.border, self.fill)
         points = self.supersampling
-        if not isinstance(points, int) or points < 1:
+        if not isinstance(points, (int, np.integer)) or points < 1:
             raise ValueError(f"supersampling must be a whole number of at least 1, got {points!r}")
 
     def grid_size(self, size: tuple[int, int]) -> tuple[int, int]:

@@ -1,13 +1,16 @@
 """The spatial transformer: localisation network + grid generator + sampler (STN section 3)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ministn.backend import device_of, to_cpu
+from ministn.errors import check_arrays
 from ministn.initializers import ZEROS, Constant
-from ministn.layers import Dense, Sequential
+from ministn.layers import Dense, Layer, Sequential
+from ministn.ops.affine_grid import check_size
 from ministn.parameter import Parameter, unique
 from ministn.randomness import Step
 from ministn.samplers import BILINEAR, Sampler, SamplerCache
@@ -71,6 +74,8 @@ class SpatialTransformer:
 
     forward: U (N, H, W, C) -> V (N, h, w, C). The input has two uses, as what is looked at and as
     what is sampled; where ``need_dx`` is true its gradient is the sum of both.
+
+    Raises ValueError for a size that is not two whole numbers of at least 1.
     """
 
     def __init__(
@@ -84,9 +89,14 @@ class SpatialTransformer:
     ) -> None:
         self.path = path
         self.localisation = localisation
-        self.size = size
+        self.size = check_size(size)
         self.transform = transform
         self.sampler = sampler
+
+    @property
+    def transformers(self) -> Sequence["SpatialTransformer"]:
+        """Itself: those that have the same input."""
+        return (self,)
 
     def theta(self, x: np.ndarray) -> np.ndarray:
         """theta = f_loc(U), (N, P), in evaluation mode."""
@@ -100,7 +110,7 @@ class SpatialTransformer:
         """V, and where the transformer looked, in evaluation mode."""
         theta = self.theta(x)
         y, grid, _ = self._warp(x, theta)
-        pose, _ = self.transform.forward(theta, FRAME)
+        pose = self.transform.resized(theta, grid, FRAME)
         affine = self.transform.affine(theta, grid)
         return y, Attended(to_cpu(affine), to_cpu(pose)[:, None])
 
@@ -113,19 +123,32 @@ class SpatialTransformer:
     def forward(
         self, x: np.ndarray, step: Step | None = None
     ) -> tuple[np.ndarray, TransformerCache | None]:
+        y, _, cache = self.forward_with_theta(x, step)
+        return y, cache
+
+    def forward_with_theta(
+        self, x: np.ndarray, step: Step | None = None
+    ) -> tuple[np.ndarray, np.ndarray, TransformerCache | None]:
+        """V, theta (N, P), and the cache."""
         theta, localisation_cache = self.localisation.forward(x, step)
         y, grid, warp = self._warp(x, theta)
         if step is None:
-            return y, None
+            return y, theta, None
         affine = self.transform.affine(theta, grid)
-        return y, TransformerCache(affine, localisation_cache, warp)
+        return y, theta, TransformerCache(affine, localisation_cache, warp)
 
     def backward(
-        self, dy: np.ndarray, cache: TransformerCache, need_dx: bool = True
+        self,
+        dy: np.ndarray,
+        cache: TransformerCache,
+        need_dx: bool = True,
+        dtheta: np.ndarray | None = None,
     ) -> np.ndarray | None:
+        """dy (N, h, w, C) -> dx. dtheta (N, P): from theta's other use, where it has one."""
         warp = cache.warp
         dx_sampled, dgrid = self.sampler.backward(dy, warp.sampler_cache, need_dx)
-        dtheta = self.transform.backward(dgrid, warp.grid_cache)
+        dtheta_sampled = self.transform.backward(dgrid, warp.grid_cache)
+        dtheta = dtheta_sampled if dtheta is None else dtheta_sampled + dtheta
         dx_looked_at = self.localisation.backward(dtheta, cache.localisation, need_dx)
         return dx_sampled + dx_looked_at if need_dx else None
 
@@ -173,7 +196,8 @@ class Parallel:
     def backward(
         self, dy: np.ndarray, cache: ParallelCache, need_dx: bool = True
     ) -> np.ndarray | None:
-        parts = _parted(dy, len(self.transformers))
+        count = len(self.transformers)
+        parts = _parted(dy, [dy.shape[-1] // count] * count)
         gradients: list[Any] = [
             transformer.backward(part, own, need_dx)
             for transformer, part, own in zip(self.transformers, parts, cache.each, strict=True)
@@ -203,22 +227,126 @@ class Parallel:
         yield self.path, _joined(warped)
 
 
+class HandOnCache(NamedTuple):
+    """theta (N, 2, 3), as TransformerCache has it, and what the parts kept."""
+
+    theta: np.ndarray
+    transformer: TransformerCache
+    reader: Any
+
+
+class HandOn:
+    """A transformer that hands theta on, past the layers that read V: STN section 3.4.
+
+    U (N, H, W, C) -> (N, D + P): what ``layers`` make of V, (N, D), and beside it theta, since "it
+    explicitly encodes the transformation, and hence the pose, of a region or object". It is a
+    layer as the transformer itself is. theta has two uses:
+
+        y = [layers(V), theta],    dtheta = what comes through the grid + the last P columns of dy
+
+    Raises ValueError where the layers make anything but (N, D): the last one should flatten.
+    """
+
+    def __init__(
+        self, transformer: SpatialTransformer, *layers: Layer, path: str = "theta handed on"
+    ) -> None:
+        self.path = path
+        self.transformer = transformer
+        self.reader = Sequential(*layers)
+
+    def forward(
+        self, x: np.ndarray, step: Step | None = None
+    ) -> tuple[np.ndarray, HandOnCache | None]:
+        warped, theta, cache = self.transformer.forward_with_theta(x, step)
+        features, reader_cache = self.reader.forward(warped, step)
+        check_arrays(features=(features, "N D"))
+        y = _joined([features, theta])
+        return y, None if cache is None else HandOnCache(cache.theta, cache, reader_cache)
+
+    def backward(
+        self, dy: np.ndarray, cache: HandOnCache, need_dx: bool = True
+    ) -> np.ndarray | None:
+        handed = len(self.transformer.transform.identity)
+        dfeatures, dtheta = _parted(dy, [dy.shape[-1] - handed, handed])
+        dwarped = self.reader.backward(dfeatures, cache.reader)
+        assert dwarped is not None
+        return self.transformer.backward(dwarped, cache.transformer, need_dx, dtheta)
+
+    @property
+    def transformers(self) -> Sequence[SpatialTransformer]:
+        """The one that hands theta on."""
+        return (self.transformer,)
+
+    def theta(self, x: np.ndarray) -> np.ndarray:
+        """The transformer's theta (N, P), in evaluation mode."""
+        return self.transformer.theta(x)
+
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, Attended]:
+        """y, and where the transformer looked, in evaluation mode."""
+        warped, looked = self.transformer.predict(x)
+        features, _ = self.reader.forward(warped)
+        return _joined([features, self.theta(x)]), looked
+
+    def parameters(self) -> list[Parameter]:
+        return unique(self.transformer.parameters() + self.reader.parameters())
+
+    def outputs(self, x: np.ndarray, step: Step) -> Iterator[tuple[str, np.ndarray]]:
+        """(path, output) of the transformer's layers and V, of the layers that read it, and y."""
+        yield from self.transformer.outputs(x, step)
+        features, theta, _ = self.transformer.forward_with_theta(x, step)
+        for path, y in layer_outputs(self.reader.layers, features, step):
+            yield path, y
+            features = y
+        yield self.path, _joined([features, theta])
+
+
+Front = SpatialTransformer | Parallel | HandOn  # what may stand in front of a network
+
+
+def layer_outputs(
+    layers: Iterable[Layer], x: np.ndarray, step: Step
+) -> Iterator[tuple[str, np.ndarray]]:
+    """(path, output) of layers one after another, and of what is inside transformers."""
+    for layer in layers:
+        if isinstance(layer, Front):
+            for path, y in layer.outputs(x, step):
+                yield path, y
+            x = y
+        else:
+            x, _ = layer.forward(x, step)
+            yield layer.path, x
+
+
+def outside_localisation(layers: Iterable[Layer]) -> Iterator[Layer]:
+    """Of layers, those that are no transformer, and those that read what HandOn's warps."""
+    for layer in layers:
+        if isinstance(layer, HandOn):
+            yield from outside_localisation(layer.reader.layers)
+        elif not isinstance(layer, (SpatialTransformer, Parallel)):
+            yield layer
+
+
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """K arrays (N, h, w, C) -> (N, h, w, K C)."""
-    *rows, channels = parts[0].shape
-    y = _empty_like(parts[0], (*rows, len(parts), channels))
-    for k, part in enumerate(parts):
-        y[..., k, :] = part
-    return y.reshape(*rows, len(parts) * channels)
+    """Arrays (.., C_k) side by side, along their last axis: (.., C_1 + C_2 + ..)."""
+    widths = [part.shape[-1] for part in parts]
+    y = _empty_like(parts[0], (*parts[0].shape[:-1], sum(widths)))
+    for part, place in zip(parts, _places(widths), strict=True):
+        y[..., place] = part
+    return y
 
 
-def _parted(y: np.ndarray, count: int) -> list[np.ndarray]:
+def _parted(y: np.ndarray, widths: Sequence[int]) -> list[np.ndarray]:
     """The opposite: copies, for kernels take no views."""
-    *rows, channels = y.shape
-    parts = [_empty_like(y, (*rows, channels // count)) for _ in range(count)]
-    for k, part in enumerate(parts):
-        part[...] = y.reshape(*rows, count, channels // count)[..., k, :]
+    parts = [_empty_like(y, (*y.shape[:-1], width)) for width in widths]
+    for part, place in zip(parts, _places(widths), strict=True):
+        part[...] = y[..., place]
     return parts
+
+
+def _places(widths: Sequence[int]) -> list[slice]:
+    """Where along the last axis each part lies."""
+    stops = list(accumulate(widths))
+    return [slice(stop - width, stop) for width, stop in zip(widths, stops, strict=True)]
 
 
 def _empty_like(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

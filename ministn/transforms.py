@@ -63,6 +63,10 @@ class Transform(ABC):
         duals = _duals((h, w), grid.dtype, device_of(grid))
         return function("grid_products", grid)(grid, duals).reshape(-1, 2, 3)
 
+    def resized(self, theta: np.ndarray, grid: np.ndarray, size: Size) -> np.ndarray:
+        """T_theta at the pixels of another output: theta, its grid (N, h, w, 2) and that size."""
+        return self.forward(theta, size)[0]
+
     def _check(self, theta: np.ndarray) -> None:
         check_arrays(theta=(theta, f"N {len(self.identity)}"))
 
@@ -196,13 +200,15 @@ class ControlPoints(Linear):
     rows. theta = (dx_1 .. dx_K, dy_1 .. dy_K) says how far each one's source lies from it; zeros
     are the identity. A subclass says what goes on between the points.
 
-    Raises ValueError for fewer than two rows or columns: points on one line do not determine it.
+    Raises ValueError for anything but two or more rows and columns: points on one line, or in one
+    place, do not determine it.
     """
 
     def __init__(self, rows: int = 4, columns: int = 4) -> None:
-        if rows < 2 or columns < 2:
+        if not all(isinstance(n, (int, np.integer)) and n >= 2 for n in (rows, columns)):
             raise ValueError(
-                f"control points must have at least 2 rows and 2 columns, got {rows} by {columns}"
+                "control points must have at least 2 rows and 2 columns, whole numbers of both, "
+                f"got {rows!r} by {columns!r}"
             )
         self.rows, self.columns = rows, columns
         x, y = np.meshgrid(np.linspace(-1, 1, columns), np.linspace(-1, 1, rows))
@@ -305,6 +311,13 @@ class General(Transform):
         dtheta, dbasis = backward(dgrid, cache)
         self.basis.grad += dbasis
         return dtheta
+
+    def resized(self, theta: np.ndarray, grid: np.ndarray, size: Size) -> np.ndarray:
+        """B is known at the pixels of its own size; between them the grid is read bilinearly."""
+        places = np.tile(regular_grid(size, grid.dtype), (len(grid), 1, 1, 1))
+        device = device_of(grid)
+        sample, _ = implementation("bilinear_sampler", grid)
+        return sample(grid, places if device is None else device.to_gpu(places))[0]
 
     def parameters(self) -> list[Parameter]:
         return [self.basis]

@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ministn import cli, environment, models, ops
+from ministn import cli, environment, models
 from ministn.files import write_atomically
+from ministn.fit import train_on_batch
 from ministn.layers import Dropout
 from ministn.optimizers import Adam
 from ministn.parameter import ParameterBuffer
-from ministn.randomness import Step, generator
+from ministn.randomness import generator
 
 try:
     import torch
@@ -84,16 +85,9 @@ def ministn_losses(
         if isinstance(layer, Dropout):
             layer.rate = 0.0
     optimizer = Adam(buffer)
-    losses = []
-    for number in range(STEPS):
-        buffer.zero_grad()
-        logits, cache = network.forward(images, Step(SEED, number))
-        assert cache is not None  # it is None in evaluation only
-        loss, loss_cache = ops.softmax_cross_entropy(logits, labels)
-        network.backward(ops.softmax_cross_entropy_backward(loss_cache), cache)
-        optimizer.step(LR)
-        losses.append(loss)
-    return losses
+    return [
+        train_on_batch(network, optimizer, images, labels, lr=LR, seed=SEED) for _ in range(STEPS)
+    ]
 
 
 def pytorch_losses(

@@ -11,7 +11,12 @@ from ministn.layers import Conv2d, Dense, Flatten, Sequential
 from ministn.models import Network
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
-from ministn.transformer import Parallel, SpatialTransformer, regression_layer
+from ministn.transformer import (
+    Parallel,
+    SpatialTransformer,
+    layer_outputs,
+    regression_layer,
+)
 from ministn.transforms import AFFINE, Attention
 
 STEP = Step(seed=5, number=7)
@@ -143,7 +148,7 @@ def test_layers_are_named_in_the_order_in_which_they_run():
     network = deep()
     ParameterBuffer(network.parameters(), 0)
     x = abs(normal(3, 7, 9, 2)).astype(np.float32)
-    found = list(network._outputs(x, STEP))
+    found = list(layer_outputs(network._layers(), x, STEP))
     assert [path for path, _ in found if "localisation" not in path] == [
         "transformer1",
         "classifier/conv",

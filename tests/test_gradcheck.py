@@ -8,13 +8,16 @@ import pytest
 
 from ministn import models, ops
 from ministn.errors import UserError
-from ministn.gradcheck import GradientError, KinkError, check_gradients, check_operation
+from ministn.gradcheck import GradientError, KinkError, check_gradients, check_operation, kinks
 from ministn.gradcheck import __main__ as command
 from ministn.gradcheck.breaking import last_use_only, replaced, result
 from ministn.gradcheck.faults import FAULTS, Fault
 from ministn.gradcheck.networks import TIED, check_tied_sum
 from ministn.gradcheck.operations import OPERATIONS
 from ministn.gradcheck.suite import PROBLEMS, STN, check_problem
+from ministn.ops.projective_grid import NEAR
+from ministn.ops.sampling import BORDERS
+from ministn.samplers import KERNELS
 
 
 def values(*shape: int, seed: int = 0) -> np.ndarray:
@@ -164,6 +167,36 @@ def test_whole_pixels_are_kinks_of_the_sampler() -> None:
     grid += 0.03
     report = check_operation(ops.bilinear_sampler, ops.bilinear_sampler_backward, arrays)
     assert report.kinks == ()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("border", BORDERS)
+def test_points_on_pixels_and_borders(kernel: str, border: str) -> None:
+    report = kinks.check_kinks(kernel, border)
+    assert bool(report.kinks) == (kernel != "bicubic")
+    assert report.error < 1e-6
+
+
+def test_kinks_missing_or_too_many_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kinks, "is_kink", lambda *place: False)
+    with pytest.raises(GradientError, match=r"^grid\[0, 0, 10, 0\]: a kink is none$"):
+        kinks.check_kinks("bilinear", "nearest")
+    monkeypatch.setattr(kinks, "is_kink", lambda *place: True)
+    with pytest.raises(GradientError, match=r"^grid\[0, 0, 0, 0\]: a kink is not found$"):
+        kinks.check_kinks("bilinear", "nearest")
+
+
+@pytest.mark.parametrize("divisor", [0.0, NEAR, -NEAR])
+def test_the_horizon_and_what_is_kept_away_from_it_are_kinks(divisor: float) -> None:
+    """d = p_7 + 1 in the last column of one row. p_8 counts for nothing there."""
+    theta = np.array([[0.2, -0.1, 0.3, 0.1, -0.2, 0.4, divisor - 1, 0.0]])
+    report = check_operation(
+        lambda theta: ops.projective_grid(theta, (1, 4)),
+        ops.projective_grid_backward,
+        {"theta": theta},
+        max_kinks=0.2,
+    )
+    assert report.kinks == ("theta[0, 6]",)
 
 
 def test_not_a_number_fails() -> None:

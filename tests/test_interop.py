@@ -1,5 +1,9 @@
 """The same warps as PyTorch's, and theta in its default convention."""
 
+import json
+from importlib import import_module
+from pathlib import Path
+
 import numpy as np
 import pytest
 from helpers import normal
@@ -7,34 +11,41 @@ from helpers import normal
 from ministn import ops
 from ministn.interop import theta_from_half_pixel, theta_to_half_pixel
 
-PADDING = {"nearest": "border", "zeros": "zeros", "mirror": "reflection"}  # ours: PyTorch's
+REPRODUCE = Path(__file__).parents[1] / "reproduce"
+RECORD = json.loads((REPRODUCE / "records" / "torch-warps.json").read_text())
 KERNELS = {"bilinear": {}, "nearest": {}, "bicubic": {"a": -0.75}}
 SIZES = [((5, 9), (5, 9)), ((4, 7), (3, 11)), ((2, 2), (8, 5)), ((7, 4), (1, 6)), ((6, 5), (1, 1))]
 sizes = pytest.mark.parametrize(("input_size", "output_size"), SIZES, ids=str)
+kernels = pytest.mark.parametrize("kernel", KERNELS)
+quiet = pytest.mark.filterwarnings("ignore:Since version 1.3.0, affine_grid behavior has changed")
 
 
-def torch_warp(theta, image, size, align_corners, **options):
-    """image (N, H, W, C) sampled by PyTorch at theta's grid, and its gradients for dy = cos."""
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    functional = torch.nn.functional
-    theta = torch.tensor(theta, requires_grad=True)
-    image = torch.tensor(image, requires_grad=True)
-    channels_first = image.permute(0, 3, 1, 2)
-    shape = (*channels_first.shape[:2], *size)
-    grid = functional.affine_grid(theta, shape, align_corners=align_corners)
-    y = functional.grid_sample(channels_first, grid, align_corners=align_corners, **options)
-    y = y.permute(0, 2, 3, 1)
-    dy = torch.cos(torch.arange(y.numel(), dtype=y.dtype)).reshape(y.shape)
-    dtheta, dimage = torch.autograd.grad(y, [theta, image], dy)
-    return [tensor.detach().numpy() for tensor in (y, dtheta, dimage)]
+@pytest.fixture
+def torch_warp(monkeypatch):
+    """PyTorch's side, in float64."""
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    monkeypatch.syspath_prepend(str(REPRODUCE))
+    return import_module("torch_warps").warp
 
 
-def our_warp(theta, image, size, kernel="bilinear", **options):
-    grid, grid_cache = ops.affine_grid(theta, size)
-    y, cache = getattr(ops, f"{kernel}_sampler")(image, grid, **options)
-    dy = np.cos(np.arange(y.size)).reshape(y.shape)
-    dimage, dgrid = getattr(ops, f"{kernel}_sampler_backward")(dy, cache)
-    return y, ops.affine_grid_backward(dgrid, grid_cache), dimage
+def our_warp(theta, image, size, *, align_corners, kernel, border):
+    """The same warp, with theta and its gradient in PyTorch's convention."""
+    ours = theta
+    if not align_corners:
+        ours = theta_from_half_pixel(theta, image.shape[1:3], size)
+    grid, grid_cache = ops.affine_grid(ours, size)
+    sample, backward = (getattr(ops, f"{kernel}_sampler{way}") for way in ("", "_backward"))
+    y, cache = sample(image, grid, border=border, **KERNELS[kernel])
+    dimage, dgrid = backward(np.cos(np.arange(y.size)).reshape(y.shape), cache)
+    dtheta = ops.affine_grid_backward(dgrid, grid_cache)
+    if not align_corners:  # d theta / d theta' is the same factor as theta / theta'
+        dtheta = theta_from_half_pixel(dtheta, image.shape[1:3], size)
+    return {"y": y, "dtheta": dtheta, "dimage": dimage}
+
+
+def check_same(found, expected):
+    for name in ("y", "dtheta", "dimage"):
+        np.testing.assert_allclose(found[name], expected[name], 1e-10, 1e-10, err_msg=name)
 
 
 def random_theta(n, seed=0):
@@ -42,30 +53,69 @@ def random_theta(n, seed=0):
     return np.random.default_rng(seed).uniform(-1, 1, (n, 2, 3))
 
 
-@pytest.mark.filterwarnings("ignore:Since version 1.3.0, affine_grid behavior has changed")
-@pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("border", PADDING)
+@pytest.mark.parametrize(
+    "case", RECORD["cases"], ids=lambda c: f"{c['kernel']} {c['border']} {c['align_corners']}"
+)
+def test_warps_and_gradients_are_those_that_pytorch_gave(case):
+    """Without PyTorch, from the record of reproduce/torch_warps.py."""
+    arrays = np.array(RECORD["theta"]), np.array(RECORD["image"]), tuple(RECORD["output_size"])
+    options = {name: case[name] for name in ("align_corners", "kernel", "border")}
+    check_same(our_warp(*arrays, **options), case)
+
+
+def test_the_record_has_every_pair_of_kernels_and_borders_that_agree():
+    found = {(case["align_corners"], case["kernel"], case["border"]) for case in RECORD["cases"]}
+    borders = {True: ("nearest", "zeros", "mirror"), False: ("nearest", "zeros")}
+    assert found == {(a, k, b) for a, names in borders.items() for k in KERNELS for b in names}
+
+
+@quiet
+@kernels
+@pytest.mark.parametrize("border", ["nearest", "zeros", "mirror"])
 @sizes
-def test_warps_are_those_of_pytorch_with_aligned_corners(kernel, border, input_size, output_size):
-    theta, image = random_theta(4), normal(4, *input_size, 3)
-    expected = torch_warp(
-        theta, image, output_size, True, mode=kernel, padding_mode=PADDING[border]
-    )
-    found = our_warp(theta, image, output_size, kernel, border=border, **KERNELS[kernel])
-    for got, want in zip(found, expected, strict=True):
-        np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10)
+def test_warps_are_those_of_pytorch_with_aligned_corners(
+    torch_warp, kernel, border, input_size, output_size
+):
+    arrays = random_theta(4), normal(4, *input_size, 3), output_size
+    options = {"align_corners": True, "kernel": kernel, "border": border}
+    check_same(our_warp(*arrays, **options), torch_warp(*arrays, **options))
+
+
+@kernels
+@pytest.mark.parametrize("border", ["nearest", "zeros"])
+@sizes
+def test_converted_theta_gives_pytorchs_default_warp(
+    torch_warp, kernel, border, input_size, output_size
+):
+    arrays = random_theta(4, 1), normal(4, *input_size, 3), output_size
+    options = {"align_corners": False, "kernel": kernel, "border": border}
+    check_same(our_warp(*arrays, **options), torch_warp(*arrays, **options))
 
 
 @pytest.mark.parametrize("border", ["nearest", "zeros"])
-@sizes
-def test_converted_theta_gives_pytorchs_default_warp(border, input_size, output_size):
-    theta, image = random_theta(4, 1), normal(4, *input_size, 3)
-    expected, _, _ = torch_warp(
-        theta, image, output_size, False, mode="bilinear", padding_mode=PADDING[border]
-    )
-    converted = theta_from_half_pixel(theta, input_size, output_size)
-    got, _, _ = our_warp(converted, image, output_size, border=border)
-    np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-10)
+def test_at_whole_pixels_the_slopes_are_pytorchs_but_on_the_first_ones(torch_warp, border):
+    """There PyTorch's "border" has slope 0 already, ours still that of the first cell."""
+    identity = np.array([[[1.0, 0, 0], [0, 1, 0]]])
+    image = normal(1, 5, 9, 1)
+    options = {"align_corners": True, "kernel": "bilinear", "border": border}
+    arrays = identity, image, (5, 9)
+    alike = our_warp(*arrays, **options), torch_warp(*arrays, **options)
+    np.testing.assert_allclose(*(found["y"] for found in alike), rtol=0, atol=1e-12)
+    same = np.allclose(*(found["dtheta"] for found in alike), rtol=1e-10)
+    assert same == (border == "zeros")
+    framed = np.pad(normal(1, 3, 7, 1), ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    arrays = identity, framed, (5, 9)
+    check_same(our_warp(*arrays, **options), torch_warp(*arrays, **options))
+
+
+def test_half_way_between_two_pixels_pytorch_takes_the_even_one(torch_warp):
+    """Rounding to even; ours is floor(x + 1/2), equation (4)."""
+    image = np.tile(np.arange(5.0), 2).reshape(1, 2, 5, 1)
+    theta = np.array([[[1.0, 0, 0.25], [0, 1, 0]]])  # half a pixel to the right
+    options = {"align_corners": True, "kernel": "nearest", "border": "nearest"}
+    arrays = theta, image, (2, 5)
+    assert torch_warp(*arrays, **options)["y"].ravel().tolist() == [0, 2, 2, 4, 4] * 2
+    assert our_warp(*arrays, **options)["y"].ravel().tolist() == [1, 2, 3, 4, 4] * 2
 
 
 @sizes

@@ -11,10 +11,17 @@ import pytest
 
 from ministn import backend
 from ministn.errors import UserError
+from ministn.fit import train_on_batch
+from ministn.layers import Conv2d, Dense, Flatten, Sequential
+from ministn.models import Network
+from ministn.ops import as_batch
+from ministn.optimizers import Adam
+from ministn.parameter import ParameterBuffer
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+OWN_NETWORK = re.search(r"^### Your own network$.*?^```python\n(.*?)^```", TEXT, re.DOTALL | re.M)
 COMMANDS = sorted(
     {
         line.split("#")[0].strip()
@@ -36,11 +43,47 @@ SHORTER = {
 def test_python_blocks_run_and_print_what_they_say(capsys):
     names: dict[str, object] = {}
     for kind, block in BLOCKS:
-        if kind == "python":
+        if kind == "python" and block != OWN_NETWORK[1]:  # which runs below, by itself
             exec(compile(block, "README.md", "exec"), names)
             said = re.findall(r"^print\(.*?#\s*(.*)$", block, re.MULTILINE)
             assert capsys.readouterr().out.split("\n")[: len(said)] == said
     assert np.isfinite(names["loss"])
+
+
+def test_own_network_learns_where_to_look():
+    """It is ten statements or so, and what the text says of its errors holds: measured 21 and 51 %.
+
+    Without the transformer the last layer sees 9x9 pixels instead of 4x4.
+    """
+    names: dict[str, object] = {}
+    exec(compile(OWN_NETWORK[1], "README.md", "exec"), names)
+    statements = [line for line in OWN_NETWORK[1].splitlines() if re.match(r"(?!from)\S", line)]
+    assert len(statements) <= 12
+    digits = names["digits"]
+    assert errors(names["network"], digits) < 30
+    assert names["looked"].theta[:, 0, 0].mean() < 0.8  # it looks closer
+
+    alone = Network(
+        Sequential(
+            Conv2d("conv1", 1, 8, pool=True),
+            Conv2d("conv2", 8, 16, pool=True),
+            Flatten("flatten"),
+            Dense("softmax", 9 * 9 * 16, 10),
+        )
+    )
+    optimizer = Adam(ParameterBuffer(alone.parameters(), seed=0))
+    for number in range(300):
+        rows = slice(number % 40 * 50, number % 40 * 50 + 50)
+        train_on_batch(
+            alone, optimizer, digits.train.images[rows], digits.train.labels[rows], lr=0.003
+        )
+    assert errors(alone, digits) > 40
+
+
+def errors(network: Network, digits) -> float:
+    """In percent of the test images."""
+    logits, _ = network.predict(as_batch(digits.test.images))
+    return 100 * float((logits.argmax(1) != digits.test.labels).mean())
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -296,6 +296,17 @@ def test_a_learned_basis_adds_to_its_gradient():
     assert buffer.parameters == [transform.basis] and buffer.count == 4 * 3 * 4 * 2
 
 
+@pytest.mark.parametrize("size", [(7, 13), (4, 7), (3, 5), (1, 1)], ids=str)
+def test_a_learned_grid_of_another_size_is_read_between_its_pixels(size):
+    """A grid that is linear in x and y is the same whichever size it is computed for."""
+    transform, _ = general((7, 13), Similarity(), np.float64)
+    theta = near_identity(transform, 3)
+    grid, _ = transform.forward(theta, (7, 13))
+    expected, _ = Similarity().forward(theta, size)
+    # B begins as float32's. Largest difference 3.5e-8.
+    np.testing.assert_allclose(transform.resized(theta, grid, size), expected, atol=2e-7)
+
+
 def test_a_learned_basis_has_one_size():
     transform, _ = general((3, 4))
     with pytest.raises(ValueError, match=r"^size must be \(3, 4\), at which B is learned, got \(3"):

@@ -149,7 +149,7 @@ TABLE: dict[tuple[str, str], dict[str, How]] = {
         "the factor 1 / size, not 1 / size^2": result(lambda dx: 2 * dx),
         "the dropped column comes first": result(next_pixel),
     },
-    ("bilinear sampler, 2x2 points a pixel", "samplers.Sampler.backward"): {
+    ("bilinear nearest, 2x2 points a pixel", "samplers.Sampler.backward"): {
         "the sum over the points, not their mean": only(1, result(lambda dgrid: 4 * dgrid, 1)),
     },
     ("relu", "ops.relu_backward"): {
@@ -322,6 +322,14 @@ TABLE: dict[tuple[str, str], dict[str, How]] = {
     },
     ("spatial transformer, general", "transforms.General.backward"): {
         "the gradient of B is added twice": run_twice,
+    },
+    ("spatial transformer, theta handed on", "transformer.SpatialTransformer.backward"): {
+        "theta's other use is forgotten": lambda right: lambda *given: right(*given[:4]),
+    },
+    ("spatial transformer, theta handed on", "transformer._parted"): {
+        "theta is looked for in front": lambda right: (
+            lambda y, widths: right(y, widths[::-1])[::-1]
+        ),
     },
     ("arch1-cnn", "ops.dropout_backward"): {"dropout is forgotten": skipped},
     ("arch1-cnn", "layers.Flatten.backward"): {"flattened channels first": channels_first},

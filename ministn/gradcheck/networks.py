@@ -7,10 +7,10 @@ import numpy as np
 
 from ministn import models, ops, transforms
 from ministn.gradcheck.check import GradientError, Problem, Report, written
-from ministn.layers import Dense, Flatten, Sequential
+from ministn.layers import Conv2d, Dense, Flatten, Sequential
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
-from ministn.transformer import Parallel, SpatialTransformer
+from ministn.transformer import HandOn, Parallel, SpatialTransformer
 from ministn.transforms import AFFINE, Size, Transform
 
 STEP = Step(seed=1, number=2)  # training mode, with this one dropout mask
@@ -65,17 +65,24 @@ def transformer_problem(build: Callable[[Size], Transform] = lambda output: AFFI
     return layer_problem(_transformer("", (5, 7), (3, 4), build((3, 4))))
 
 
-def parallel_problem() -> Problem:
-    """Two transformers of one input, whose gradient is the sum of both uses."""
-    one = _transformer("first/", (5, 7), (3, 4), AFFINE)
-    other = _transformer("second/", (5, 7), (3, 4), transforms.Projective())
-    return layer_problem(Parallel(one, other))
+def parallel_problem(*made: Transform) -> Problem:
+    """Transformers of one input, whose gradient is the sum of all uses."""
+    each = [_transformer(f"{k}/", (5, 7), (3, 4), transform) for k, transform in enumerate(made)]
+    return layer_problem(Parallel(*each))
 
 
 def series_problem() -> Problem:
-    """A transformer of what another one returns."""
+    """Feature maps through a transformer, a convolution and another transformer."""
     first = _transformer("first/", (5, 7), (6, 5), transforms.ThinPlateSpline())
-    return layer_problem(Sequential(first, _transformer("second/", (6, 5), (3, 4), AFFINE)))
+    second = _transformer("second/", (6, 5), (3, 4), AFFINE)
+    return layer_problem(Sequential(Conv2d("a", 2, 2), first, Conv2d("b", 2, 2), second))
+
+
+def hand_on_problem() -> Problem:
+    """theta used twice: for the grid, and beside what the layers make of V."""
+    transformer = _transformer("", (5, 7), (3, 4), transforms.Similarity())
+    handing = HandOn(transformer, Conv2d("conv", 2, 3), Flatten("flatten"))
+    return layer_problem(Sequential(handing, Dense("dense", 3 * 4 * 3 + 4, 2)))
 
 
 def _transformer(owner: str, size: Size, output: Size, transform: Transform) -> SpatialTransformer:

@@ -9,8 +9,9 @@ import numpy as np
 from ministn import ops
 from ministn.gradcheck.check import Problem, operation_problem
 from ministn.ops.projective_grid import NEAR
+from ministn.ops.sampling import BORDERS
 from ministn.randomness import Step, generator
-from ministn.samplers import Sampler
+from ministn.samplers import KERNELS, Sampler
 
 Arrays = dict[str, np.ndarray]
 Draw = Callable[[np.random.Generator], Arrays]
@@ -73,30 +74,20 @@ def points(image: tuple[int, ...], size: tuple[int, int]) -> Draw:
     return draw
 
 
-def image_alone(name: str, image: tuple[int, ...], size: tuple[int, int], **options: Any) -> Build:
-    """A sampler whose gradient to the grid is 0: only that of the image is checked."""
+def sampler(image: tuple[int, ...], size: tuple[int, int], **options: Any) -> Build:
+    """A Sampler; the kernel "nearest" gives the grid no gradient, so only the image is checked."""
+    made = Sampler(**options)
 
     def build() -> Problem:
-        arrays = points(image, size)(generator(0, "gradcheck arrays"))
-        grid = arrays.pop("grid")
+        arrays = points(image, made.grid_size(size))(generator(0, "gradcheck arrays"))
+        fixed = {"grid": arrays.pop("grid")} if made.kernel == "nearest" else {}
         return operation_problem(
-            lambda image: getattr(ops, name)(image, grid, **options),
-            lambda dy, cache: getattr(ops, name + "_backward")(dy, cache)[0],
+            lambda **arrays: made.forward(**arrays, **fixed),
+            lambda dy, cache: made.backward(dy, cache)[: len(arrays)],
             arrays,
         )
 
     return build
-
-
-def supersampled(image: tuple[int, ...], size: tuple[int, int]) -> Build:
-    """2 x 2 points in each pixel of the output, averaged."""
-    sampler = Sampler(supersampling=2)
-    draw = points(image, sampler.grid_size(size))
-    return lambda: operation_problem(
-        sampler.forward,
-        lambda dy, cache: sampler.backward(dy, cache),
-        draw(generator(0, "gradcheck arrays")),
-    )
 
 
 def homographies(n: int, size: tuple[int, int]) -> Draw:
@@ -224,10 +215,10 @@ OPERATIONS: dict[str, Build] = {
     "bilinear_sampler wrap": operation(
         "bilinear_sampler", points((2, 3, 4, 3), (4, 6)), border="wrap"
     ),
-    "nearest_sampler nearest": image_alone("nearest_sampler", (2, 5, 7, 3), (4, 6)),
-    "nearest_sampler zeros": image_alone("nearest_sampler", (2, 5, 7, 3), (4, 6), border="zeros"),
-    "nearest_sampler mirror": image_alone("nearest_sampler", (2, 3, 4, 3), (4, 6), border="mirror"),
-    "nearest_sampler wrap": image_alone("nearest_sampler", (2, 3, 4, 3), (4, 6), border="wrap"),
+    "nearest_sampler nearest": sampler((2, 5, 7, 3), (4, 6), kernel="nearest"),
+    "nearest_sampler zeros": sampler((2, 5, 7, 3), (4, 6), kernel="nearest", border="zeros"),
+    "nearest_sampler mirror": sampler((2, 3, 4, 3), (4, 6), kernel="nearest", border="mirror"),
+    "nearest_sampler wrap": sampler((2, 3, 4, 3), (4, 6), kernel="nearest", border="wrap"),
     "bicubic_sampler nearest": operation("bicubic_sampler", points((2, 5, 7, 3), (4, 6))),
     "bicubic_sampler zeros, fill": operation(
         "bicubic_sampler", points((2, 6, 5, 1), (3, 4)), border="zeros", fill=1.5
@@ -238,7 +229,13 @@ OPERATIONS: dict[str, Build] = {
     "bicubic_sampler wrap, a = -3/4": operation(
         "bicubic_sampler", points((2, 3, 4, 3), (4, 6)), border="wrap", a=-0.75
     ),
-    "bilinear sampler, 2x2 points a pixel": supersampled((2, 5, 7, 3), (2, 3)),
+    **{
+        f"{kernel} {border}, 2x2 points a pixel": sampler(
+            (2, 5, 6, 2), (2, 3), kernel=kernel, border=border, supersampling=2
+        )
+        for kernel in KERNELS
+        for border in BORDERS
+    },
     "theta, grid, sample nearest": warp((3, 6, 9, 2), (2, 3), "nearest"),
     "theta, grid, sample zeros": warp((3, 7, 5, 2), (3, 2), "zeros"),
 }

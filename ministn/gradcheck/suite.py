@@ -8,10 +8,12 @@ import numpy as np
 
 from ministn import models
 from ministn.gradcheck.check import GradientError, Problem, Report, check_gradients
+from ministn.gradcheck.kinks import check_kinks
 from ministn.gradcheck.networks import (
     TIED,
     TRANSFORMS,
     check_tied_sum,
+    hand_on_problem,
     network_problem,
     parallel_problem,
     series_problem,
@@ -19,13 +21,21 @@ from ministn.gradcheck.networks import (
     transformer_problem,
 )
 from ministn.gradcheck.operations import OPERATIONS
+from ministn.ops.sampling import BORDERS
+from ministn.samplers import KERNELS
+from ministn.transforms import AFFINE, Projective
 
 # Operations are checked away from kinks, so there may be none.
 AWAY_FROM_KINKS = {"max_kinks": 0.0}
 
+# Several layers, so more to compute at each place.
+LAYERS = AWAY_FROM_KINKS | {"elements": 100}
+
 # A network has ReLUs and samples near their kinks wherever one looks. The smaller the step, the
 # fewer are met, and the more of the loss is rounding: 2e-7 leaves errors of about 1e-8.
 AMONG_KINKS = {"eps": 1e-6, "elements": 10, "directions": 4}
+
+PAIR = AFFINE, Projective()
 
 # Each network of STN's tables once, pooled and not; which data set it is for makes no difference.
 STN = [
@@ -43,8 +53,10 @@ PROBLEMS: dict[str, tuple[Callable[[], Problem], dict[str, Any]]] = (
         for name, build in TRANSFORMS.items()
     }
     | {
-        "spatial transformers in parallel": (parallel_problem, AWAY_FROM_KINKS),
-        "spatial transformers in series": (series_problem, AWAY_FROM_KINKS),
+        "spatial transformers, 2 in parallel": (partial(parallel_problem, *PAIR), LAYERS),
+        "spatial transformers, 4 in parallel": (partial(parallel_problem, *PAIR, *PAIR), LAYERS),
+        "spatial transformers in series": (series_problem, LAYERS),
+        "spatial transformer, theta handed on": (hand_on_problem, LAYERS),
     }
     | {name: (partial(network_problem, name), AMONG_KINKS) for name in models.NETWORKS}
     | {name: (partial(stn_problem, name), AMONG_KINKS) for name in STN}
@@ -65,6 +77,11 @@ def check_problem(name: str) -> Report:
 
 CHECKS: dict[str, Callable[[], Report]] = {}
 CHECKS |= {name: partial(check_problem, name) for name in PROBLEMS}
+CHECKS |= {
+    f"{kernel}_sampler {border}, points on pixels": partial(check_kinks, kernel, border)
+    for kernel in KERNELS
+    for border in BORDERS
+}
 CHECKS |= {
     f"{tied}, tied = both uses": partial(check_tied_sum, tied, untied)
     for tied, untied in TIED.items()

@@ -1,6 +1,5 @@
 """A classifier, with or without spatial transformers in front of it."""
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,13 +9,17 @@ from ministn.errors import check_arrays
 from ministn.layers import Layer, Sequential
 from ministn.parameter import Parameter, unique
 from ministn.randomness import Step
-from ministn.transformer import Attended, Parallel, SpatialTransformer
-
-TRANSFORMERS = SpatialTransformer, Parallel
+from ministn.transformer import (
+    Attended,
+    Front,
+    SpatialTransformer,
+    layer_outputs,
+    outside_localisation,
+)
 
 
 class NetworkCache(NamedTuple):
-    """transformer: of what is in front, TransformerCache or ParallelCache; None without."""
+    """transformer: of what is in front, with its theta; None without."""
 
     transformer: Any
     classifier: Any
@@ -25,19 +28,18 @@ class NetworkCache(NamedTuple):
 class Network:
     """Images (N, H, W, C) -> logits (N, classes), through what is in ``front`` if anything is.
 
-    front: a transformer, or several in parallel. There may be more among the classifier's layers.
+    front: a transformer, several in parallel, or one that hands theta on. There may be more among
+    the classifier's layers.
     """
 
-    def __init__(
-        self, classifier: Sequential, front: SpatialTransformer | Parallel | None = None
-    ) -> None:
+    def __init__(self, classifier: Sequential, front: Front | None = None) -> None:
         self.classifier = classifier
         self.front = front
 
     @property
     def transformer(self) -> SpatialTransformer | None:
         """The transformer whose theta is watched and drawn: of those in front, the first."""
-        return self.front.transformers[0] if isinstance(self.front, Parallel) else self.front
+        return None if self.front is None else self.front.transformers[0]
 
     def forward(
         self, x: np.ndarray, step: Step | None = None
@@ -79,26 +81,17 @@ class Network:
 
     def localisation_only(self) -> list[Parameter]:
         """The parameters that only localisation networks have: what --loc-lr multiplies."""
-        layers = (layer for layer in self.classifier.layers if not isinstance(layer, TRANSFORMERS))
+        layers = outside_localisation(self._layers())
         shared = {id(parameter) for layer in layers for parameter in layer.parameters()}
         return [p for p in self.parameters() if id(p) not in shared]
 
     def first_non_finite(self, x: np.ndarray, step: Step) -> str | None:
         """Path of the first layer whose output for ``x`` is not finite, in order of execution."""
-        for path, y in self._outputs(x, step):
+        for path, y in layer_outputs(self._layers(), x, step):
             if not np.isfinite(to_cpu(y)).all():
                 return path
         return None
 
-    def _outputs(self, x: np.ndarray, step: Step) -> Iterator[tuple[str, np.ndarray]]:
-        """(path, output) of every layer as it runs; a tied layer runs twice."""
-        front = [] if self.front is None else [self.front]
-        layers: list[Layer] = [*front, *self.classifier.layers]
-        for layer in layers:
-            if isinstance(layer, TRANSFORMERS):
-                for path, y in layer.outputs(x, step):
-                    yield path, y
-                x = y
-            else:
-                x, _ = layer.forward(x, step)
-                yield layer.path, x
+    def _layers(self) -> list[Layer]:
+        """What is in front, if anything is, and the classifier's layers."""
+        return [*([] if self.front is None else [self.front]), *self.classifier.layers]

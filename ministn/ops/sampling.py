@@ -48,11 +48,13 @@ def check_sampler(image: np.ndarray, grid: np.ndarray, border: str, fill: float)
 
 
 def check_border(border: str, fill: float) -> None:
-    """Raises ValueError for a border that there is not, or a fill where nothing is filled."""
+    """Raises ValueError for a border that there is not, a fill not finite or where none is used."""
     if border not in BORDERS:
         raise ValueError(f"border must be one of {', '.join(map(repr, BORDERS))}, got {border!r}")
     if border != "zeros" and fill != 0:
         raise ValueError(f"fill needs border 'zeros', got fill {fill} with border {border!r}")
+    if not np.isfinite(fill):  # the weight 0 of a point on the edge would make it NaN
+        raise ValueError(f"fill must be finite, got {fill}")
 
 
 def to_pixels(grid: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:

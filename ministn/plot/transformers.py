@@ -29,7 +29,7 @@ from ministn.drawing import (
 )
 from ministn.errors import UserError, check_arrays
 from ministn.plot.shared import by_iterations, described, named
-from ministn.transformer import Parallel, SpatialTransformer
+from ministn.transformer import Front, SpatialTransformer
 from ministn.transforms import OfMatrix
 
 MARGIN = 0.16  # around an input, as a share of its size: attention may leave it
@@ -93,7 +93,7 @@ class View(NamedTuple):
 # -- of a transformer ------------------------------------------------------------------------------
 
 
-def draw_transformer(transformer: SpatialTransformer | Parallel, images: np.ndarray) -> Figure:
+def draw_transformer(transformer: Front, images: np.ndarray) -> Figure:
     """A transformer at work: a row for each image, with the input, T_theta(G) on it, the output.
 
     images: (N, H, W, C), float32 or float64, what the transformer gets: images or feature maps, on
@@ -106,7 +106,7 @@ def draw_transformer(transformer: SpatialTransformer | Parallel, images: np.ndar
     check_arrays(images=(images, "N H W C"))
     if not images.size:
         raise ValueError(f"images must have at least one pixel, got shape {images.shape}")
-    transformers = side_by_side(transformer)
+    transformers = transformer.transformers
     thetas = [one.theta(images) for one in transformers]
     view = look(transformer.path, transformers, images, thetas, sampling_grid)
     mean = images.shape[3] > max(CHANNELS)
@@ -120,13 +120,6 @@ def draw_transformer(transformer: SpatialTransformer | Parallel, images: np.ndar
     figure = sheet([view], len(images))
     caption(figure, explanation(len(transformers)))
     return figure
-
-
-def side_by_side(front: SpatialTransformer | Parallel | None) -> list[SpatialTransformer]:
-    """The transformers of what a network has in front."""
-    if isinstance(front, Parallel):
-        return list(front.transformers)
-    return [] if front is None else [front]
 
 
 def sampling_grid(transformer: SpatialTransformer, theta: np.ndarray) -> np.ndarray:
@@ -174,7 +167,7 @@ class Examples:
         self.boxes = np.array(found["boxes"]).reshape(len(images), -1, 4)
         # What is in front does not depend on the number of classes.
         network = models.build(record["settings"]["network"], self.images.shape[1:3])
-        self.transformers = side_by_side(network.front)
+        self.transformers = network.front.transformers if network.front else ()
         if not self.transformers or not record["epochs"]:
             raise UserError(
                 f"no attention to draw: {named(record)[0]} has no transformer or no epoch yet"

@@ -1,0 +1,73 @@
+"""train_on_batch: a step as it is written out, on both engines, and where it stops."""
+
+import numpy as np
+import pytest
+from helpers import normal
+
+from ministn import ops
+from ministn.backend import to_cpu
+from ministn.errors import UserError
+from ministn.fit import train_on_batch
+from ministn.layers import Conv2d, Dense, Dropout, Flatten, Sequential
+from ministn.models import Network
+from ministn.optimizers import SGD, Adam
+from ministn.parameter import ParameterBuffer
+from ministn.randomness import Step
+from ministn.transformer import SpatialTransformer, regression_layer
+
+IMAGES = (abs(normal(6, 8, 9)) * 80).astype(np.uint8)
+LABELS = np.array([0, 1, 2, 3, 0, 1])
+
+
+def network(optimizer=SGD, device=None):
+    looks = Sequential(Flatten("flat"), regression_layer("theta", 72))
+    reads = Sequential(
+        Conv2d("conv", 1, 3, pool=True), Flatten("flatten"), Dropout("drop"), Dense("dense", 36, 4)
+    )
+    made = Network(reads, SpatialTransformer(looks, (6, 8)))
+    return made, optimizer(ParameterBuffer(made.parameters(), 1, device=device))
+
+
+@pytest.mark.parametrize("optimizer", [SGD, Adam])
+def test_steps_are_those_written_out(optimizer):
+    found, own = network(optimizer), network(optimizer)
+    for number in range(3):
+        loss = train_on_batch(*found, IMAGES, LABELS, lr=0.01, seed=7)
+        logits, cache = own[0].forward(ops.as_batch(IMAGES), Step(7, number))
+        expected, loss_cache = ops.softmax_cross_entropy(logits, LABELS)
+        own[1].buffer.zero_grad()
+        own[0].backward(ops.softmax_cross_entropy_backward(loss_cache), cache)
+        own[1].step(0.01)
+        assert loss == expected and type(loss) is float
+    np.testing.assert_array_equal(found[1].buffer.data, own[1].buffer.data)
+
+
+def test_images_of_floats_are_taken_as_they_are():
+    (one, first), (other, second) = network(), network()
+    assert train_on_batch(one, first, IMAGES, LABELS) == train_on_batch(
+        other, second, ops.as_batch(IMAGES), LABELS
+    )
+    np.testing.assert_array_equal(first.buffer.data, second.buffer.data)
+
+
+def test_steps_on_a_gpu(quick_device):
+    """Largest difference 2.8e-9."""
+    (one, first), (other, second) = network(), network(device=quick_device)
+    images, labels = quick_device.to_gpu(IMAGES), quick_device.to_gpu(LABELS.astype(np.int32))
+    for _ in range(3):
+        expected = train_on_batch(one, first, IMAGES, LABELS, lr=0.01)
+        assert train_on_batch(other, second, images, labels, lr=0.01) == pytest.approx(expected)
+    np.testing.assert_allclose(to_cpu(second.buffer.data), first.buffer.data, rtol=0, atol=1e-7)
+
+
+def test_a_loss_that_is_not_finite_names_the_layer_and_changes_nothing():
+    made, optimizer = network()
+    made.classifier.layers[0].bias.data[0] = np.inf
+    before = optimizer.buffer.data.copy()
+    message = (
+        r"^the loss of step 1 is nan: the first non-finite values are in conv; try a lower lr$"
+    )
+    with pytest.raises(UserError, match=message):
+        train_on_batch(made, optimizer, IMAGES, LABELS)
+    np.testing.assert_array_equal(optimizer.buffer.data, before)
+    assert optimizer.t == 0
