@@ -56,6 +56,8 @@ class SpatialTransformer:
     mean, see transforms.py. sampler: how the input is read between its pixels and outside, see
     samplers.py. path: its name in messages.
 
+    Volumes (N, D, H, W) are transformed to size (d, h, w) by Affine3d and Sampler("trilinear").
+
     forward: U (N, H, W, C) -> V (N, h, w, C). The input has two uses, as what is looked at and as
     what is sampled; where ``need_dx`` is true its gradient is the sum of both.
     """
@@ -63,7 +65,7 @@ class SpatialTransformer:
     def __init__(
         self,
         localisation: Sequential,
-        size: tuple[int, int],
+        size: tuple[int, ...],
         *,
         transform: Transform = AFFINE,
         sampler: Sampler = BILINEAR,
