@@ -155,14 +155,28 @@ class MaxPool2d(WithoutParameters):
 class AvgPool2d(WithoutParameters):
     """Average pooling of size x size pixels: (N, H, W, C) -> (N, H // size, W // size, C)."""
 
+    operation = "avg_pool2d"
+
     def __init__(self, path: str, size: int = 2) -> None:
         super().__init__(path)
         self.size = size
 
     def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
-        forward, backward = implementation("avg_pool2d", x)
+        forward, backward = implementation(self.operation, x)
         y, cache = forward(x, self.size)
         return y, None if step is None else (backward, cache)
+
+
+class AvgPool3d(AvgPool2d):
+    """Of size^3 voxels: (N, D, H, W) -> (N, D // size, H // size, W // size)."""
+
+    operation = "avg_pool3d"
+
+
+class Projection(WithoutParameters):
+    """The mean of volumes along their depth, as images: (N, D, H, W) -> (N, H, W, 1)."""
+
+    operation = "projection"
 
 
 class Dropout(WithoutParameters):
@@ -184,7 +198,7 @@ class Dropout(WithoutParameters):
 
 
 class Flatten:
-    """(N, H, W, C) -> (N, H * W * C), rows in the order of the axes."""
+    """(N, H, W, C), or (N, D, H, W), -> (N, H * W * C), rows in the order of the axes."""
 
     def __init__(self, path: str) -> None:
         self.path = path

@@ -18,6 +18,7 @@ from ministn.engines import implementation
 from ministn.ops.sampling import check_border
 
 KERNELS = ("bilinear", "nearest", "bicubic")
+VOLUME_KERNELS = ("trilinear",)
 
 
 class SamplerCache(NamedTuple):
@@ -31,7 +32,8 @@ class SamplerCache(NamedTuple):
 class Sampler:
     """Reads images (N, H, W, C) at the points of a grid -> (N, h, w, C).
 
-    kernel: "bilinear", "nearest" (nothing is learnt through it) or "bicubic" (not on a GPU).
+    kernel: "bilinear", "nearest" (nothing is learnt through it) or "bicubic" (not on a GPU); for
+    volumes (N, D, H, W) -> (N, d, h, w) "trilinear" (not on a GPU).
     border, fill: what lies outside the image, see ops/sampling.py. supersampling: of how many
     points both ways each output pixel is the mean.
 
@@ -44,18 +46,17 @@ class Sampler:
     supersampling: int = 1
 
     def __post_init__(self) -> None:
-        if self.kernel not in KERNELS:
-            known = ", ".join(map(repr, KERNELS))
+        if self.kernel not in KERNELS + VOLUME_KERNELS:
+            known = ", ".join(map(repr, KERNELS + VOLUME_KERNELS))
             raise ValueError(f"kernel must be one of {known}, got {self.kernel!r}")
         check_border(self.border, self.fill)
         points = self.supersampling
         if not isinstance(points, (int, np.integer)) or points < 1:
             raise ValueError(f"supersampling must be a whole number of at least 1, got {points!r}")
 
-    def grid_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(h, w) of the grid that gives an output of this size."""
-        h, w = size
-        return h * self.supersampling, w * self.supersampling
+    def grid_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """(h, w), or (d, h, w), of the grid that gives an output of this size."""
+        return tuple(length * self.supersampling for length in size)
 
     def forward(self, image: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, SamplerCache]:
         """image (N, H, W, C) at a grid of ``grid_size((h, w))`` -> y (N, h, w, C).
@@ -67,7 +68,8 @@ class Sampler:
         sampled = backward, cache
         if self.supersampling == 1:
             return y, SamplerCache(sampled, None)
-        average, backward = implementation("avg_pool2d", y)
+        pool = "avg_pool3d" if self.kernel in VOLUME_KERNELS else "avg_pool2d"
+        average, backward = implementation(pool, y)
         y, cache = average(y, self.supersampling)
         return y, SamplerCache(sampled, (backward, cache))
 

@@ -72,16 +72,18 @@ class SpatialTransformer:
     mean, see transforms.py. sampler: how the input is read between its pixels and outside, see
     samplers.py. path: its name in messages.
 
+    Volumes (N, D, H, W) are transformed to size (d, h, w) by Affine3d and Sampler("trilinear").
+
     forward: U (N, H, W, C) -> V (N, h, w, C). The input has two uses, as what is looked at and as
     what is sampled; where ``need_dx`` is true its gradient is the sum of both.
 
-    Raises ValueError for a size that is not two whole numbers of at least 1.
+    Raises ValueError for a size that is not whole numbers of at least 1, one for each axis.
     """
 
     def __init__(
         self,
         localisation: Sequential,
-        size: tuple[int, int],
+        size: tuple[int, ...],
         *,
         transform: Transform = AFFINE,
         sampler: Sampler = BILINEAR,
@@ -89,7 +91,7 @@ class SpatialTransformer:
     ) -> None:
         self.path = path
         self.localisation = localisation
-        self.size = check_size(size)
+        self.size = check_size(size, transform.axes)
         self.transform = transform
         self.sampler = sampler
 

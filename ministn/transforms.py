@@ -12,6 +12,7 @@ pixel. At the identity the grid is the pixel centres to the last bit.
     Projective                                      8 parameters
     ThinPlateSpline, PiecewiseAffine                offsets of a regular grid of control points
     General                                         M_theta B, with B learned
+    Affine3d                                        a 3x4 matrix, for volumes
 
 Where theta is not finite neither is the grid, and the sampler gives NaN there.
 """
@@ -30,13 +31,14 @@ from ministn.errors import check_arrays
 from ministn.ops.affine_grid import check_size, pixel_centres
 from ministn.parameter import Parameter
 
-Size = tuple[int, int]
+Size = tuple[int, ...]  # (h, w), or (d, h, w) of a volume
 
 
 class Transform(ABC):
-    """What a SpatialTransformer needs of a transform."""
+    """What a SpatialTransformer needs of a transform. axes: of the output's size."""
 
     identity: Sequence[float]
+    axes = "h w"
 
     @abstractmethod
     def forward(self, theta: np.ndarray, size: Size) -> tuple[np.ndarray, Any]:
@@ -188,6 +190,39 @@ class Affine(OfMatrix):
 
 
 AFFINE = Affine()
+
+
+class Affine3d(Transform):
+    """A 3x4 matrix by rows: STN appendix A.3, see ops/affine_grid_3d.py.
+
+    size is (d, h, w), and the grid (N, d, h, w, 3), triples (x, y, z): for Sampler("trilinear").
+    """
+
+    axes = "d h w"
+
+    identity = (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+
+    def forward(self, theta: np.ndarray, size: Size) -> tuple[np.ndarray, Any]:
+        self._check(theta)
+        affine_grid_3d, backward = implementation("affine_grid_3d", theta)
+        grid, cache = affine_grid_3d(theta.reshape(-1, 3, 4), size)
+        return grid, (backward, cache)
+
+    def backward(self, dgrid: np.ndarray, cache: Any) -> np.ndarray:
+        backward, cache = cache
+        return backward(dgrid, cache).reshape(-1, 12)
+
+    def affine(self, theta: np.ndarray, grid: np.ndarray) -> np.ndarray:
+        """The affine transform (N, 2, 3) nearest to what T_theta makes of x and y, whatever z is.
+
+        It is what a projection along the depth shows of theta. As z has mean 0 over the output, it
+        is theta without its third row and column.
+        """
+        return theta.reshape(-1, 3, 4)[:, :2, [0, 1, 3]]
+
+    def resized(self, theta: np.ndarray, grid: np.ndarray, size: Size) -> np.ndarray:
+        """The same as a grid (N, h, w, 2) of that size."""
+        return AFFINE.forward(self.affine(theta, grid).reshape(-1, 6), size)[0]
 
 
 # ---- transforms that bend

@@ -123,14 +123,16 @@ def dropout(n: int, d: int) -> Cost:
 def training_step(network: Network, size: tuple[int, int], n: int) -> list[Cost]:
     """Of a step on n images: convolutions, dense layers, sampler and Adam, the rest being small."""
     costs: list[Cost] = []
+    height, width = size
     transformer = network.transformer
     if transformer is not None:
-        costs += _stack(transformer.localisation, (n, *size, 1), need_dx=False)
-        pixels, size = size[0] * size[1], transformer.size
-        points = size[0] * size[1]
+        costs += _stack(transformer.localisation, (n, height, width, 1), need_dx=False)
+        pixels = height * width
+        height, width = transformer.size
+        points = height * width
         costs.append(sampler(n, points, pixels, 1, arrays="image grid y"))
         costs.append(sampler(n, points, pixels, 1, arrays="dy image grid dgrid"))
-    costs += _stack(network.classifier, (n, *size, 1), need_dx=transformer is not None)
+    costs += _stack(network.classifier, (n, height, width, 1), need_dx=transformer is not None)
     costs.append(adam(sum(parameter.size for parameter in network.parameters())))
     return costs
 

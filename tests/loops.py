@@ -3,7 +3,8 @@
 STN = Jaderberg et al. 2015. Letters as in ``ministn.ops``.
 """
 
-from math import exp, floor, log
+from itertools import product
+from math import exp, floor, log, prod
 
 import numpy as np
 
@@ -40,6 +41,25 @@ def avg_pool2d(x, size=2):
     for n, i, j, c in np.ndindex(y.shape):
         window = [x[n, size * i + p, size * j + q, c] for p, q in np.ndindex(size, size)]
         y[n, i, j, c] = sum(window) / size**2
+    return y
+
+
+def avg_pool3d(x, size=2):
+    """y_nkij = 1/s^3 sum_opq x_n,(sk+o),(si+p),(sj+q)."""
+    N, D, H, W = x.shape
+    y = np.zeros((N, D // size, H // size, W // size))
+    for n, k, i, j in np.ndindex(y.shape):
+        for o, p, q in np.ndindex(size, size, size):
+            y[n, k, i, j] += x[n, size * k + o, size * i + p, size * j + q] / size**3
+    return y
+
+
+def projection(x):
+    """y_nij = 1/D sum_k x_nkij."""
+    N, D, H, W = x.shape
+    y = np.zeros((N, H, W, 1))
+    for n, k, i, j in np.ndindex(x.shape):
+        y[n, i, j, 0] += x[n, k, i, j] / D
     return y
 
 
@@ -107,6 +127,18 @@ def affine_grid(theta, size):
         xt = -1 + 2 * j / (w - 1) if w > 1 else 0
         yt = -1 + 2 * i / (h - 1) if h > 1 else 0
         grid[n, i, j, axis] = theta[n, axis, 0] * xt + theta[n, axis, 1] * yt + theta[n, axis, 2]
+    return grid
+
+
+def affine_grid_3d(theta, size):
+    """Targets in homogeneous coordinates times the 3x4 matrix."""
+    grid = np.zeros((len(theta), *size, 3))
+    for n, k, i, j in np.ndindex(grid.shape[:4]):
+        target = [
+            -1 + 2 * place / (length - 1) if length > 1 else 0
+            for place, length in zip((j, i, k), size[::-1], strict=True)
+        ]
+        grid[n, k, i, j] = theta[n] @ [*target, 1]
     return grid
 
 
@@ -211,3 +243,25 @@ def sampler(image, grid, border, fill, kernel, around=5):
                 u = pixel(image[i[0]], n, m, border, fill)
                 v[i] += u * kernel(xs[i] - m) * kernel(ys[i] - n)
     return v
+
+
+def trilinear_sampler(volume, grid, border="nearest", fill=0.0):
+    """STN (5) with one axis more, the sums running over the voxels that have a weight."""
+    lengths = volume.shape[:0:-1]
+    v = np.zeros(grid.shape[:-1])
+    for i in np.ndindex(v.shape):
+        point = [(g + 1) * (length - 1) / 2 for g, length in zip(grid[i], lengths, strict=True)]
+        corners = [[m for m in range(floor(x) - 1, floor(x) + 3) if kernel(x - m)] for x in point]
+        for voxel in product(*corners):
+            weight = prod(kernel(x - m) for x, m in zip(point, voxel, strict=True))
+            v[i] += weight * voxel_at(volume[i[0]], voxel, border, fill)
+    return v
+
+
+def voxel_at(u, voxel, border, fill):
+    """U_knm of one volume (D, H, W), voxel = (m, n, k), continued beyond its edges."""
+    place, lengths = voxel[::-1], u.shape
+    if border == "zeros":
+        inside = all(0 <= k < length for k, length in zip(place, lengths, strict=True))
+        return u[place] if inside else fill
+    return u[tuple(folded(k, length, border) for k, length in zip(place, lengths, strict=True))]

@@ -235,7 +235,7 @@ def test_operation(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*models.NETWORKS, *STN])
+@pytest.mark.parametrize("name", [*models.NETWORKS, *STN, *models.projection.NETWORKS])
 def test_network(name: str) -> None:
     assert check_problem(name).error < 1e-6
 
@@ -289,8 +289,10 @@ def test_right_function_is_put_back() -> None:
 def test_command_passes(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["affine_grid", "relu"]) == 0
     *lines, total = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["check", "relu", "affine_grid", "affine_grid,"]
-    assert total.startswith("3 of 3 checks passed, largest relative error ")
+    solid = ["affine_grid_3d", "affine_grid_3d,"]
+    expected = ["check", "relu", "affine_grid", "affine_grid,", *solid]
+    assert [line.split()[0] for line in lines] == expected
+    assert total.startswith("5 of 5 checks passed, largest relative error ")
 
 
 def test_command_fails_and_says_where(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,11 +17,16 @@ def apart(*shape):
 
 def points(N, h, w, H, W):
     """A grid whose points lie up to 3 pixels outside and at least 0.2 pixels from any line."""
-    rng = np.random.default_rng([N, h, w, H, W])
-    grid = np.zeros((N, h, w, 2))
-    for axis, length in enumerate((W, H)):
-        cell = rng.integers(-3, length + 2, (N, h, w))
-        coordinate = cell + rng.uniform(0.2, 0.8, (N, h, w))
+    return points_in((N, h, w), (H, W))
+
+
+def points_in(shape, lengths):
+    """The same of any shape, in an image or volume of these lengths."""
+    rng = np.random.default_rng([*shape, *lengths])
+    grid = np.zeros((*shape, len(lengths)))
+    for axis, length in enumerate(reversed(lengths)):
+        cell = rng.integers(-3, length + 2, shape)
+        coordinate = cell + rng.uniform(0.2, 0.8, shape)
         grid[..., axis] = coordinate / ((length - 1) / 2) - 1 if length > 1 else coordinate
     return grid.astype(np.float32).astype(np.float64)
 
@@ -42,6 +47,11 @@ def sampler(image, size, name="bilinear", **options):
     return Case(f"{name}_sampler", {"image": normal(*image), "grid": grid}, options)
 
 
+def trilinear(volume, size, **options):
+    grid = points_in((volume[0], *size), volume[1:])
+    return Case("trilinear_sampler", {"volume": normal(*volume), "grid": grid}, options)
+
+
 CASES = [
     conv((2, 4, 5, 3), (3, 3, 3, 2)),
     conv((2, 4, 5, 3), (3, 1, 3, 2), padding="valid"),
@@ -60,6 +70,11 @@ CASES = [
     Case("avg_pool2d", {"x": normal(3, 4, 6, 2)}, {"size": 2}),
     Case("avg_pool2d", {"x": normal(1, 7, 11, 2)}, {"size": 3}),
     Case("avg_pool2d", {"x": normal(2, 3, 5, 1)}, {"size": 1}),
+    Case("avg_pool3d", {"x": normal(2, 5, 4, 7)}),
+    Case("avg_pool3d", {"x": normal(1, 3, 7, 6)}, {"size": 3}),
+    Case("avg_pool3d", {"x": normal(2, 3, 2, 4)}, {"size": 1}),
+    Case("projection", {"x": normal(2, 5, 4, 3)}),
+    Case("projection", {"x": normal(3, 1, 2, 5)}),
     Case("relu", {"x": apart(2, 5, 3, 4)}),
     Case("relu", {"x": apart(7, 3)}),
     Case("dense", {"x": normal(3, 5), "weight": normal(5, 4), "bias": normal(4)}),
@@ -72,6 +87,8 @@ CASES = [
     Case("affine_grid", {"theta": normal(4, 2, 3)}, {"size": (3, 5)}),
     Case("affine_grid", {"theta": normal(1, 2, 3)}, {"size": (1, 6)}),
     Case("affine_grid", {"theta": normal(2, 2, 3)}, {"size": (4, 1)}),
+    Case("affine_grid_3d", {"theta": normal(4, 3, 4)}, {"size": (2, 3, 5)}),
+    Case("affine_grid_3d", {"theta": normal(1, 3, 4)}, {"size": (1, 4, 1)}),
     Case("basis_grid", {"theta": normal(3, 4), "basis": normal(5, 2, 3, 2)}),
     Case("basis_grid", {"theta": normal(1, 1), "basis": normal(2, 1, 4, 2)}),
     Case("projective_grid", {"theta": normal(4, 8) / 8}, {"size": (3, 5)}),
@@ -103,6 +120,11 @@ CASES = [
         )
     ),
     sampler((2, 4, 5, 3), (3, 6), "bicubic", a=-0.75),
+    *(trilinear((2, 4, 3, 5), (2, 3, 4), border=border) for border in BORDERS),
+    trilinear((1, 3, 5, 2), (4, 3, 5), border="zeros", fill=1.5),
+    trilinear((2, 1, 4, 3), (3, 2, 2)),
+    trilinear((2, 3, 1, 1), (2, 2, 3), border="zeros", fill=-0.5),
+    trilinear((1, 1, 1, 1), (2, 3, 2), border="mirror"),
 ]
 
 
@@ -120,6 +142,7 @@ def test_op_agrees_with_loops(case):
         ("bilinear_sampler", (normal(2, 5, 4, 3), points(2, 3, 6, 5, 4))),
         ("nearest_sampler", (normal(2, 5, 4, 3), points(2, 3, 6, 5, 4))),
         ("bicubic_sampler", (normal(2, 5, 4, 3), points(2, 3, 6, 5, 4))),
+        ("trilinear_sampler", (normal(2, 5, 4, 3), points_in((2, 3, 6, 2), (5, 4, 3)))),
     ],
 )
 def test_first_gradient_can_be_left_out(name, arrays):

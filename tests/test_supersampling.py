@@ -92,7 +92,7 @@ def test_a_transformer_with_any_sampler(kernel, supersampling):
     [
         (
             {"kernel": "cubic"},
-            "kernel must be one of 'bilinear', 'nearest', 'bicubic', got 'cubic'",
+            "kernel must be one of 'bilinear', 'nearest', 'bicubic', 'trilinear', got 'cubic'",
         ),
         ({"border": "reflect"}, "border must be one of 'nearest', 'zeros', 'mirror', 'wrap', got"),
         ({"fill": 1.0}, "fill needs border 'zeros', got fill 1.0 with border 'nearest'"),

@@ -6,8 +6,8 @@ A digit is extruded along z to a depth of 28 voxels, turned, and placed anywhere
 
 Volumes are (N, D, H, W), that is z, y, x; points are (x, y, z), normalised: -1 and +1 are the
 centres of the first and the last voxel. A volume takes 216 KB, so a training set is drawn as
-motions, and volumes are made of them a batch at a time. Every layer of a digit is alike, so
-trilinear interpolation is the bilinear one in a layer times a weight for the depth.
+motions, and ``Volumes`` makes volumes of them a batch at a time. Every layer of a digit is alike,
+so trilinear interpolation is the bilinear one in a layer times a weight for the depth.
 """
 
 from typing import NamedTuple
@@ -47,6 +47,27 @@ def draw(
     drawn = [_chunk(name, seed, epoch, number, rotation) for number in range(-(-count // CHUNK))]
     rotations, shifts = (np.concatenate(parts)[:count] for parts in zip(*drawn, strict=True))
     return Motions(rotations, shifts)
+
+
+class Volumes:
+    """The volumes of many digits, (n, 60, 60, 60) uint8, each made anew whenever it is asked for.
+
+    To be indexed by rows, as an array is: volumes[rows] is an array. images: (n, 28, 28) uint8.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, images: np.ndarray, motions: Motions) -> None:
+        self.images, self.motions = images, motions
+        self.shape = (len(images), CANVAS, CANVAS, CANVAS)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: int | slice | np.ndarray) -> np.ndarray:
+        if isinstance(rows, (int, np.integer)):
+            return self[np.array([rows])][0]
+        return volumes(self.images[rows], self.motions.of(rows))
 
 
 def volumes(images: np.ndarray, motions: Motions) -> np.ndarray:

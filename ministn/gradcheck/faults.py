@@ -149,6 +149,16 @@ TABLE: dict[tuple[str, str], dict[str, How]] = {
         "the factor 1 / size, not 1 / size^2": result(lambda dx: 2 * dx),
         "the dropped column comes first": result(next_pixel),
     },
+    ("avg_pool3d", "ops.avg_pool3d_backward"): {
+        "the sum, not the mean": result(lambda dx: 8 * dx),
+        "the factor 1 / size^2, not 1 / size^3": result(lambda dx: 2 * dx),
+        "the dropped layer comes first": result(lambda dx: np.roll(dx, 1, axis=1)),
+    },
+    ("projection", "ops.projection_backward"): {
+        "the sum, not the mean": result(lambda dx: 5 * dx),
+        "the first layer only": result(lambda dx: 5 * dx * np.eye(5)[0].reshape(5, 1, 1)),
+        "rows and columns exchanged": result(lambda dx: dx.swapaxes(2, 3).reshape(dx.shape)),
+    },
     ("bilinear nearest, 2x2 points a pixel", "samplers.Sampler.backward"): {
         "the sum over the points, not their mean": only(1, result(lambda dgrid: 4 * dgrid, 1)),
     },
@@ -214,6 +224,12 @@ TABLE: dict[tuple[str, str], dict[str, How]] = {
         "x runs from right to left": cached(xt=lambda xt: xt[::-1]),
         "the mean over the points, not the sum": result(lambda dtheta: dtheta / 15),
     },
+    ("affine_grid_3d", "ops.affine_grid_3d_backward"): {
+        "dtheta has the wrong sign": result(np.negative),
+        "x and z exchanged": incoming(lambda dgrid: dgrid[..., ::-1]),
+        "no gradient for the translation": result(lambda dtheta: dtheta * [1, 1, 1, 0]),
+        "z runs from back to front": cached(zt=lambda zt: zt[::-1]),
+    },
     ("basis_grid", "ops.basis_grid_backward"): {
         "dtheta has the wrong sign": result(np.negative),
         "x and y exchanged": incoming(lambda dgrid: dgrid[..., ::-1]),
@@ -271,6 +287,18 @@ TABLE: dict[tuple[str, str], dict[str, How]] = {
     ("bilinear_sampler wrap", "ops.bilinear_sampler_backward"): {
         "the border is 'nearest'": cached(border=lambda border: "nearest"),
         "the border is 'mirror'": cached(border=lambda border: "mirror"),
+    },
+    ("trilinear_sampler nearest", "ops.trilinear_sampler_backward"): {
+        "dvolume has the wrong sign": result(np.negative),
+        "dgrid has the wrong sign": result(np.negative, 1),
+        "x and z of dgrid exchanged": result(lambda dgrid: dgrid[..., ::-1], 1),
+        "dgrid is in voxels": result(lambda dgrid: dgrid / [3, 1.5, 2], 1),
+        "the points' axes are (z, y, x)": cached(grid=lambda grid: grid[..., ::-1]),
+        "points that share a voxel overwrite each other": overwriting,
+        "the border is 'mirror'": cached(border=lambda border: "mirror"),
+    },
+    ("trilinear_sampler zeros, fill", "ops.trilinear_sampler_backward"): {
+        "the fill is forgotten": cached(volume=without_edges),
     },
     ("nearest_sampler nearest", "ops.nearest_sampler_backward"): {
         "dimage has the wrong sign": result(np.negative),

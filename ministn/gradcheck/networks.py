@@ -40,8 +40,14 @@ def stn_problem(name: str) -> Problem:
     return loss_problem(network, (*size, channels))
 
 
+def projection_problem(name: str) -> Problem:
+    """The loss of one of models.projection.NETWORKS, with few neurons or maps."""
+    size = (28, 29, 31)
+    return loss_problem(models.projection.NETWORKS[name](size, CLASSES, width=6), size)
+
+
 def loss_problem(network: models.Network, shape: tuple[int, ...]) -> Problem:
-    """The loss on two random images of this shape, as a function of every parameter."""
+    """The loss on two random images or volumes of this shape, as a function of every parameter."""
     buffer = perturbed(ParameterBuffer(network.parameters(), 0, np.float64))
     rng = generator(1, "gradcheck images")
     images = rng.uniform(0, 1, (2, *shape))

@@ -61,20 +61,25 @@ def block(x: tuple[int, ...], weight: tuple[int, ...], **options: Any) -> Build:
     )
 
 
-def points(image: tuple[int, ...], size: tuple[int, int]) -> Draw:
-    """An image and a grid on and up to three pixels around it, never near a whole pixel."""
+def points(image: tuple[int, ...], size: tuple[int, ...]) -> Draw:
+    """An image and a grid on and up to three pixels around it, never near a whole pixel.
+
+    Or a volume (N, D, H, W) and a grid in it, if size is (d, h, w).
+    """
+    axes = len(size)
 
     def draw(rng: np.random.Generator) -> Arrays:
-        n, height, width, _ = image
-        sides = np.array([width, height])
-        pixels = rng.integers(-3, sides + 2, (n, *size, 2)) + rng.uniform(0.2, 0.8, (n, *size, 2))
+        sides = np.array(image[axes:0:-1])
+        shape = (image[0], *size, axes)
+        pixels = rng.integers(-3, sides + 2, shape) + rng.uniform(0.2, 0.8, shape)
         half = np.maximum(sides - 1, 1) / 2
-        return {"image": rng.normal(size=image), "grid": pixels / half - 1}
+        sampled = "image" if axes == 2 else "volume"
+        return {sampled: rng.normal(size=image), "grid": pixels / half - 1}
 
     return draw
 
 
-def sampler(image: tuple[int, ...], size: tuple[int, int], **options: Any) -> Build:
+def sampler(image: tuple[int, ...], size: tuple[int, ...], **options: Any) -> Build:
     """A Sampler; the kernel "nearest" gives the grid no gradient, so only the image is checked."""
     made = Sampler(**options)
 
@@ -82,7 +87,7 @@ def sampler(image: tuple[int, ...], size: tuple[int, int], **options: Any) -> Bu
         arrays = points(image, made.grid_size(size))(generator(0, "gradcheck arrays"))
         fixed = {"grid": arrays.pop("grid")} if made.kernel == "nearest" else {}
         return operation_problem(
-            lambda **arrays: made.forward(**arrays, **fixed),
+            lambda **arrays: made.forward(*(arrays | fixed).values()),
             lambda dy, cache: made.backward(dy, cache)[: len(arrays)],
             arrays,
         )
@@ -185,6 +190,9 @@ OPERATIONS: dict[str, Build] = {
     "max_pool2d 3x3": operation("max_pool2d", distinct(2, 7, 4, 3), size=3),
     "avg_pool2d": operation("avg_pool2d", normal(x=(2, 5, 7, 3))),
     "avg_pool2d 3x3": operation("avg_pool2d", normal(x=(2, 7, 4, 3)), size=3),
+    "avg_pool3d": operation("avg_pool3d", normal(x=(2, 5, 4, 3))),
+    "avg_pool3d 3x3x3": operation("avg_pool3d", normal(x=(2, 3, 7, 4)), size=3),
+    "projection": operation("projection", normal(x=(2, 5, 4, 3))),
     "relu": operation("relu", off_zero(2, 5, 7, 3)),
     "conv_block 3x3 same": block((2, 5, 7, 3), (3, 3, 3, 4), padding="same", pool=False),
     "conv_block 3x3 same, pool": block((2, 5, 7, 3), (3, 3, 3, 4), padding="same", pool=True),
@@ -196,6 +204,10 @@ OPERATIONS: dict[str, Build] = {
     "triplet_hinge": triplets,
     "affine_grid": operation("affine_grid", normal(theta=(2, 2, 3)), size=(3, 5)),
     "affine_grid, one row": operation("affine_grid", normal(theta=(3, 2, 3)), size=(1, 4)),
+    "affine_grid_3d": operation("affine_grid_3d", normal(theta=(2, 3, 4)), size=(2, 3, 5)),
+    "affine_grid_3d, one layer": operation(
+        "affine_grid_3d", normal(theta=(3, 3, 4)), size=(1, 4, 2)
+    ),
     "basis_grid": operation("basis_grid", normal(theta=(3, 4), basis=(5, 2, 5, 2))),
     "projective_grid": operation("projective_grid", homographies(3, (4, 5)), size=(4, 5)),
     "projective_grid, one row": operation("projective_grid", homographies(2, (1, 4)), size=(1, 4)),
@@ -236,6 +248,20 @@ OPERATIONS: dict[str, Build] = {
         for kernel in KERNELS
         for border in BORDERS
     },
+    "trilinear_sampler nearest": operation("trilinear_sampler", points((2, 5, 4, 7), (3, 2, 4))),
+    "trilinear_sampler zeros, fill": operation(
+        "trilinear_sampler", points((2, 4, 7, 5), (2, 4, 3)), border="zeros", fill=1.5
+    ),
+    "trilinear_sampler mirror": operation(
+        "trilinear_sampler", points((2, 3, 4, 2), (2, 3, 4)), border="mirror"
+    ),
+    "trilinear_sampler wrap": operation(
+        "trilinear_sampler", points((2, 3, 4, 2), (2, 3, 4)), border="wrap"
+    ),
+    "trilinear_sampler, one layer": operation("trilinear_sampler", points((2, 1, 4, 5), (3, 2, 4))),
+    "trilinear nearest, 2x2x2 points a voxel": sampler(
+        (2, 5, 7, 4), (2, 1, 3), kernel="trilinear", border="nearest", supersampling=2
+    ),
     "theta, grid, sample nearest": warp((3, 6, 9, 2), (2, 3), "nearest"),
     "theta, grid, sample zeros": warp((3, 7, 5, 2), (3, 2), "zeros"),
 }

@@ -16,6 +16,7 @@ from ministn.gradcheck.networks import (
     hand_on_problem,
     network_problem,
     parallel_problem,
+    projection_problem,
     series_problem,
     stn_problem,
     transformer_problem,
@@ -60,6 +61,10 @@ PROBLEMS: dict[str, tuple[Callable[[], Problem], dict[str, Any]]] = (
     }
     | {name: (partial(network_problem, name), AMONG_KINKS) for name in models.NETWORKS}
     | {name: (partial(stn_problem, name), AMONG_KINKS) for name in STN}
+    | {
+        name: (partial(projection_problem, name), AMONG_KINKS)
+        for name in models.projection.NETWORKS
+    }
 )
 
 

@@ -159,7 +159,7 @@ def closest_width(network: Callable[[int], Network], size: Size) -> int:
     below = bisect_right(range(1, PARAMETERS), PARAMETERS, key=lambda width: network(width).count)
     if below == 0:
         raise UserError(
-            f"images of {size[0]}x{size[1]} are too large for the networks of STN: their "
+            f"inputs of {'x'.join(map(str, size))} are too large for the networks of STN: their "
             f"localisation networks alone have more than {PARAMETERS:,} parameters"
         )
     return min(below, below + 1, key=lambda width: abs(network(width).count - PARAMETERS))

@@ -29,7 +29,7 @@ class Cache(NamedTuple):
     yt: np.ndarray  # (h, 1)
 
 
-def affine_grid(theta: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, Cache]:
+def affine_grid(theta: np.ndarray, size: tuple[int, ...]) -> tuple[np.ndarray, Cache]:
     """theta (N, 2, 3), size (h, w) of the output -> grid (N, h, w, 2), pairs (x, y) in [-1, 1].
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape or size.
@@ -50,19 +50,27 @@ def affine_grid_backward(dgrid: np.ndarray, cache: Cache) -> np.ndarray:
     return dgrid.reshape(n, len(points), 2).transpose(0, 2, 1) @ points
 
 
-def at_targets(matrix: np.ndarray, xt: np.ndarray, yt: np.ndarray) -> np.ndarray:
+def at_targets(matrix: np.ndarray, *axes: np.ndarray) -> np.ndarray:
     """matrix (N, R, 3) times every target (x, y, 1), xt (w,) and yt (h, 1) -> (N, R, h, w).
 
-    Elementwise and not a matrix product, so that the identity returns xt and yt to the last bit.
+    In three dimensions matrix is (N, R, 4), and zt (d, 1, 1) follows. Elementwise and not a matrix
+    product, so that the identity returns xt and yt to the last bit.
     """
-    row = matrix[..., None, None]  # (N, R, 3, 1, 1) against (h, w)
+    row = matrix.reshape(*matrix.shape, *[1] * len(axes))  # (N, R, 3, 1, 1) against (h, w)
     with np.errstate(over="ignore", invalid="ignore"):  # inf * 0
-        return row[:, :, 0] * xt + row[:, :, 1] * yt + row[:, :, 2]
+        place = row[:, :, 0] * axes[0]
+        for k, axis in enumerate(axes[1:], 1):
+            place = place + row[:, :, k] * axis
+        return place + row[:, :, -1]
 
 
-def targets(xt: np.ndarray, yt: np.ndarray) -> np.ndarray:
-    """A row (x, y, 1) for every output pixel: (h w, 3)."""
-    return np.stack(np.broadcast_arrays(xt, yt, np.ones_like(yt)), axis=-1).reshape(-1, 3)
+def targets(*axes: np.ndarray) -> np.ndarray:
+    """A row (x, y, 1) for every output pixel, (h w, 3), of axes xt, yt as ``at_targets`` has them.
+
+    Or a row (x, y, z, 1) for every output voxel: (d h w, 4).
+    """
+    columns = np.broadcast_arrays(*axes, np.ones_like(axes[-1]))
+    return np.stack(columns, axis=-1).reshape(-1, len(columns))
 
 
 def pixel_centres(length: int, dtype: np.dtype) -> np.ndarray:
@@ -82,12 +90,16 @@ def pixel_centres(length: int, dtype: np.dtype) -> np.ndarray:
     return np.where(centre * half + half < pixel, np.nextafter(centre, 1, dtype=dtype), centre)
 
 
-def check_size(size: tuple[int, int]) -> tuple[int, int]:
-    """(h, w) as two ints of at least 1. Raises ValueError for anything else."""
+def check_size(size: tuple[int, ...], axes: str = "h w") -> tuple[int, ...]:
+    """(h, w), or what ``axes`` names, as ints of at least 1. Raises ValueError for others."""
+    names = axes.split()
     try:
-        h, w = (index(length) for length in size)
-    except (TypeError, ValueError):
-        raise ValueError(f"size must be two whole numbers (h, w), got {size!r}") from None
-    if h < 1 or w < 1:
-        raise ValueError(f"size must be at least (1, 1), got {size!r}")
-    return h, w
+        lengths = tuple(index(length) for length in size)
+    except TypeError:
+        lengths = ()
+    if len(lengths) != len(names):
+        count = {2: "two", 3: "three"}[len(names)]
+        raise ValueError(f"size must be {count} whole numbers ({', '.join(names)}), got {size!r}")
+    if min(lengths) < 1:
+        raise ValueError(f"size must be at least {(1,) * len(names)}, got {size!r}")
+    return lengths

@@ -57,11 +57,16 @@ def check_pool(x: np.ndarray, size: int) -> tuple[int, int, int, int]:
     smaller than one window.
     """
     n, height, width, channels = check_arrays(x=(x, "N H W C")).values()
-    if not isinstance(size, (int, np.integer)) or size < 1:
-        raise ValueError(f"size must be a whole number of at least 1, got {size!r}")
+    check_window(size)
     if min(height, width) < size:
         raise ValueError(f"x must be at least {size} by {size} pixels, got shape {x.shape}")
     return n, height, width, channels
+
+
+def check_window(size: int) -> None:
+    """Raises ValueError for a size that no window has."""
+    if not isinstance(size, (int, np.integer)) or size < 1:
+        raise ValueError(f"size must be a whole number of at least 1, got {size!r}")
 
 
 def _windows(x: np.ndarray, size: int) -> np.ndarray:

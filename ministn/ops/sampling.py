@@ -57,28 +57,36 @@ def check_border(border: str, fill: float) -> None:
         raise ValueError(f"fill must be finite, got {fill}")
 
 
-def to_pixels(grid: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """grid (N, h, w, 2) -> xs, ys (N, h, w) in pixels; both NaN if one of them is not finite."""
-    half = np.array([width - 1, height - 1], grid.dtype) / 2
+def to_pixels(grid: np.ndarray, *lengths: int) -> list[np.ndarray]:
+    """grid (N, h, w, 2) -> xs, ys (N, h, w) in pixels; both NaN if one of them is not finite.
+
+    lengths: H and W. Of a volume D, H and W: then points are triples, and zs comes last.
+    """
     with np.errstate(over="ignore", invalid="ignore"):  # 1e38 * 20, inf * 0
-        points = grid * half + half
-    points = np.where(np.isfinite(points).all(axis=-1, keepdims=True), points, np.nan)
-    return points[..., 0], points[..., 1]
+        points = [
+            grid[..., axis] * ((length - 1) / 2) + (length - 1) / 2
+            for axis, length in enumerate(reversed(lengths))
+        ]
+    finite = np.isfinite(points).all(axis=0)
+    return [np.where(finite, point, np.nan) for point in points]
 
 
 def framed(image: np.ndarray, border: str, fill: float) -> np.ndarray:
     """The images as pixel_at counts: with border "zeros" in a frame of fill.
 
-    One pixel is enough, as all that is further outside is the same.
+    One pixel is enough, as all that is further outside is the same. Volumes are (N, D, H, W, 1).
     """
     if border != "zeros":
         return image
-    return np.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=fill)
+    frame = [(0, 0), *[(1, 1)] * (image.ndim - 2), (0, 0)]
+    return np.pad(image, frame, constant_values=fill)
 
 
 def unframed(image: np.ndarray, border: str) -> np.ndarray:
     """The images, or their gradients, without that frame."""
-    return image[:, 1:-1, 1:-1] if border == "zeros" else image
+    if border != "zeros":
+        return image
+    return image[:, *[slice(1, -1)] * (image.ndim - 2)]
 
 
 def pixel_at(position: np.ndarray, size: int, border: str) -> np.ndarray:

@@ -1,0 +1,80 @@
+"""Classifying a volume from one projection: STN appendix A.3.
+
+    volume
+    spatial transformer        affine in three dimensions, trilinear; half as large each way
+    projection                 mean along the depth
+    FCN or CNN                 those of the MNIST tables, models/stn.py
+
+    Localisation net           average pooling 4x4x4 of the volume
+                               32 neurons, ReLU   (three times)
+                               transform layer, at first the identity
+
+The base networks project the volume as it is. All learn from class labels alone. The paper names
+neither the networks' layers nor the output's size, its depth or how it is flattened: those here are
+our choice, and all networks have as nearly 400,000 parameters as their widths allow, as in stn.py.
+Half the size shows a digit of 28 voxels in 60 as large as it is, once it is attended to. The CNN
+reads no less than 24x24.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from ministn.errors import UserError
+from ministn.layers import AvgPool3d, Projection, Sequential
+from ministn.models.network import Network
+from ministn.models.stn import SMALLEST, SMALLEST_READ, closest_width, cnn, fcn, localisation_fcn
+from ministn.samplers import Sampler
+from ministn.transformer import SpatialTransformer
+from ministn.transforms import Affine3d, Size
+
+AFFINE_3D = Affine3d()
+TRILINEAR = Sampler("trilinear")
+POOL = 4
+
+
+def projection(
+    size: Size,
+    classes: int,
+    *,
+    convolutional: bool,
+    transformed: bool = False,
+    width: int | None = None,
+) -> Network:
+    """An FCN or a CNN behind a projection, and that behind a transformer if ``transformed``.
+
+    size: (D, H, W) of the volumes. width: as in stn.stn. Raises UserError for volumes that are too
+    small, or too large for so few parameters.
+    """
+    if len(size) != 3 or min(size) < SMALLEST:
+        raise UserError(
+            "volumes must have at least 28x28x28 voxels for the projection networks, got "
+            + "x".join(map(str, size))
+        )
+    read = tuple(max(side // 2, SMALLEST_READ) for side in size) if transformed else size
+    classifier = cnn if convolutional else fcn
+    front = _transformer(size, read) if transformed else None
+
+    def network(width: int) -> Network:
+        layers = classifier(read[1:], 1, width, classes)
+        return Network(Sequential(Projection("classifier/projection"), *layers), front)
+
+    return network(width or closest_width(network, size))
+
+
+def _transformer(size: Size, output: Size) -> SpatialTransformer:
+    depth, height, width = (side // POOL for side in size)
+    # A volume's columns are flattened like an image's channels.
+    dense = localisation_fcn("localisation", (depth, height), width, AFFINE_3D)
+    localisation = Sequential(AvgPool3d("localisation/average", POOL), *dense.layers)
+    return SpatialTransformer(localisation, output, transform=AFFINE_3D, sampler=TRILINEAR)
+
+
+FCN = partial(projection, convolutional=False)
+CNN = partial(projection, convolutional=True)
+
+NETWORKS: dict[str, Callable[..., Network]] = {
+    "projection-fcn": FCN,
+    "projection-cnn": CNN,
+    "projection-st-fcn": partial(FCN, transformed=True),
+    "projection-st-cnn": partial(CNN, transformed=True),
+}

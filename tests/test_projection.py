@@ -1,0 +1,192 @@
+"""The networks that classify a volume by its projection, and the volumes they are trained on."""
+
+import numpy as np
+import pytest
+from helpers import normal
+
+from ministn import models, ops
+from ministn.attention import left_image
+from ministn.data.extruded import Volumes, draw, true_poses, volumes
+from ministn.errors import UserError
+from ministn.evaluation import predict
+from ministn.gradcheck.networks import perturbed
+from ministn.models import projection
+from ministn.models.stn import PARAMETERS
+from ministn.optimizers import Adam
+from ministn.parameter import ParameterBuffer
+from ministn.pose import FRAME
+from ministn.randomness import Step
+
+STEP = Step(seed=5, number=7)
+SMALL = (28, 31, 29)
+CLASSES = 5
+BOUND = 2e-5  # of the norm of a gradient, as in test_stn.py
+each = pytest.mark.parametrize("name", projection.NETWORKS)
+
+
+def laid_out(name, dtype=np.float32, size=SMALL):
+    """A narrow network as training starts, and its buffer."""
+    network = projection.NETWORKS[name](size, CLASSES, width=6)
+    return network, ParameterBuffer(network.parameters(), 0, dtype)
+
+
+def solids(count, dtype=np.float32):
+    return abs(normal(count, *SMALL)).astype(dtype)
+
+
+def loss_and_gradients(network, buffer, x, labels):
+    logits, cache = network.forward(x, STEP)
+    loss, loss_cache = ops.softmax_cross_entropy(logits, labels)
+    buffer.zero_grad()
+    network.backward(ops.softmax_cross_entropy_backward(loss_cache), cache)
+    return {p.name: p.grad.copy() for p in buffer.parameters} | {"loss": np.array(loss)}
+
+
+# ---- sizes
+
+
+@each
+def test_parameters(name):
+    network = models.build(name, (60, 60, 60))
+    assert abs(network.count - PARAMETERS) < 0.01 * PARAMETERS
+    localisation = (15**3 + 1) * 32 + 2 * (32 + 1) * 32 + (32 + 1) * 12
+    found = sum(parameter.size for parameter in network.localisation_only())
+    assert found == ("-st-" in name) * localisation
+    if "-st-" in name:
+        assert network.transformer.size == (30, 30, 30)
+
+
+def test_what_a_transformer_returns_is_never_too_small_for_the_cnn():
+    network, _ = laid_out("projection-st-cnn", size=(28, 60, 52))
+    assert network.transformer.size == (24, 30, 26)
+
+
+@each
+@pytest.mark.parametrize(
+    ("size", "written"), [((60, 27, 60), "60x27x60"), ((60, 60), "60x60"), ((27,) * 3, "27x27x27")]
+)
+def test_volumes_that_are_too_small_are_refused(name, size, written):
+    with pytest.raises(UserError, match=f"^volumes must have at least 28x28x28 .*, got {written}$"):
+        models.build(name, size)
+
+
+def test_volumes_that_are_too_large_are_refused():
+    with pytest.raises(UserError, match=r"^inputs of 99x99x99 are too large .* 400,000 parameters"):
+        models.build("projection-st-fcn", (99, 99, 99))
+
+
+def test_they_are_named_where_a_name_is_wrong():
+    with pytest.raises(UserError, match=r"projection-fcn, projection-cnn, .*, projection-st-cnn$"):
+        models.build("projection-rnn", (60, 60, 60))
+
+
+# ---- what they compute
+
+
+@pytest.mark.parametrize("name", ["projection-fcn", "projection-cnn"])
+def test_base_networks_classify_the_projection(name):
+    network, _ = laid_out(name)
+    x = solids(3)
+    logits, looked = network.predict(x)
+    y = x.mean(axis=1)[..., None]
+    for layer in network.classifier.layers[1:]:
+        y, _ = layer.forward(y)
+    np.testing.assert_array_equal(logits, y)
+    assert looked is None
+
+
+@pytest.mark.parametrize("name", ["projection-st-fcn", "projection-st-cnn"])
+def test_they_start_at_the_identity(name):
+    """All see the whole volume, at other points."""
+    network, _ = laid_out(name)
+    x = solids(2)
+    logits, looked = network.predict(x)
+    np.testing.assert_array_equal(looked.theta, [np.eye(2, 3)] * 2)
+    np.testing.assert_allclose(looked.grid, np.tile(FRAME, (2, 1, 1, 1, 1)), atol=1e-6)
+    grid, _ = ops.affine_grid_3d(np.tile(np.eye(3, 4, dtype=np.float32), (2, 1, 1)), (24, 24, 24))
+    y, _ = ops.projection(ops.trilinear_sampler(x, grid)[0])
+    for layer in network.classifier.layers[1:]:
+        y, _ = layer.forward(y)
+    np.testing.assert_array_equal(logits, y)
+
+
+@each
+def test_float32_agrees_with_float64_and_every_parameter_learns(name):
+    x, labels = solids(3, np.float64), np.array([3, 1, 4])
+    values = perturbed(laid_out(name)[1]).data
+
+    def gradients(dtype):
+        network, buffer = laid_out(name, dtype)
+        buffer.data[...] = values
+        return loss_and_gradients(network, buffer, x.astype(dtype), labels)
+
+    exact, found = gradients(np.float64), gradients(np.float32)
+    for key, want in exact.items():
+        assert want.any(), key
+        assert np.linalg.norm(found[key] - want) < BOUND * np.linalg.norm(want), key
+
+
+@each
+def test_a_few_steps_lower_the_loss(name):
+    """To 52 % of what it was at most, measured. All layers are alike, lest projections be grey."""
+    network, buffer = laid_out(name)
+    x = abs(normal(6, 1, *SMALL[1:])).astype(np.float32).repeat(SMALL[0], axis=1)
+    labels = np.arange(6) % CLASSES
+    losses, optimizer = [], Adam(buffer)
+    for _ in range(30):
+        losses.append(float(loss_and_gradients(network, buffer, x, labels)["loss"]))
+        optimizer.step(0.001)
+    assert losses[-1] < 0.7 * losses[0]
+    if "-st-" in name:
+        theta = network.transformer.theta(x)
+        assert abs(theta - np.float32(network.transformer.transform.identity)).max() > 1e-4
+
+
+def test_a_layer_that_is_not_finite_is_found():
+    network, buffer = laid_out("projection-st-fcn")
+    assert network.first_non_finite(solids(1), STEP) is None
+    for parameter in buffer.parameters:
+        if parameter.name == "localisation/dense2/bias":
+            parameter.data[0] = np.nan
+    found = network.first_non_finite(solids(1), STEP)
+    assert found == "localisation/dense2 in the localisation network"
+
+
+# ---- what training needs
+
+
+def test_volumes_are_indexed_like_an_array():
+    images = np.random.default_rng(0).integers(0, 256, (7, 28, 28)).astype(np.uint8)
+    motions = draw("train", 7, seed=0)
+    lazy, whole = Volumes(images, motions), volumes(images, motions)
+    assert (len(lazy), lazy.shape, lazy.dtype) == (7, whole.shape, whole.dtype)
+    for rows in (slice(2, 5), slice(5, 99), slice(None), np.array([6, 0, 3]), -1, np.int64(4)):
+        np.testing.assert_array_equal(lazy[rows], whole[rows])
+    np.testing.assert_array_equal(np.stack(list(lazy)), whole)
+    with pytest.raises(IndexError):
+        lazy[7]
+
+
+def test_predictions_for_volumes_that_are_not_made_yet():
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28)).astype(np.uint8)
+    lazy = Volumes(images, draw("test", 3, seed=0))
+    network, _ = laid_out("projection-st-fcn", size=lazy.shape[1:])
+    logits, looked = predict(network, lazy)
+    expected, _ = network.predict(ops.as_batch(lazy[:]))
+    np.testing.assert_array_equal(logits, expected)
+    assert looked.theta.shape == (3, 2, 3) and not left_image(looked.theta).any()
+
+
+def test_true_theta_shows_the_digit_upright_and_unmoved():
+    """All projections of the same digit are then alike, however it was turned and moved."""
+    y, x = np.mgrid[-1:1:28j, -1:1:28j]
+    smooth = (255 * np.exp(-((x - 0.2) ** 2 / 0.1 + (y + 0.1) ** 2 / 0.3))).astype(np.uint8)
+    motions = draw("test", 5, seed=2)
+    lazy = Volumes(np.repeat(smooth[None], 5, axis=0), motions)
+    network, _ = laid_out("projection-st-fcn", size=lazy.shape[1:])
+    seen = network.transformer.warp(ops.as_batch(lazy[:]), true_poses(motions))
+    shown = seen[:, 3:-3].mean(axis=1)  # turned slabs are cut off at the ends
+    expected = np.mean(shown, axis=0)
+    assert np.abs(shown - expected).max() < 0.03
+    plain = ops.as_batch(lazy[:])[:, ::2, ::2, ::2].mean(axis=1)
+    assert np.abs(plain - plain.mean(axis=0)).max() > 0.2
