@@ -31,7 +31,7 @@ class SamplerCache(NamedTuple):
 class Sampler:
     """Reads images (N, H, W, C) at the points of a grid -> (N, h, w, C).
 
-    kernel: "bilinear", "nearest" (nothing is learnt through it) or "bicubic" (not on a GPU).
+    kernel: "bilinear", "nearest" (nothing is learnt through it) or "bicubic".
     border, fill: what lies outside the image, see ops/sampling.py. supersampling: of how many
     points both ways each output pixel is the mean.
 

@@ -93,6 +93,12 @@ CASES = {
     "nearest": sampler((2, 6, 5, 6), (9, 11), whole_and_half_pixels, sampler="nearest"),
     "nearest, not finite": sampler((2, 6, 5, 6), (9, 11), not_finite, sampler="nearest"),
     "nearest, zeros outside": sampler((1, 4, 6, 3), (5, 7), far_outside, "zeros", "nearest"),
+    "bicubic": sampler((2, 6, 5, 6), (9, 11), whole_and_half_pixels, sampler="bicubic"),
+    "bicubic, not finite": sampler((2, 6, 5, 6), (9, 11), not_finite, sampler="bicubic"),
+    "bicubic, zeros outside": sampler((1, 4, 6, 3), (5, 7), far_outside, "zeros", "bicubic"),
+    "bicubic, largest": partial(
+        test_cuda_sampler.test_largest_sum_there_can_be, size=(16, 16), sign=1, sampler="bicubic"
+    ),
     "avg_pool2d": partial(
         test_cuda_ops.test_avg_pool2d_is_that_of_ops, shape=(2, 5, 7, 3), size=2
     ),
@@ -189,6 +195,17 @@ FAULTS = [
     Fault("batch", "if (i < size) x[i]", "x[i]", "as_batch", READ),
     Fault("batch", "if (i < pixels) x[r", "x[r", "take_batch", WRITE),
     Fault("batch", "% batches) * batch_size", ") * batch_size", "take_batch", READ),
+    Fault("bicubic", "atomicAdd(sums + pixel * channels + c, (unsigned long long)part)",
+          "sums[pixel * channels + c] += (unsigned long long)part", "bicubic", "race, "),
+    Fault("bicubic", "distance < 0.f ? -slope : slope", "slope", "bicubic", DIFFERENT),
+    Fault("bicubic", "a * (d - 1.f) * (d - 2.f) * (d - 2.f)", "a * (d - 1.f) * (d - 2.f)",
+          "bicubic", DIFFERENT),
+    Fault("bicubic", "pixel_at(left + (p - 1)", "pixel_at(left + p", "bicubic", DIFFERENT),
+    Fault("bicubic", "rows.slope[p] * value", "rows.weight[p] * value", "bicubic", DIFFERENT),
+    Fault("bicubic", "pixel >= 0 && part", "part", "bicubic, zeros outside", WRITE),
+    Fault("bicubic", "lost = !around.finite && border != ZEROS;", "", "bicubic, not finite",
+          DIFFERENT),
+    Fault("bicubic", "min(62 -", "min(63 -", "bicubic, largest", DIFFERENT),  # in sampler.cuh
     Fault("bilinear", "atomicAdd(sums + cell.pixel[p][q] * channels + c, (unsigned long long)part)",
           "sums[cell.pixel[p][q] * channels + c] += (unsigned long long)part", "sampler", "race, "),
     Fault("bilinear", "coordinate - left;", "left - coordinate;", "sampler", DIFFERENT),
