@@ -19,6 +19,7 @@ import test_cuda_sampler
 import test_cuda_training_kernels
 import test_cuda_transforms
 import test_sgd
+import test_triplet_hinge
 from cudacpu.device import EmulatedDevice
 from cudacpu.module import KernelError
 from test_cuda_conv import Case
@@ -142,6 +143,16 @@ CASES = {
     ),
     "relu": partial(test_cuda_ops.test_relu_is_that_of_ops, shape=(257,)),
     "relu, nan": test_cuda_ops.test_relu_keeps_nan_and_passes_no_gradient_there,
+    "triplet_hinge": partial(
+        test_triplet_hinge.test_a_gpu_agrees_with_ops, rows=33, features=33, count=259, margin=0.0
+    ),
+    "triplet_hinge, kink": test_triplet_hinge.test_a_gpu_has_the_kink_where_it_is,
+    "triplet_hinge, not finite": partial(
+        test_triplet_hinge.test_what_is_not_finite_is_as_in_ops, value=np.nan
+    ),
+    "triplet_hinge, out of range": partial(
+        test_triplet_hinge.test_a_pair_out_of_range_makes_the_loss_nan, bad=[5, 0]
+    ),
     "softmax": partial(
         test_cuda_ops.test_softmax_cross_entropy_agrees_with_ops, n=5, classes=33, scale=10
     ),
@@ -311,12 +322,26 @@ FAULTS = [
     Fault("sgd", "__fsub_rn(__fmul_rn(v[i], momentum), __fmul_rn(slope, step_size))",
           "__fmaf_rn(v[i], momentum, -__fmul_rn(slope, step_size))", "sgd", DIFFERENT),
     Fault("sgd", "__fmul_rn(decay[i], p[i])", "__fmul_rn(decay[i], v[i])", "sgd", DIFFERENT),
-    Fault("softmax_cross_entropy", "__syncthreads();", "", "softmax", UNORDERED),
-    Fault("softmax_cross_entropy", "warp < 8;", "warp < 9;", "softmax", "index out of bounds"),
+    Fault("reduce", "__syncthreads();", "", "softmax", UNORDERED),
+    Fault("reduce", "warp < 8;", "warp < 9;", "softmax", "index out of bounds"),
     Fault("softmax_cross_entropy", "losses[row] = known ?", "losses[row] = true ?",
           "softmax, labels", READ),
     Fault("softmax_cross_entropy", "expf(z[k] - largest) / total", "expf(z[k]) / total",
           "softmax, overflow", DIFFERENT),
+    Fault("triplet_hinge", "if (pair >= count) return;", "", "triplet_hinge", READ),
+    Fault("triplet_hinge", "max(n, m) < rows", "m < rows", "triplet_hinge, out of range", READ),
+    Fault("triplet_hinge", "offset = 16;", "offset = 8;", "triplet_hinge", DIFFERENT),
+    Fault("triplet_hinge", "h <= 0.f ? 0.f : h", "fmaxf(h, 0.f)", "triplet_hinge, not finite",
+          DIFFERENT),
+    Fault("triplet_hinge", "if (i >= size) return;", "", "triplet_hinge", READ),
+    Fault("triplet_hinge", "if (!(hinges[pair] > 0.f)) continue;", "", "triplet_hinge, kink",
+          DIFFERENT),
+    Fault("triplet_hinge", "!(hinges[pair] > 0.f)", "!(hinges[pair] >= 0.f)",
+          "triplet_hinge, kink", DIFFERENT),
+    Fault("triplet_hinge", "if (m == row) de += e -", "if (m == row) de -= e -",
+          "triplet_hinge", DIFFERENT),
+    Fault("triplet_hinge", "ddrawn += e - drawn", "ddrawn += drawn - e", "triplet_hinge",
+          DIFFERENT),
 ]  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from ministn.cuda.softmax_cross_entropy import (
     softmax_cross_entropy,
     softmax_cross_entropy_backward,
 )
+from ministn.cuda.triplet_hinge import triplet_hinge, triplet_hinge_backward
 from ministn.ops.compose import compose, compose_backward  # array code, which runs on both
 
 __all__ = [
@@ -59,4 +60,6 @@ __all__ = [
     "sgd",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
+    "triplet_hinge",
+    "triplet_hinge_backward",
 ]

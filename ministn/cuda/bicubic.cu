@@ -1,13 +1,14 @@
-// The bicubic sampler, STN equation (3) with the kernel k of Keys, explained in ops/bicubic.py: with
-// the weights ky = k(y^s_i - n) and kx = k(x^s_i - m) of the pixel (n, m), and their slopes ky', kx',
+// The bicubic sampler, STN equation (3) with the kernel k of Keys, explained in ops/bicubic.py. With
+// the weights ky = k(y^s_i - n) and kx = k(x^s_i - m) of the pixel (n, m), and ky' and kx' their
+// slopes,
 //
 //     V_i^c   = sum_nm ky kx U_nm^c                                                           (3)
 //     dU_nm^c = sum_i ky kx dV_i^c
 //     dx^s_i  = sum_c dV_i^c sum_nm ky kx' U_nm^c,    dy^s_i = sum_c dV_i^c sum_nm ky' kx U_nm^c
 //
 // bicubic_forward and bicubic_dgrid: a group of lanes alone writes its point's y, or its pair of
-// dgrid, whose sum over channels is made in a fixed order: by each lane, then by a tree of shuffles.
-// bicubic_scatter adds whole numbers, whose order does not matter: see sampler.cuh.
+// dgrid, whose sum over channels is made in a fixed order: by each lane, then by a tree of
+// shuffles. bicubic_scatter adds whole numbers, whose order does not matter: see sampler.cuh.
 
 #include "sampler.cuh"
 
