@@ -162,6 +162,7 @@ def test_wrong_size(name, argument, shape):
         ("bicubic_sampler", {"border": None}, BORDER),
         ("nearest_sampler", {"fill": 1.0, "border": "mirror"}, "fill needs border 'zeros'"),
         ("bicubic_sampler", {"fill": 1.0, "border": "wrap"}, "fill needs border 'zeros'"),
+        ("bicubic_sampler", {"a": -2}, "a must lie between -1 and 0, got -2"),
         ("nearest_sampler", {"image": np.ones((2, 5, 0, 3), "f")}, "image must have at least"),
         ("projective_grid", {"size": (3, 0)}, r"size must be at least \(1, 1\)"),
         ("basis_grid", {"basis": np.ones((0, 2, 5, 2), "f")}, "basis must have at least one grid"),

@@ -16,6 +16,7 @@ from test_transforms import TRANSFORMS, near_identity
 
 from ministn import backend
 from ministn.backend import to_cpu
+from ministn.engines import implementation
 from ministn.errors import UserError
 from ministn.initializers import Constant
 from ministn.layers import Dense, Flatten, Sequential
@@ -62,11 +63,6 @@ def run(engine):
     return engine.warp
 
 
-def skip_without_twin(engine, kernel):
-    if engine.device is not None and kernel == "bicubic":
-        pytest.skip("bicubic_sampler has no twin on a GPU")
-
-
 # ---- theta that is not finite
 
 
@@ -90,8 +86,7 @@ def test_theta_that_is_not_finite_gives_nan_for_all_of_its_image(run, transform,
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("supersampling", [1, 2])
-def test_so_it_does_with_every_kernel(run, engine, kernel, supersampling):
-    skip_without_twin(engine, kernel)
+def test_so_it_does_with_every_kernel(run, kernel, supersampling):
     theta = np.array([[1, 0, 0, 0, np.nan, 0], [1, 0, 0, 0, 1, 0]])
     y, _, dtheta = run(
         TRANSFORMS["affine"], theta, normal(2, 5, 6, 1), (3, 4),
@@ -153,8 +148,7 @@ SHAPES = [(1, 1, 1), (1, 1, 2), (1, 7, 1), (5, 1, 1), (5, 7, 1)]  # and supersam
 
 @every
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_images_and_outputs_of_one_pixel(run, engine, transform, kernel):
-    skip_without_twin(engine, kernel)
+def test_images_and_outputs_of_one_pixel(run, transform, kernel):
     theta = np.array([transform.identity] * 2)
     image = normal(2, 5, 7, 2)
     for border, (height, width, supersampling) in product(BORDERS, SHAPES):
@@ -206,10 +200,11 @@ def test_errors_are_the_same(run):
             call()
 
 
-def test_bicubic_on_a_gpu_is_one_line(quick_device):
-    image, grid = (quick_device.to_gpu(np.ones(s, "f")) for s in ((1, 4, 5, 1), (1, 2, 3, 2)))
-    with pytest.raises(UserError, match=r"^bicubic_sampler does not run on a GPU: use .*$"):
-        Sampler("bicubic").forward(image, grid)
+def test_what_a_gpu_does_not_have_is_one_line(quick_device):
+    """Convolution without ReLU is part of conv_block there."""
+    x = quick_device.to_gpu(np.ones((1, 4, 5, 1), np.float32))
+    with pytest.raises(UserError, match=r"^conv2d does not run on a GPU: use .*$"):
+        implementation("conv2d", x)
 
 
 def test_a_network_that_predicts_nan_warps_to_nan(engine):

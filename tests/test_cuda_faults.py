@@ -19,6 +19,7 @@ import test_cuda_sampler
 import test_cuda_training_kernels
 import test_cuda_transforms
 import test_sgd
+import test_triplet_hinge
 from cudacpu.device import EmulatedDevice
 from cudacpu.module import KernelError
 from test_cuda_conv import Case
@@ -93,6 +94,12 @@ CASES = {
     "nearest": sampler((2, 6, 5, 6), (9, 11), whole_and_half_pixels, sampler="nearest"),
     "nearest, not finite": sampler((2, 6, 5, 6), (9, 11), not_finite, sampler="nearest"),
     "nearest, zeros outside": sampler((1, 4, 6, 3), (5, 7), far_outside, "zeros", "nearest"),
+    "bicubic": sampler((2, 6, 5, 6), (9, 11), whole_and_half_pixels, sampler="bicubic"),
+    "bicubic, not finite": sampler((2, 6, 5, 6), (9, 11), not_finite, sampler="bicubic"),
+    "bicubic, zeros outside": sampler((1, 4, 6, 3), (5, 7), far_outside, "zeros", "bicubic"),
+    "bicubic, largest": partial(
+        test_cuda_sampler.test_largest_sum_there_can_be, size=(16, 16), sign=1, sampler="bicubic"
+    ),
     "avg_pool2d": partial(
         test_cuda_ops.test_avg_pool2d_is_that_of_ops, shape=(2, 5, 7, 3), size=2
     ),
@@ -136,6 +143,16 @@ CASES = {
     ),
     "relu": partial(test_cuda_ops.test_relu_is_that_of_ops, shape=(257,)),
     "relu, nan": test_cuda_ops.test_relu_keeps_nan_and_passes_no_gradient_there,
+    "triplet_hinge": partial(
+        test_triplet_hinge.test_a_gpu_agrees_with_ops, rows=33, features=33, count=259, margin=0.0
+    ),
+    "triplet_hinge, kink": test_triplet_hinge.test_a_gpu_has_the_kink_where_it_is,
+    "triplet_hinge, not finite": partial(
+        test_triplet_hinge.test_what_is_not_finite_is_as_in_ops, value=np.nan
+    ),
+    "triplet_hinge, out of range": partial(
+        test_triplet_hinge.test_a_pair_out_of_range_makes_the_loss_nan, bad=[5, 0]
+    ),
     "softmax": partial(
         test_cuda_ops.test_softmax_cross_entropy_agrees_with_ops, n=5, classes=33, scale=10
     ),
@@ -189,6 +206,17 @@ FAULTS = [
     Fault("batch", "if (i < size) x[i]", "x[i]", "as_batch", READ),
     Fault("batch", "if (i < pixels) x[r", "x[r", "take_batch", WRITE),
     Fault("batch", "% batches) * batch_size", ") * batch_size", "take_batch", READ),
+    Fault("bicubic", "atomicAdd(sums + pixel * channels + c, (unsigned long long)part)",
+          "sums[pixel * channels + c] += (unsigned long long)part", "bicubic", "race, "),
+    Fault("bicubic", "distance < 0.f ? -slope : slope", "slope", "bicubic", DIFFERENT),
+    Fault("bicubic", "a * (d - 1.f) * (d - 2.f) * (d - 2.f)", "a * (d - 1.f) * (d - 2.f)",
+          "bicubic", DIFFERENT),
+    Fault("bicubic", "pixel_at(left + (p - 1)", "pixel_at(left + p", "bicubic", DIFFERENT),
+    Fault("bicubic", "rows.slope[p] * value", "rows.weight[p] * value", "bicubic", DIFFERENT),
+    Fault("bicubic", "pixel >= 0 && part", "part", "bicubic, zeros outside", WRITE),
+    Fault("bicubic", "lost = !around.finite && border != ZEROS;", "", "bicubic, not finite",
+          DIFFERENT),
+    Fault("bicubic", "min(62 -", "min(63 -", "bicubic, largest", DIFFERENT),  # in sampler.cuh
     Fault("bilinear", "atomicAdd(sums + cell.pixel[p][q] * channels + c, (unsigned long long)part)",
           "sums[cell.pixel[p][q] * channels + c] += (unsigned long long)part", "sampler", "race, "),
     Fault("bilinear", "coordinate - left;", "left - coordinate;", "sampler", DIFFERENT),
@@ -294,12 +322,26 @@ FAULTS = [
     Fault("sgd", "__fsub_rn(__fmul_rn(v[i], momentum), __fmul_rn(slope, step_size))",
           "__fmaf_rn(v[i], momentum, -__fmul_rn(slope, step_size))", "sgd", DIFFERENT),
     Fault("sgd", "__fmul_rn(decay[i], p[i])", "__fmul_rn(decay[i], v[i])", "sgd", DIFFERENT),
-    Fault("softmax_cross_entropy", "__syncthreads();", "", "softmax", UNORDERED),
-    Fault("softmax_cross_entropy", "warp < 8;", "warp < 9;", "softmax", "index out of bounds"),
+    Fault("reduce", "__syncthreads();", "", "softmax", UNORDERED),
+    Fault("reduce", "warp < 8;", "warp < 9;", "softmax", "index out of bounds"),
     Fault("softmax_cross_entropy", "losses[row] = known ?", "losses[row] = true ?",
           "softmax, labels", READ),
     Fault("softmax_cross_entropy", "expf(z[k] - largest) / total", "expf(z[k]) / total",
           "softmax, overflow", DIFFERENT),
+    Fault("triplet_hinge", "if (pair >= count) return;", "", "triplet_hinge", READ),
+    Fault("triplet_hinge", "max(n, m) < rows", "m < rows", "triplet_hinge, out of range", READ),
+    Fault("triplet_hinge", "offset = 16;", "offset = 8;", "triplet_hinge", DIFFERENT),
+    Fault("triplet_hinge", "h <= 0.f ? 0.f : h", "fmaxf(h, 0.f)", "triplet_hinge, not finite",
+          DIFFERENT),
+    Fault("triplet_hinge", "if (i >= size) return;", "", "triplet_hinge", READ),
+    Fault("triplet_hinge", "if (!(hinges[pair] > 0.f)) continue;", "", "triplet_hinge, kink",
+          DIFFERENT),
+    Fault("triplet_hinge", "!(hinges[pair] > 0.f)", "!(hinges[pair] >= 0.f)",
+          "triplet_hinge, kink", DIFFERENT),
+    Fault("triplet_hinge", "if (m == row) de += e -", "if (m == row) de -= e -",
+          "triplet_hinge", DIFFERENT),
+    Fault("triplet_hinge", "ddrawn += e - drawn", "ddrawn += drawn - e", "triplet_hinge",
+          DIFFERENT),
 ]  # fmt: skip
 
 

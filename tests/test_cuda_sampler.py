@@ -1,4 +1,4 @@
-"""The grid generator and the bilinear and nearest samplers on the GPU, against ops."""
+"""The grid generator and the samplers on the GPU, against ops."""
 
 from itertools import product
 
@@ -14,12 +14,15 @@ from test_fast import far_outside, not_finite, whole_and_half_pixels
 
 from ministn import backend, ops
 from ministn.cuda.affine_grid import affine_grid, affine_grid_backward
+from ministn.cuda.bicubic import bicubic_sampler, bicubic_sampler_backward
 from ministn.cuda.bilinear import bilinear_sampler, bilinear_sampler_backward
 from ministn.cuda.launch import source
 from ministn.cuda.nearest import nearest_sampler, nearest_sampler_backward
 
 FORWARD, GRADIENT = TOLERANCE[np.float32], GRADIENT_TOLERANCE[np.float32]
-DGRID = (1e-5, 1e-5)  # a sum over channels, of the order of 10: largest difference 3.8e-6
+# A sum over channels, of the order of 10. Largest difference beyond 1e-5 of it: bilinear 8e-7,
+# bicubic 2.6e-6 from float32, 3.6e-6 from float64.
+DGRID = (1e-5, 1e-5)
 quick = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 IDENTITY = np.array([[[1, 0, 0], [0, 1, 0]]], np.float32)
 
@@ -74,6 +77,10 @@ SAMPLERS = {  # on the GPU, and in ops
         (nearest_sampler, nearest_sampler_backward),
         (ops.nearest_sampler, ops.nearest_sampler_backward),
     ),
+    "bicubic": (
+        (bicubic_sampler, bicubic_sampler_backward),
+        (ops.bicubic_sampler, ops.bicubic_sampler_backward),
+    ),
 }
 samplers = pytest.mark.parametrize("sampler", SAMPLERS)
 BORDERS = [("nearest", 0.0), ("zeros", 0.0), ("zeros", 1.5), ("mirror", 0.0), ("wrap", 0.0)]
@@ -116,6 +123,14 @@ def test_sampler_agrees_with_ops(device, image, size, border, fill, grid, sample
     n, height, width, _ = image
     points = grid(n, *size, height, width)
     check_sampler(device, float32(*image), points, sampler=sampler, border=border, fill=fill)
+
+
+@pytest.mark.parametrize("a", [-1.0, -0.75, 0.0])
+@pytest.mark.parametrize(("border", "fill"), BORDERS)
+def test_bicubic_with_another_slope_agrees_with_ops(device, a, border, fill):
+    points = whole_and_half_pixels(2, 9, 11, 6, 5)
+    options = {"border": border, "fill": fill, "a": a}
+    check_sampler(device, float32(2, 6, 5, 3), points, sampler="bicubic", **options)
 
 
 @quick
@@ -237,31 +252,40 @@ def scattered(n, h, w, channels):
 @samplers
 def test_image_gradient_is_within_the_bound(device, scale, sampler):
     """Against the exact sum of what each point adds, which ops finds one point at a time."""
-    shape, (grid, dy) = (1, 4, 5, 3), scattered(1, 16, 15, 3)
+    shape, (grid, dy) = (1, 5, 5, 3), scattered(1, 16, 15, 3)
     dy *= np.float32(scale)
-    # With "zeros" a point adds to four different pixels, so that ops rounds nothing but the parts.
+    # On eighths of pixels all weights are exact. With "zeros" a point adds to as many different
+    # pixels as it reads, so that ops rounds nothing but the parts.
+    grid, count = np.round(grid * 16) / 16, {"nearest": 1, "bilinear": 4, "bicubic": 16}[sampler]
     got = image_gradient(device, shape, grid, dy, sampler, border="zeros")
-    apart = np.zeros((240, 4, 5, 3), np.float32), grid.reshape(240, 1, 1, 2)
+    apart = np.zeros((240, 5, 5, 3), np.float32), grid.reshape(240, 1, 1, 2)
     forward, backward = SAMPLERS[sampler][1]
     _, cache = forward(*apart, border="zeros")
     parts, _ = backward(dy.reshape(240, 1, 1, 3), cache)
     exact = parts.sum(axis=0, dtype=np.float64)
-    bound = max(240**2 * float(abs(dy).max()) * 2.0**-59, 240 * 2.0**-125)
+    bound = count / 2 * max(240**2 * float(abs(dy).max()) * 2.0**-60, 240 * 2.0**-126)
     error = abs(got[0].astype(np.float64) - exact)
     assert (error <= np.spacing(abs(got[0])).astype(np.float64) / 2 + bound).all()
+
+
+CORNER = {  # what a point half a pixel outside of a corner, in both directions, gives the 2x2 there
+    "nearest": [[1, 0], [0, 0]],
+    "bilinear": [[1, 0], [0, 0]],
+    "bicubic": np.outer([9, -1], [9, -1]) / 64,  # with a = -1
+}
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (16, 17)])
 @samplers
 def test_largest_sum_there_can_be(device, size, sign, sampler):
-    """All points on one pixel, with the largest dy: a bit more and 64 bits would not be enough."""
+    """All points in one place, with the largest dy: one bit more and bicubic would not fit."""
     value = sign * np.nextafter(np.float32(2), np.float32(0))
-    grid, dy = np.full((1, *size, 2), -1e9, np.float32), np.full((1, *size, 1), value, np.float32)
-    expected = np.zeros((1, 3, 4, 1))
-    expected[0, 0, 0] = float(value) * np.prod(size)
-    got = image_gradient(device, (1, 3, 4, 1), grid, dy, sampler)
-    compare("dimage", got, expected, 1e-7, 0)
+    grid, dy = np.full((1, *size, 2), -1.5, np.float32), np.full((1, *size, 1), value, np.float32)
+    options = {"a": -1.0} if sampler == "bicubic" else {}
+    got = image_gradient(device, (1, 3, 3, 1), grid, dy, sampler, **options)
+    expected = np.pad(CORNER[sampler], ((0, 1), (0, 1))).reshape(1, 3, 3, 1)
+    compare("dimage", got / (value * np.prod(size)), expected, 0, 2e-7)
 
 
 def test_small_parts_survive_large_ones_that_cancel(device):
@@ -335,6 +359,10 @@ def test_bad_arguments(device):
         (lambda: bilinear_sampler(image, grid, border="reflect"), "^border must be one of"),
         (lambda: nearest_sampler(image, grid, border="reflect"), "^border must be one of"),
         (lambda: nearest_sampler(image, grid[:1]), "^grid must have shape"),
+        (lambda: bicubic_sampler(image, grid[:1]), "^grid must have shape"),
+        (lambda: bicubic_sampler(image, grid, a=-1.1), "^a must lie between -1 and 0, got -1.1"),
+        (lambda: bicubic_sampler(image, grid, a=np.nan), "^a must lie between -1 and 0, got nan"),
+        (lambda: bicubic_sampler_backward(image, bicubic_sampler(image, grid)[1]), "^dy must"),
         (lambda: nearest_sampler_backward(image, nearest_sampler(image, grid)[1]), "^dy must"),
         (lambda: bilinear_sampler(image, grid, fill=1.0), "^fill needs border 'zeros'"),
         (lambda: bilinear_sampler(image[:, :0], grid), "^image must have at least one pixel"),
@@ -353,6 +381,7 @@ def test_float64_is_refused(device):
     for call in (
         lambda: bilinear_sampler(image, grid),
         lambda: nearest_sampler(image, grid),
+        lambda: bicubic_sampler(image, grid),
         lambda: affine_grid(theta, (3, 4)),
     ):
         with pytest.raises(TypeError, match="must be float32, got float64"):

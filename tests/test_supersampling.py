@@ -5,7 +5,6 @@ import pytest
 from helpers import normal
 
 from ministn import ops
-from ministn.errors import UserError
 from ministn.initializers import Constant, Normal
 from ministn.layers import Dense, Flatten, Sequential
 from ministn.ops.sampling import BORDERS
@@ -108,7 +107,7 @@ def test_impossible_samplers(options, message):
 # ---- on a GPU
 
 
-@pytest.mark.parametrize("kernel", ["bilinear", "nearest"])
+@kernels
 @pytest.mark.parametrize("border", BORDERS)
 def test_supersampling_on_a_gpu(device, kernel, border):
     sampler = Sampler(kernel, border, supersampling=2)
@@ -120,9 +119,3 @@ def test_supersampling_on_a_gpu(device, kernel, border):
     gradients = sampler.backward(device.to_gpu(dy), cache)
     for got, want in zip(gradients, sampler.backward(dy, ops_cache), strict=True):
         np.testing.assert_allclose(device.to_cpu(got), want, rtol=1e-5, atol=4e-6)
-
-
-def test_bicubic_on_a_gpu_is_one_line(device):
-    image, grid = (device.to_gpu(np.ones(s, np.float32)) for s in ((1, 4, 5, 1), (1, 2, 3, 2)))
-    with pytest.raises(UserError, match=r"^bicubic_sampler does not run on a GPU: use .*$"):
-        Sampler("bicubic").forward(image, grid)

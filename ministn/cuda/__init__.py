@@ -10,6 +10,7 @@ from ministn.cuda.affine_grid import affine_grid, affine_grid_backward
 from ministn.cuda.avg_pool2d import avg_pool2d, avg_pool2d_backward
 from ministn.cuda.basis_grid import basis_grid, basis_grid_backward, grid_products
 from ministn.cuda.batch import as_batch
+from ministn.cuda.bicubic import bicubic_sampler, bicubic_sampler_backward
 from ministn.cuda.bilinear import bilinear_sampler, bilinear_sampler_backward
 from ministn.cuda.conv_block import conv_block, conv_block_backward
 from ministn.cuda.dense import dense, dense_backward
@@ -23,6 +24,7 @@ from ministn.cuda.softmax_cross_entropy import (
     softmax_cross_entropy,
     softmax_cross_entropy_backward,
 )
+from ministn.cuda.triplet_hinge import triplet_hinge, triplet_hinge_backward
 from ministn.ops.compose import compose, compose_backward  # array code, which runs on both
 
 __all__ = [
@@ -34,6 +36,8 @@ __all__ = [
     "avg_pool2d_backward",
     "basis_grid",
     "basis_grid_backward",
+    "bicubic_sampler",
+    "bicubic_sampler_backward",
     "bilinear_sampler",
     "bilinear_sampler_backward",
     "compose",
@@ -56,4 +60,6 @@ __all__ = [
     "sgd",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
+    "triplet_hinge",
+    "triplet_hinge_backward",
 ]

@@ -83,13 +83,7 @@ bilinear_dgrid(const float* __restrict__ dy, const float* __restrict__ image,
             largest = max(largest, __float_as_uint(fabsf(d)));  // as floats and bits are ordered
         }
     }
-    for (int offset = lanes / 2; offset > 0; offset /= 2) {
-        dx_sum += __shfl_down_sync(0xffffffffu, dx_sum, offset, lanes);
-        dy_sum += __shfl_down_sync(0xffffffffu, dy_sum, offset, lanes);
-    }
-    if (at.exists && at.lane == 0)
-        reinterpret_cast<float2*>(dgrid)[at.point] =
-            make_float2(dx_sum * (0.5f * (width - 1)), dy_sum * (0.5f * (height - 1)));
+    write_dgrid(dgrid, at, lanes, dx_sum, dy_sum, height, width);
     if (need_seen) note_seen(seen + 2 * at.n, largest, lost);
 }
 

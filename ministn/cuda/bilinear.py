@@ -2,12 +2,8 @@
 
 from typing import NamedTuple
 
-import numpy as np
-
-from ministn.backend import Array, device_holding
-from ministn.cuda.launch import launch
-from ministn.cuda.sampling import groups, image_gradient, room_for_seen, sample
-from ministn.errors import check_arrays
+from ministn.backend import Array
+from ministn.cuda.sampling import gradients, sample
 from ministn.ops.sampling import BORDERS
 
 
@@ -37,19 +33,4 @@ def bilinear_sampler_backward(
     As in ops, but for an image with dy that is not finite: all of its dimage is NaN.
     """
     image, grid, border, fill = cache
-    check_arrays(image=(image, "N H W C"), grid=(grid, "N h w 2"), dy=(dy, "N h w C"))
-    device = device_holding(dy=dy)
-    dy = device.contiguous(dy)
-    dgrid = device.empty(grid.shape, np.float32)
-    seen = room_for_seen(dy, need_dimage)
-    points, blocks, lanes = groups(grid, image.shape[3])
-    launch(
-        "bilinear",
-        "bilinear_dgrid",
-        len(image) * blocks,
-        *(dy, image, grid, dgrid, seen),
-        *(int(need_dimage), points, blocks, lanes, *image.shape[1:], border, fill),
-    )
-    if not need_dimage:
-        return None, dgrid
-    return image_gradient("bilinear", dy, grid, seen, image.shape, border), dgrid
+    return gradients("bilinear", dy, image, grid, need_dimage, border, fill)

@@ -13,11 +13,14 @@
 //     <sampler>_scatter  adds round(weight dy 2^k), 64 bits wide, to each pixel that a point reads
 //     sums_to_dimage     turns the sums into float32: one thread for each element, which it writes
 //
-// k, which is at most 126, makes max|dy| h w 2^k less than 2^62, and more than 2^60: a pixel gets at
-// most all of dy, so no sum overflows. Rounding to units changes an element of dimage by at most
-// 2 h w 2^-k <= (h w)^2 max|dy| 2^-59: 2.3e-11 max|dy| for 60 by 60 points, far below the rounding
-// of a float32. (Where 126 is the limit, max|dy| is below 2^-65 and the error below h w 2^-125.)
-// If any dy of an image is not finite, its sums mean nothing, and all of its dimage is NaN.
+// k, which is at most 126, makes max|dy| h w 2^k less than 2^62, and more than 2^60. A pixel gets
+// at most all of dy, from the bicubic sampler 25/16 of it, so no sum reaches 2^63. (On the way it
+// may: 64 bits are added modulo 2^64.) Each of a point's parts is rounded by half a unit at most.
+// Of 4 parts that changes an element of dimage by at most 2 h w 2^-k <= (h w)^2 max|dy| 2^-59:
+// 2.3e-11 max|dy| for 60 by 60 points; of the bicubic sampler's 16 by 4 times as much. Both are far
+// below the rounding of a float32. (Where 126 is the limit, max|dy| is below 2^-65 and the error of
+// 4 parts below h w 2^-125.) If any dy of an image is not finite, its sums mean nothing, and all of
+// its dimage is NaN.
 //
 // The sums are in global memory, where the L2 cache itself adds 64-bit numbers and the threads need
 // not wait; in shared memory such an addition is a loop of compare-and-swap.
@@ -99,6 +102,19 @@ __device__ void note_seen(unsigned* seen, unsigned largest, unsigned lost) {
         atomicMax(seen, largest);
         if (lost) atomicMax(seen + 1, lost);
     }
+}
+
+// A point's pair of dgrid: what its lanes found in pixels, summed in a tree of shuffles and then
+// normalised. All threads must come here.
+__device__ void write_dgrid(float* dgrid, Place at, int lanes, float dx, float dy, int height,
+                            int width) {
+    for (int offset = lanes / 2; offset > 0; offset /= 2) {
+        dx += __shfl_down_sync(0xffffffffu, dx, offset, lanes);
+        dy += __shfl_down_sync(0xffffffffu, dy, offset, lanes);
+    }
+    if (at.exists && at.lane == 0)
+        reinterpret_cast<float2*>(dgrid)[at.point] =
+            make_float2(dx * (0.5f * (width - 1)), dy * (0.5f * (height - 1)));
 }
 
 extern "C" __global__ void __launch_bounds__(256)

@@ -5,11 +5,8 @@
 //
 // softmax_rows: one warp for each row, which alone writes the row's p and loss. A lane takes every
 // 32nd class; maximum and total go through trees of shuffles, always the same. Subtracting the
-// largest logit keeps exp from overflowing. A logit that is NaN or +inf makes its row NaN.
-//
-// mean: one block for the one number. Each thread sums every 256th row, then warps and block add up
-// in a tree, in double: the sum of any batch is exact to float32. Shared memory holds the sums of
-// the warps.
+// largest logit keeps exp from overflowing. A logit that is NaN or +inf makes its row NaN. The mean
+// is reduce.cu's.
 //
 // Labels are not known to the host when it launches, so a label out of range cannot be an error
 // message: it makes the loss NaN, and its row of dlogits.
@@ -34,21 +31,6 @@ softmax_rows(const float* __restrict__ logits, const int* __restrict__ labels,
         const int label = labels[row];
         const bool known = label >= 0 && label < classes;
         losses[row] = known ? logf(total) - (z[label] - largest) : nan_value();
-    }
-}
-
-extern "C" __global__ void __launch_bounds__(256)
-mean(const float* __restrict__ losses, float* __restrict__ loss, int rows) {
-    __shared__ double of_warp[8];
-    double sum = 0.0;
-    for (int row = threadIdx.x; row < rows; row += 256) sum += (double)losses[row];
-    for (int offset = 16; offset > 0; offset /= 2)
-        sum += __shfl_down_sync(0xffffffffu, sum, offset);
-    if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = sum;
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        for (int warp = 1; warp < 8; ++warp) sum += of_warp[warp];
-        *loss = (float)(sum / rows);
     }
 }
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from ministn.backend import Array, device_holding
 from ministn.cuda.launch import blocks_for, launch
+from ministn.cuda.reduce import mean
 from ministn.errors import check_arrays
 
 
@@ -35,15 +36,13 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Cache]:
     labels = device.contiguous(labels)
     p = device.empty((n, classes), np.float32)
     losses = device.empty((n,), np.float32)
-    loss = device.empty((1,), np.float32)
     launch(
         "softmax_cross_entropy",
         "softmax_rows",
         blocks_for(n, 4),
         *(device.contiguous(logits), labels, p, losses, n, classes),
     )
-    launch("softmax_cross_entropy", "mean", 1, losses, loss, n)
-    return loss, Cache(p, labels)
+    return mean(losses), Cache(p, labels)
 
 
 def softmax_cross_entropy_backward(cache: Cache, dloss: float = 1.0) -> Array:

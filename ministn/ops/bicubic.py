@@ -54,8 +54,10 @@ def bicubic_sampler(
 ) -> tuple[np.ndarray, Cache]:
     """image (N, H, W, C) at grid (N, h, w, 2) -> y (N, h, w, C). STN equation (3), Keys' kernel.
 
-    a: the slope of the kernel at a distance of 1. Raises as check_sampler does.
+    a: the slope of the kernel at a distance of 1. Raises as check_sampler does, and ValueError for
+    an a that is not between -1 and 0.
     """
+    check_slope(a)
     sizes = check_sampler(image, grid, border, fill)
     xs, ys = to_pixels(grid, sizes["H"], sizes["W"])
     image = framed(image, border, fill)
@@ -86,6 +88,12 @@ def bicubic_sampler_backward(
     shares = np.einsum("nijp,nijq,nijc->nijpqc", rows.weight, columns.weight, dy)
     np.add.at(dimage, windows, shares)
     return unframed(dimage, border), dgrid
+
+
+def check_slope(a: float) -> None:
+    """Raises ValueError unless -1 <= a <= 0. Weights along an axis then sum up to at most 5/4."""
+    if not -1 <= a <= 0:
+        raise ValueError(f"a must lie between -1 and 0, got {a}")
 
 
 def _axis(coordinate: np.ndarray, size: int, border: str, a: float) -> Axis:

@@ -14,8 +14,6 @@ over all pairs; here it is the mean over those given, as of any batch. Where h_n
     de(R_n) = 2 dloss/P (e(T_n) - e(R_n))
 
 added up over the pairs that an image is in. Kink: at h_nm = 0 the slope is 0.
-
-On a CPU only.
 """
 
 from typing import NamedTuple
