@@ -19,6 +19,7 @@ from typing import Any
 import benchmark_figure
 import benchmark_record
 import learning_rate
+import stn_report
 from benchmark_record import shown
 from tqdm import tqdm
 
@@ -31,6 +32,7 @@ ROOT = Path(__file__).parents[1]
 README, FIGURES = ROOT / "README.md", ROOT / "figures"
 RECORDS = ROOT / "reproduce" / "records"
 TABLE3, QUICK, STUDY = RECORDS / "table3", RECORDS / "quick", RECORDS / "learning-rate"
+STN = RECORDS / "stn-table1"
 COMMANDS, BENCHMARK = RECORDS / "commands.json", RECORDS / "benchmark-cpu.json"
 SAMPLER = ROOT / "ministn" / "ops" / "bilinear.py"
 
@@ -158,6 +160,7 @@ def filled(text: str) -> str:
         "commands": commands(),
         "table": report.report(table3(), markdown=True).strip(),
         "learning-rate": learning_rate.markdown(runs.find_records([STUDY])),
+        "stn": stn_report.report(runs.find_records([STN]), markdown=True).strip(),
         "quick": report.report(runs.find_records([QUICK]), markdown=True).strip(),
         "benchmark": benchmark(),
     }
@@ -183,6 +186,7 @@ def draw() -> None:
         "learning-curves.png": plot.learning_curves(records),
         "benchmark-cpu.png": benchmark_figure.figure(read(BENCHMARK)),
         learning_rate.FIGURE: learning_rate.figure(runs.find_records([STUDY])),
+        **stn_report.figures(runs.find_records([STN])),
     }
     for name, figure in figures.items():
         drawing.save(figure, FIGURES / name)

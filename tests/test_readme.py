@@ -35,6 +35,8 @@ COMMANDS = sorted(
 SHORTER = {
     "python reproduce/table3.py --quick": "python reproduce/table3.py --plan --nets arch1-cnn",
     "python reproduce/table3.py --plan": "python reproduce/table3.py --plan --nets small-stn",
+    "python reproduce/stn_table1.py --quick": "python reproduce/stn_table1.py --quick --plan",
+    "python reproduce/stn_table1.py --plan": "python reproduce/stn_table1.py --plan --models fcn",
     "python -m ministn.gradcheck": "python -m ministn.gradcheck relu",
     "python reproduce/table3.py --gpu": "python reproduce/table3.py --gpu --plan --nets arch1-cnn",
 }
