@@ -190,6 +190,7 @@ def draw() -> None:
     }
     for name, figure in figures.items():
         drawing.save(figure, FIGURES / name)
+    plot.attention_gif(attending, FIGURES / "attention.gif")
 
 
 def measure() -> None:
