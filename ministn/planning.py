@@ -9,7 +9,8 @@ import numpy as np
 
 from ministn.backend import Device
 from ministn.cuda.choice import precision
-from ministn.data import RECIPES, DataSet, Split
+from ministn.data import RECIPES, DataSet, Split, extruded
+from ministn.data.dataset import Digits
 from ministn.evaluation import BATCH, evaluate
 from ministn.parallel import Team
 from ministn.settings import Settings
@@ -28,19 +29,13 @@ class Cost:
     def __init__(
         self, settings: Settings, device: Device | None = None, team: Team | None = None
     ) -> None:
-        noise = np.random.default_rng(0)
         batch = min(settings.batch_size, settings.train_size)
         tries = CPU_TRIES if device is None else GPU_TRIES
         team = team or Team()
         images_judged = BATCH * team.size
-        count = max((tries + 1) * batch, images_judged)  # so that no epoch ends while it is timed
-        recipe = RECIPES[settings.data]
-        shape = [count, settings.canvas, settings.canvas]
-        shape += [recipe.channels] if recipe.channels > 1 else []
-        images = noise.integers(0, 256, shape, np.uint8)
-        labels = noise.integers(0, 10, count, np.uint8)
-        split = Split(images, labels, np.zeros((count, 4), np.int16))
-        data = DataSet("noise", split, split, split, {})
+        count = (tries + 1) * batch  # so that no epoch ends while it is timed
+        train, judged = (_noise(settings, n) for n in (count, images_judged))
+        data = DataSet("noise", train, None, judged, {})
         never_ending = replace(
             settings, batch_size=batch, train_size=count, epochs=1, iterations=None
         )
@@ -52,10 +47,9 @@ class Cost:
             trainer.catch_up()
 
         self.step = min(_seconds(step) for _ in range(tries))
-        some = Split(*(array[:images_judged] for array in vars(trainer.watched).values()))
-        predict = trainer.steps.predict
+        predict, watched = trainer.steps.predict, trainer.watched
         with precision(settings.precision):
-            evaluations = (_seconds(lambda: evaluate(predict, some)) for _ in range(tries))
+            evaluations = (_seconds(lambda: evaluate(predict, watched)) for _ in range(tries))
             self.image = min(evaluations) / images_judged
 
     def seconds(self, settings: Settings) -> float:
@@ -64,6 +58,18 @@ class Cost:
         watched = recipe.valid_size or recipe.test_size
         looks = settings.total_epochs * watched + recipe.test_size
         return settings.steps * self.step + looks * self.image
+
+
+def _noise(settings: Settings, count: int) -> Split:
+    """A split like those of the settings' set; volumes are made as they are there."""
+    recipe, draw = RECIPES[settings.data], np.random.default_rng(0)
+    labels = draw.integers(0, 10, count, np.uint8)
+    if recipe.axes == 3:
+        side = extruded.DEPTH
+        digits = Digits(draw.integers(0, 256, (count, side, side), np.uint8), labels)
+        return extruded.generate("noise", digits, count, seed=0)
+    shape = count, *recipe._replace(canvas=settings.canvas).shape
+    return Split(draw.integers(0, 256, shape, np.uint8), labels, np.zeros((count, 4), np.int16))
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -88,12 +94,12 @@ def costs(
 
 def describe(runs: Sequence[Settings], cost: dict[str, Cost]) -> str:
     """The plan as text: a line for each network, then the sum in hours and megabytes."""
-    lines = []
+    lines, width = [], max(map(len, cost))
     for network in cost:
         mine = [settings for settings in runs if settings.network == network]
         seconds = sum(cost[network].seconds(settings) for settings in mine)
         lines.append(
-            f"  {network:<13} {len(mine):>2} {'run' if len(mine) == 1 else 'runs'} of "
+            f"  {network:<{width}} {len(mine):>2} {'run' if len(mine) == 1 else 'runs'} of "
             f"{mine[0].length:>10}, {cost[network].step:6.2f} s a step: {hours(seconds)}"
         )
     disk = sum(cost[settings.network].parameters for settings in runs) * BYTES_PER_PARAMETER

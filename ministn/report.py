@@ -246,9 +246,11 @@ def _markdown(table: Table) -> str:
 # -- claims and commands ---------------------------------------------------------------------------
 
 
-def claims_as_text(claims: list[Verdict], extent: str) -> list[str]:
+def claims_as_text(
+    claims: list[Verdict], extent: str, heading: str = "The paper's claims"
+) -> list[str]:
     """The verdicts with the tests of each seed; extent: what to know when reading them."""
-    lines = ["", "The paper's claims"] if claims else []
+    lines = ["", heading] if claims else []
     for verdict in claims:
         word, remarks = _spoken(verdict, extent)
         lines.append(f"  {word:15}{verdict.claim} {remarks}")

@@ -3,6 +3,8 @@
 <out>/<name made from the settings>/record.json   what happened, after every epoch
                                     last.safetensors, best.safetensors
                                     run.lock
+
+A record is made for reading without the data: examples.py says what it has of test images.
 """
 
 import base64
@@ -25,10 +27,11 @@ from ministn import environment
 from ministn.backend import Device, memory_explained
 from ministn.data import CLUTTERED, DIGITS, DataSet
 from ministn.errors import UserError
+from ministn.examples import examples
 from ministn.files import remove_temporaries, write_atomically
 from ministn.parallel import Team
 from ministn.settings import Settings
-from ministn.training import EXAMPLES, LAST, Trainer, check_same
+from ministn.training import LAST, Trainer, check_same
 
 FORMAT = 1
 LESS_MEMORY = "a smaller --batch-size needs less"
@@ -42,7 +45,7 @@ def folder_name(settings: Settings) -> str:
     data = f"data{s.data_seed}-n{s.train_size}-batch{s.batch_size}"
     if s.data in CLUTTERED:
         data = f"{s.data}{s.canvas}-clutter{s.distractors}x{s.patch}-{data}"
-    else:  # the network's name begins with the set's
+    else:  # the network's name says which set it is for
         data = f"{'digits-' if s.data.endswith(DIGITS) else ''}{data}"
     parts = [s.network, data, f"lr{_short(s.lr)}", f"loc{_short(s.loc_lr)}"]
     if s.optimizer != "adam":
@@ -285,7 +288,7 @@ class Run:
             "wall_seconds": round(seconds, 1),
             "starts": starts,
             "epochs": state.history,
-            "examples": _examples(trainer.data),
+            "examples": examples(trainer.data.test, trainer.network.front),
         }
         text = json.dumps(record, indent=1, allow_nan=False)
         write_atomically(self.record_path, text.encode())
@@ -318,17 +321,6 @@ def _packed(best: dict[str, Any] | None) -> dict[str, Any] | None:
     correct = best.pop("correct")
     packed = base64.b64encode(np.packbits(correct).tobytes()).decode()
     return {**best, "test_correct": packed, "test_size": len(correct)}
-
-
-def _examples(data: DataSet) -> dict[str, Any]:
-    """The first test images, so that figures can be drawn from the record alone."""
-    images = np.ascontiguousarray(data.test.images[:EXAMPLES])
-    return {
-        "images": base64.b64encode(images.tobytes()).decode(),
-        "shape": list(images.shape),
-        "labels": data.test.labels[:EXAMPLES].tolist(),
-        "boxes": data.test.boxes[:EXAMPLES].tolist(),
-    }
 
 
 def _describe(progress: tqdm, trainer: Trainer) -> None:

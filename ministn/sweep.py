@@ -18,6 +18,7 @@ from ministn import backend, cli, data, parallel, planning, runs
 from ministn.cuda.choice import PRECISIONS, check_precision
 from ministn.errors import UserError
 from ministn.settings import Settings
+from ministn.training import check_device
 
 # The cores this process may use: a scheduler may have given it fewer than there are.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -136,6 +137,8 @@ def main(experiment: Experiment, flags: list[str] | None = None) -> int:
     if not chosen:
         print(f"--shard {arguments.shard} has no run: there are fewer runs than shards")
         return 0
+    for settings in chosen:
+        check_device(settings, arguments.gpu)
     device = backend.gpu() if arguments.gpu else None
     for settings in chosen:
         check_precision(settings.precision, device)

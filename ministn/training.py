@@ -9,20 +9,19 @@ from typing import Any
 import numpy as np
 
 from ministn import attention, checkpoint, evaluation, models, pose
-from ministn.backend import Device, to_cpu
+from ministn.backend import Device
 from ministn.cuda.choice import check_precision, precision
 from ministn.data import RECIPES, DataSet, PosedSplit, Split
 from ministn.engines import function
 from ministn.errors import UserError
 from ministn.evaluation import Evaluation, evaluate
+from ministn.examples import shown
 from ministn.optimizers import SGD, Adam, Optimizer
 from ministn.parallel import Team
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.settings import Settings
 from ministn.steps import CpuSteps, Epoch, GpuSteps, Outcome, Steps
-
-EXAMPLES = 6  # test images whose theta is recorded every epoch, for the attention figure
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 
@@ -43,10 +42,16 @@ class State:
     diverged: dict[str, Any] | None = None
 
 
+def check_device(settings: Settings, gpu: bool) -> None:
+    """Raise UserError for data that a GPU cannot train on."""
+    if gpu and RECIPES[settings.data].axes == 3:
+        raise UserError("volumes are for the CPU: leave out --gpu")
+
+
 def build(
-    settings: Settings, size: tuple[int, int], device: Device | None = None
+    settings: Settings, size: tuple[int, ...], device: Device | None = None
 ) -> tuple[models.Network, Optimizer]:
-    """The network for images of this size (H, W) as it is before training, and its optimiser."""
+    """The network for images of this size as it is before training, and its optimiser."""
     network = models.build(settings.network, size, RECIPES[settings.data].classes)
     for parameter in network.localisation_only():
         parameter.lr_multiplier = settings.loc_lr
@@ -63,7 +68,7 @@ class Trainer:
     device: the GPU to train on, None for the CPU; there, team: the processes that train, by default
     this one alone. ``say`` receives one-line events: a collapse, an epoch's results.
 
-    Raises UserError where the device cannot compute in the settings' precision.
+    Raises UserError where the device cannot train on the data, or not in the settings' precision.
     """
 
     def __init__(
@@ -77,8 +82,9 @@ class Trainer:
         self.settings = settings
         self.data = data
         self.say = say
+        check_device(settings, device is not None)
         check_precision(settings.precision, device)
-        size = data.train.shape[1], data.train.shape[2]
+        size = data.train.size
         self.network, self.optimizer = build(settings, size, device)
         self.buffer = self.optimizer.buffer
         self.state = State()
@@ -184,11 +190,6 @@ class Trainer:
         if not np.isfinite(found.loss):
             self._name_layer(split.images[: evaluation.BATCH])
             return
-        theta = None
-        if self.network.front is not None:
-            examples = self.test.images[:EXAMPLES]
-            looked = self.network.front.theta(function("as_batch", examples)(examples))
-            theta = to_cpu(looked).tolist()
         watched = "valid" if self.data.valid is not None else "test"
         result = {
             "epoch": state.epoch + 1,
@@ -198,7 +199,7 @@ class Trainer:
             f"{watched}_loss": found.loss,
             f"{watched}_error": found.error,
             **attended(found, split),
-            "theta": theta,
+            **shown(self.test, self.network.front),
         }
         state.history.append(result)
         state.epoch, state.batch = state.epoch + 1, 0
@@ -308,7 +309,7 @@ def attended(found: Evaluation, split: Split) -> dict[str, float | None]:
 
     Where an image has several digits, attention is measured against the box round them all.
     """
-    size, boxes = (split.shape[1], split.shape[2]), split.boxes
+    size, boxes = (split.size[-2], split.size[-1]), split.boxes
     if boxes.ndim == 3:
         boxes = np.concatenate([boxes[..., :2].min(1), boxes[..., 2:].max(1)], axis=1)
     looked = found.attended

@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
 def settings_of(arguments: argparse.Namespace) -> list[Settings]:
     """One Settings for each run, in order: seeds outside, models inside."""
     chosen = stn_runs.asked(arguments, QUICK)
-    cells = [("addition", model) for model in chosen["models"] or MODELS]
+    cells = [("addition", f"addition-{model}") for model in chosen["models"] or MODELS]
     return stn_runs.settings_of(arguments, chosen, cells)
 
 

@@ -9,14 +9,14 @@ from itertools import groupby
 from statistics import fmean
 from typing import Any
 
-from stn_runs import PROTOCOL
+from stn_runs import PROJECTION, PROTOCOL
 
 from ministn import drawing
 from ministn.claims import Record, Row, Verdict, by_seed, compared, smaller
 from ministn.data import DIGITS
 from ministn.errors import UserError
 from ministn.layout import NONE, columns, pipes, wrapped
-from ministn.models import stn
+from ministn.models import projection, stn
 from ministn.report import (
     claims_as_markdown,
     claims_as_text,
@@ -26,7 +26,7 @@ from ministn.report import (
 )
 
 # Test errors in percent: Table 1, of TC the text of section 4.1, of addition that of appendix A.1,
-# which has the best transform of each kind only.
+# which has the best transform of each kind only. Of projections it has none.
 PAPER = {
     "r": {
         "fcn": 2.1, "cnn": 1.2,
@@ -50,8 +50,10 @@ PAPER = {
         "st-cnn-affine": 1.2, "st-cnn-projective": 1.3, "st-cnn-tps": 1.1,
     },
     "addition": {"fcn": 47.7, "cnn": 14.7, "st-fcn-projective": 18.5, "2st-fcn-tps": 5.8},
+    "projection": {},
 }  # fmt: skip
-MODELS = list(dict.fromkeys([*stn.TABLE, *stn.ADDITION]))
+PROJECTED = [name.removeprefix("projection-") for name in projection.NETWORKS]
+MODELS = list(dict.fromkeys([*stn.TABLE, *stn.ADDITION, *PROJECTED]))
 
 HEADER = ["network", "parameters", "seeds", "train", "test", "paper", "pose", "unmoved"]
 LEGEND = (
@@ -87,7 +89,8 @@ def report(records: list[Record], *, markdown: bool = False) -> str:
         else:
             text = [title(runs[0]), "", *columns(HEADER, lines)]
             text += [line for note in notes for line in wrapped(note, "  ! ")]
-            text += [*claims_as_text(claims, extent), *commands_as_text(runs)]
+            theirs = "The paper's claims" if protocol_of(runs[0]) is PROTOCOL else "Our claims"
+            text += [*claims_as_text(claims, extent, theirs), *commands_as_text(runs)]
             parts.append("\n".join(text))
     legends = [LEGEND, RULES]
     parts += legends if markdown else ["\n".join(wrapped(legend)) for legend in legends]
@@ -117,27 +120,33 @@ def cell_of(record: Record) -> tuple[str, str]:
     return name, model
 
 
+def protocol_of(record: Record) -> dict[str, Any]:
+    """The paper's protocol, or ours where it has none."""
+    return PROJECTION if cell_of(record)[0] == "projection" else PROTOCOL
+
+
 def title(record: Record) -> str:
     """What was trained on, for how long, and how far that is from the paper."""
     s = record["settings"]
+    method = f"momentum {s['momentum']:g}" if s["optimizer"] == "sgd" else "Adam"
     source = "scikit-learn's digits, enlarged" if s["data"].endswith(DIGITS) else "MNIST"
     text = (
         f"{s['iterations']:,} iterations of batch {s['batch_size']}, learning rate {s['lr']:g}, "
-        f"momentum {s['momentum']:g}; {source}, {s['train_size']:,} images an epoch, data seed "
-        f"{s['data_seed']}"
+        f"{method}; {source}, {s['train_size']:,} images an epoch, data seed {s['data_seed']}"
     )
-    return f"{scope(record).upper()}: {text}" if scope(record) else f"The paper's protocol: {text}"
+    whole = "The paper's" if protocol_of(record) is PROTOCOL else "Our"
+    return f"{scope(record).upper() or f'{whole} protocol'}: {text}"
 
 
 def scope(record: Record) -> str:
-    """How the runs of a table differ from the paper's; empty if they do not."""
-    s = record["settings"]
+    """How the runs of a table differ from the protocol; empty if they do not."""
+    s, protocol = record["settings"], protocol_of(record)
     if s["data"].endswith(DIGITS):
         return "reduced, other data"
-    shorter = any(s[name] < PROTOCOL[name] for name in ("iterations", "batch_size"))
+    shorter = any(s[name] < protocol[name] for name in ("iterations", "batch_size"))
     if shorter or s["train_size"] < record["full_train_size"]:
         return "reduced"
-    same = all(s[name] == PROTOCOL[name] for name in ("iterations", "batch_size", "lr"))
+    same = all(s[name] == protocol[name] for name in ("iterations", "batch_size", "lr"))
     return "" if same else "other settings"
 
 
@@ -162,16 +171,18 @@ def cells(row: Row) -> list[str]:
 def label(record: Record) -> str:
     """The set, the network's name, and the setting of its row that is not the paper's."""
     name, model = cell_of(record)
-    text = f"{name.upper() if name != 'addition' else 'addition'} {spoken(model)}"
+    text = f"{name if name in ('addition', 'projection') else name.upper()} {spoken(model)}"
     loc_lr = record["settings"]["loc_lr"]
     return text if loc_lr == 1 or not _has_transformer(record) else f"{text}, loc-lr x{loc_lr:g}"
 
 
 def spoken(model: str) -> str:
     """A model's name as the paper writes it: "2xST-FCN TPS"."""
-    *kind, transform = model.split("-") if "st" in model else [*model.split("-"), ""]
-    words = {"affine": "Aff", "projective": "Proj", "tps": "TPS", "": ""}
-    return f"{'-'.join(kind).upper().replace('2ST', '2xST')} {words[transform]}".strip()
+    words = {"affine": " Aff", "projective": " Proj", "tps": " TPS"}
+    kind, _, last = model.rpartition("-")
+    if last not in words:
+        kind, last = model, ""
+    return kind.upper().replace("2ST", "2xST") + words.get(last, "")
 
 
 def remarks(row: Row) -> list[str]:
@@ -197,11 +208,12 @@ def verdicts(table: Table) -> list[Verdict]:
 
 
 def claimed(model: str) -> Iterator[tuple[str, str]]:
-    """Pairs of models of which the paper says that the first errs less."""
+    """Pairs of models of which the paper says that the first errs less; of projections, we do."""
     if model.startswith("st-fcn"):
         yield model, "fcn"
     if model.startswith("st-cnn"):
         yield model, "cnn"
+    if model.startswith("st-cnn-"):
         yield model, model.replace("st-cnn", "st-fcn")
     if model.startswith("2st-fcn"):
         yield model, model.removeprefix("2")

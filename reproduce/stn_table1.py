@@ -56,7 +56,7 @@ def settings_of(arguments: argparse.Namespace) -> list[Settings]:
     sets = arguments.sets or (QUICK["sets"] if arguments.quick else SETS)
     sweep.each_once(sets=list(sets))
     cells = [
-        (name, model)
+        (name, f"{name}-{model}")
         for name in sets
         for model in chosen["models"] or (AFFINE if name == "tc" else MODELS)
     ]

@@ -6,6 +6,7 @@ import numpy as np
 
 from ministn import models
 from ministn.claims import TABLE3
+from ministn.examples import as_text
 from ministn.transformer import Parallel
 
 SIDE = 33  # of the example images: odd, and large enough for every network
@@ -135,8 +136,13 @@ def record(
 
 
 def recorded(network, channels=0, epochs=4):
-    """A run by iterations, with random numbers for theta of all the network's transformers."""
-    front = models.build(network, (SIDE, SIDE)).front
+    """A run by iterations, with random numbers for theta of all the network's transformers.
+
+    Of volumes the projections are noise.
+    """
+    volumes = network.startswith("projection")
+    size = [SIDE] * (3 if volumes else 2)
+    front = models.build(network, tuple(size)).front
     transformers = front.transformers if isinstance(front, Parallel) else [front]
     identity = np.concatenate([one.transform.identity for one in transformers])
     run = record(network, epochs=epochs, data=network.split("-")[0], lr=0.01)
@@ -145,4 +151,9 @@ def recorded(network, channels=0, epochs=4):
     for entry in run["epochs"]:
         noise = rng.normal(0, 0.05, (6, len(identity)))
         entry["theta"] = (identity + entry["epoch"] * noise).tolist()
-    return run | {"examples": examples(channels)}
+    run["examples"] = examples(channels)
+    if volumes:
+        run["examples"]["size"] = size
+        for entry in (run["examples"], *run["epochs"]):
+            entry["projections"] = as_text(rng.integers(0, 256, (6, 24, 24), np.uint8))
+    return run

@@ -1,11 +1,18 @@
 """Extruded digits: where they are in the volume, and how their poses undo it."""
 
+import pickle
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
+from ministn import data
 from ministn.data import extruded
-from ministn.data.extruded import CANVAS, DEPTH, Motions, draw, true_poses, volumes
+from ministn.data.dataset import Digits
+from ministn.data.extruded import CANVAS, DEPTH, Motions, Volumes, draw, true_poses, volumes
+from ministn.errors import UserError
 
 SIDE = 28
 HALF = (CANVAS - 1) / 2
@@ -125,3 +132,132 @@ def test_the_pose_undoes_the_motion():
         )
         inner = upright[4:-4, 3:-3, 3:-3]
         assert np.abs(inner - smooth[3:-3, 3:-3]).max() < 6
+
+
+@pytest.mark.parametrize("rotation", [0, 15, 180])
+def test_nothing_is_outside_the_boxes_that_are_computed(rotation, monkeypatch):
+    """All bytes are those that computing every voxel gives."""
+    white = np.full((20, SIDE, SIDE), 255, np.uint8)
+    motions = draw("train", 20, seed=1, rotation=rotation)
+    found = volumes(white, motions)
+    assert extruded._boxes(motions)[1].max() < 50 or rotation == 180
+
+    def whole(motions):
+        return np.zeros((len(motions.shift), 3), int), np.full(3, CANVAS)
+
+    monkeypatch.setattr(extruded, "_boxes", whole)
+    np.testing.assert_array_equal(found, volumes(white, motions))
+    assert found.any(axis=(1, 2, 3)).all()
+
+
+# ---- the set
+
+
+DIGITS = Digits(
+    np.random.default_rng(7).integers(0, 256, (7, SIDE, SIDE)).astype(np.uint8),
+    np.array([3, 1, 4, 1, 5, 9, 2], np.uint8),
+)
+
+
+def test_volumes_are_indexed_like_an_array():
+    motions = draw("train", 7, seed=0)
+    lazy, whole = Volumes(DIGITS.images, motions), volumes(DIGITS.images, motions)
+    assert (len(lazy), lazy.shape, lazy.dtype) == (7, whole.shape, whole.dtype)
+    for rows in (slice(2, 5), slice(5, 99), slice(None), np.array([6, 0, 3]), slice(9, 12)):
+        some = lazy[rows]
+        assert isinstance(some, Volumes) and some.shape == whole[rows].shape
+        np.testing.assert_array_equal(np.asarray(some), whole[rows])
+    for row in (-1, np.int64(4)):
+        np.testing.assert_array_equal(lazy[row], whole[row])
+    np.testing.assert_array_equal(np.stack(list(lazy)), whole)
+    assert np.asarray(lazy, np.float32).dtype == np.float32
+    with pytest.raises(IndexError):
+        lazy[7]
+
+
+def test_volumes_travel_as_digits_and_motions():
+    lazy = Volumes(DIGITS.images, draw("train", 7, seed=0))
+    sent = pickle.dumps(lazy)
+    assert len(sent) < 2 * DIGITS.images.nbytes
+    np.testing.assert_array_equal(np.asarray(pickle.loads(sent)), np.asarray(lazy))
+
+
+def test_after_the_last_digit_comes_the_first_again():
+    split = extruded.generate("test", DIGITS, 9, seed=2)
+    assert split.labels.tolist() == [3, 1, 4, 1, 5, 9, 2, 3, 1]
+    expected = volumes(DIGITS.images[[1, 0, 1]], draw("test", 9, seed=2).of(np.array([1, 7, 8])))
+    np.testing.assert_array_equal(np.asarray(split.images[np.array([1, 7, 8])]), expected)
+    images, labels = extruded.fresh("train", DIGITS, 9, seed=2, epoch=3)
+    assert labels.tolist() == split.labels.tolist()
+    expected = volumes(DIGITS.images[1:2], draw("train", 9, seed=2, epoch=3).of(slice(8, 9)))
+    np.testing.assert_array_equal(images[8], expected[0])
+
+
+def test_boxes_and_poses_are_those_of_the_projection(monkeypatch):
+    """Of digits that are not turned both are the square that the projection shows."""
+    monkeypatch.setattr(extruded, "draw", partial(draw, rotation=0))
+    white = Digits(np.full((6, SIDE, SIDE), 255, np.uint8), DIGITS.labels[:6])
+    split = extruded.generate("test", white, 6, seed=0)
+    assert split.boxes.shape == (6, 4) and split.poses.shape == (6, 4, 4, 2)
+    corners = split.poses[:, [0, 3], [0, 3]].reshape(6, 4) * HALF + HALF
+    np.testing.assert_allclose(corners, split.boxes, atol=1e-4)
+    places = np.arange(CANVAS)
+    for volume, box in zip(split.images, split.boxes, strict=True):
+        seen = volume.astype(float).sum(axis=0)
+        middle = [(seen.sum(axis=axis) @ places) / seen.sum() for axis in (0, 1)]
+        np.testing.assert_allclose(middle, (box[:2] + box[2:]) / 2, atol=0.01)
+    np.testing.assert_allclose(split.boxes[:, 2:] - split.boxes[:, :2], SIDE - 1, atol=1e-4)
+
+
+def test_poses_are_what_the_true_theta_makes_of_x_and_y():
+    split = extruded.generate("test", DIGITS, 7, seed=4)
+    theta = true_poses(split.images.motions)
+    x, y = np.meshgrid(np.linspace(-1, 1, 4), np.linspace(-1, 1, 4))
+    points = np.stack([x, y, np.zeros_like(x), np.ones_like(x)], axis=-1)
+    expected = np.einsum("nab,ijb->nija", theta, points)
+    np.testing.assert_allclose(split.poses, expected[..., :2], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("count", "seed", "message"),
+    [(0, 0, "test_size must be at least 1, got 0"), (3, -1, "data seed must be at least 0, got")],
+)
+def test_impossible_sets(count, seed, message):
+    with pytest.raises(UserError, match=message):
+        extruded.generate("test", DIGITS, count, seed=seed)
+    with pytest.raises(UserError, match=message):
+        extruded.fresh("test", DIGITS, count, seed=seed, epoch=1)
+
+
+def test_a_set_of_volumes_is_drawn_anew_in_each_epoch():
+    made = data.load("extruded-digits", train_size=30)
+    assert made.train.shape == (30, 60, 60, 60) and made.test.shape == (1000, 60, 60, 60)
+    assert made.train.size == made.test.size == (60, 60, 60) == data.RECIPES["extruded"].shape
+    assert made.valid is None and made.watched is made.test
+    (first, labels), (second, same) = (made.train.epoch(number) for number in (1, 2))
+    np.testing.assert_array_equal(labels, made.train.digits.labels[:30])
+    np.testing.assert_array_equal(labels, same)
+    assert (first.motions.shift != second.motions.shift).all()
+    expected = draw("train", 30, seed=0, epoch=2)
+    np.testing.assert_array_equal(second.motions.shift, expected.shift)
+    np.testing.assert_array_equal(made.test.images.motions.shift, draw("test", 1000, seed=0).shift)
+
+
+def test_the_hash_is_of_digits_and_motions(monkeypatch):
+    def never(*arguments):
+        raise AssertionError("a volume was made")
+
+    monkeypatch.setattr(extruded, "volumes", never)
+    made = data.load("extruded-digits", train_size=30)
+    found = {made.sha256}
+    found.add(data.load("extruded-digits", train_size=31).sha256)
+    found.add(data.load("extruded-digits", train_size=30, seed=1).sha256)
+    images, motions = made.test.images.images, made.test.images.motions
+    for changed in (
+        Volumes(images[::-1], motions),
+        Volumes(images, motions._replace(shift=-motions.shift)),
+        Volumes(images, motions._replace(rotation=-motions.rotation)),
+    ):
+        found.add(replace(made, test=replace(made.test, images=changed)).sha256)
+    assert len(found) == 6
+    assert made.sha256 == data.load("extruded-digits", train_size=30).sha256

@@ -15,6 +15,7 @@ from synthetic import SIDE, record, recorded
 from ministn import models
 from ministn.drawing import CHANNELS, PURPLE, YELLOW
 from ministn.errors import UserError
+from ministn.examples import from_text
 from ministn.layers import Flatten, Sequential
 from ministn.parameter import ParameterBuffer
 from ministn.plot import __main__ as command
@@ -201,6 +202,28 @@ def test_the_grid_figure_has_a_group_for_each_run_and_shows_the_best():
         warped = front(run["settings"]["network"]).warp(example_images(run)[..., None], theta)
         np.testing.assert_allclose(pictures[3 * number + 2], warped[0, ..., 0], rtol=1e-6)
         assert len(panels[3 * number + 1].lines) == 8
+
+
+def test_of_volumes_the_recorded_projections_are_drawn():
+    """With the grid's mean along the depth, which is theta without its z."""
+    run = recorded("projection-st-cnn")
+    pictures, panels = shown(attention_figure(run))
+    assert len(panels) == 36
+    theta = np.array(run["epochs"][-1]["theta"], np.float32).reshape(6, 3, 4)
+    seen = np.ascontiguousarray(theta[:, :2, [0, 1, 3]]).reshape(6, 6)
+    grid, _ = AFFINE.forward(seen, (24, 24))
+    for row in range(6):
+        np.testing.assert_array_equal(pictures[6 * row + 4], example_images(run)[row])
+        for column, entry in [(1, run["examples"]), (3, run["epochs"][1]), (5, run["epochs"][3])]:
+            expected = from_text(entry["projections"])[row]
+            np.testing.assert_array_equal(pictures[6 * row + column], expected)
+        edge = panels[6 * row + 4].lines[-2].get_xydata()
+        np.testing.assert_allclose(edge[:24], pixels(grid[row, 0], (SIDE, SIDE)), atol=1e-4)
+    for figure in (attention_figure(run), grid_figure([run, recorded("e-st-cnn-tps")])):
+        words = " ".join(" ".join(text.get_text() for text in figure.findobj(Text)).split())
+        assert words.count("the mean along the depth is shown.") == 1
+    pictures, _ = shown(grid_figure([run]))
+    np.testing.assert_array_equal(pictures[5], from_text(run["epochs"][3]["projections"])[1])
 
 
 def test_what_a_run_by_iterations_is_called():

@@ -6,7 +6,7 @@ from helpers import normal
 
 from ministn import models, ops
 from ministn.attention import left_image
-from ministn.data.extruded import Volumes, draw, true_poses, volumes
+from ministn.data.extruded import Volumes, draw, true_poses
 from ministn.errors import UserError
 from ministn.evaluation import predict
 from ministn.gradcheck.networks import perturbed
@@ -153,18 +153,6 @@ def test_a_layer_that_is_not_finite_is_found():
 
 
 # ---- what training needs
-
-
-def test_volumes_are_indexed_like_an_array():
-    images = np.random.default_rng(0).integers(0, 256, (7, 28, 28)).astype(np.uint8)
-    motions = draw("train", 7, seed=0)
-    lazy, whole = Volumes(images, motions), volumes(images, motions)
-    assert (len(lazy), lazy.shape, lazy.dtype) == (7, whole.shape, whole.dtype)
-    for rows in (slice(2, 5), slice(5, 99), slice(None), np.array([6, 0, 3]), -1, np.int64(4)):
-        np.testing.assert_array_equal(lazy[rows], whole[rows])
-    np.testing.assert_array_equal(np.stack(list(lazy)), whole)
-    with pytest.raises(IndexError):
-        lazy[7]
 
 
 def test_predictions_for_volumes_that_are_not_made_yet():

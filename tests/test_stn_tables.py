@@ -1,4 +1,7 @@
-"""``reproduce/stn_table1.py`` and ``stn_addition.py``: which runs, the table, the claims."""
+"""``reproduce/stn_table1.py``, ``stn_addition.py`` and ``stn_projection3d.py``.
+
+Which runs there are, the table, the claims.
+"""
 
 import importlib
 import os
@@ -8,7 +11,7 @@ from pathlib import Path
 import pytest
 from synthetic import record
 
-from ministn import cli, runs
+from ministn import cli, planning, runs
 from ministn.data import RECIPES
 
 SCRIPTS = Path(__file__).parents[1] / "reproduce"
@@ -29,7 +32,7 @@ def script(monkeypatch, tmp_path, capsys):
         return end.value.code, *capsys.readouterr()
 
     yield run
-    for name in ("stn_table1", "stn_addition", "stn_runs", "stn_report"):
+    for name in ("stn_table1", "stn_addition", "stn_projection3d", "stn_runs", "stn_report"):
         sys.modules.pop(name, None)
 
 
@@ -72,6 +75,23 @@ def test_addition_has_eight_networks_and_three_seeds(monkeypatch):
     names = [s.network for s in settings[:8]]
     assert len(settings) == 24 and len(set(names)) == 8
     assert names[0] == "addition-fcn" and names[-1] == "addition-2st-fcn-tps"
+
+
+def test_projections_have_a_protocol_of_ours(monkeypatch):
+    settings = chosen(monkeypatch, "stn_projection3d", "")
+    assert [s.network for s in settings] == 3 * [
+        "projection-fcn",
+        "projection-cnn",
+        "projection-st-fcn",
+        "projection-st-cnn",
+    ]
+    for s in settings:
+        assert (s.data, s.canvas, s.train_size, s.loc_lr) == ("extruded", 60, 60_000, 1.0)
+        assert (s.optimizer, s.lr, s.batch_size) == ("adam", 0.001, 32)
+        assert (s.iterations, s.decay, s.decay_every) == (3000, 0.1, 1000)
+    quick = chosen(monkeypatch, "stn_projection3d", "--quick --models st-cnn --batch-size 8")
+    assert [s.data for s in quick] == ["extruded-digits"]
+    assert quick[0].batch_size == 8 and quick[0].iterations < 3000
 
 
 def test_flags_change_the_protocol(monkeypatch):
@@ -130,6 +150,29 @@ def test_addition_runs(script, tmp_path):
     assert "addition 2xST-FCN Aff" in out
     (path,) = tmp_path.glob("runs/*/record.json")
     assert runs.read_record(path)["epochs"][-1]["pose_spread"] > 0
+
+
+def test_projections_run(script, tmp_path, monkeypatch):
+    few = RECIPES["extruded-digits"]._replace(test_size=20)
+    monkeypatch.setitem(RECIPES, "extruded-digits", few)
+    monkeypatch.setattr(planning, "BATCH", 20)
+    line = "--quick --models st-fcn fcn --iterations 2 --train-size 4 --batch-size 2 --threads 1"
+    status, out, err = script("stn_projection3d", line)
+    assert status == 0, err
+    assert "Our claims" in out and "projection ST-FCN < projection FCN" in out
+    folders = [path.parent for path in tmp_path.glob("runs/*/record.json")]
+    assert sorted(len(list(folder.glob("*.png"))) for folder in folders) == [1, 2]
+    assert {path.name for path in tmp_path.glob("runs/*.png")} == {
+        "stn-errors.png",
+        "stn-transformers.png",
+    }
+
+
+def test_volumes_do_not_go_to_a_gpu(script, tmp_path):
+    """Which is said even where there is none."""
+    found = script("stn_projection3d", "--gpu")
+    assert found == (2, "", "error: volumes are for the CPU: leave out --gpu\n")
+    assert os.listdir(tmp_path) == []
 
 
 # -- the table ---------------------------------------------------------------------------------
@@ -196,6 +239,35 @@ def test_every_claim_of_the_paper_is_judged_where_it_has_been_run(table):
         "addition 2xST-FCN TPS < addition CNN",
         "addition 2xST-FCN TPS < addition ST-FCN TPS",
     ]
+
+
+def projected(model, **changes):
+    found = stn(f"projection-{model}", **changes)
+    found["settings"] |= {"optimizer": "adam", "batch_size": 32, "lr": 0.001}
+    return found
+
+
+def test_projections_are_judged_by_our_claims(table):
+    models = ("st-cnn", "st-fcn", "cnn", "fcn")
+    (found,) = table.tables([projected(model, pose=2.0) for model in models])
+    assert [verdict.claim for verdict in table.verdicts(found)] == [
+        "projection ST-FCN < projection FCN",
+        "projection ST-CNN < projection CNN",
+    ]
+    text = table.report([record for row in found for record in row])
+    assert text.startswith("Our protocol: 3,000 iterations of batch 32, learning rate 0.001, Adam;")
+    assert "\nOur claims\n" in text and "The paper's claims" not in text
+    rows = [line.split() for line in text.splitlines() if line.startswith("projection")]
+    assert [row[1] for row in rows] == ["FCN", "CNN", "ST-FCN", "ST-CNN"]
+    assert rows[0][-3:] == ["-", "2.00", "9.80"]
+
+
+def test_shorter_projection_runs_are_reduced(table):
+    short = projected("fcn")
+    short["settings"]["iterations"] = 2999
+    assert table.scope(short) == "reduced"
+    theirs = table.report([stn("r-st-fcn-tps"), stn("r-fcn")])
+    assert "The paper's claims" in theirs and "momentum 0.9; MNIST" in theirs
 
 
 def test_only_runs_of_one_protocol_share_a_table(table):

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ministn.data import addition, cluttered, digits, distorted, mnist
+from ministn.backend import Array
+from ministn.data import addition, cluttered, digits, distorted, extruded, mnist
 from ministn.data.dataset import DataSet, Digits, Fresh, Map, PosedSplit, Split
 from ministn.errors import UserError
 
@@ -28,6 +29,7 @@ class Recipe(NamedTuple):
     """How a data set is made unless asked otherwise: lengths in pixels, sizes in images.
 
     valid_size: 0 where nothing is kept back from training, which then follows a fixed schedule.
+    axes: 3 for volumes, which only a CPU can train on.
     """
 
     canvas: int
@@ -38,6 +40,17 @@ class Recipe(NamedTuple):
     test_size: int
     channels: int = 1
     classes: int = 10
+    axes: int = 2
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """(H, W) of an image, (D, H, W) of a volume."""
+        return (self.canvas,) * self.axes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The same, and where there are several the channels."""
+        return (*self.size, self.channels) if self.channels > 1 else self.size
 
 
 CLUTTERED = {
@@ -58,7 +71,24 @@ ADDITION = {
     )
     for source in ("", DIGITS)
 }
-RECIPES = CLUTTERED | DISTORTED | ADDITION
+EXTRUDED = {
+    f"extruded{source}": DISTORTED[f"rts{source}"]._replace(canvas=extruded.CANVAS, axes=3)
+    for source in ("", DIGITS)
+}
+RECIPES = CLUTTERED | DISTORTED | ADDITION | EXTRUDED
+
+# How to make a split of those that are not cluttered, and how an epoch to train on.
+MADE: dict[str, tuple[Callable[..., PosedSplit], Callable[..., tuple[Array, np.ndarray]]]] = {
+    "addition": (addition.generate, addition.fresh),
+    "extruded": (extruded.generate, extruded.fresh),
+    **{
+        recipe.name.lower(): (
+            partial(distorted.generate, recipe),
+            partial(distorted.fresh, recipe),
+        )
+        for recipe in distorted.RECIPES.values()
+    },
+}
 
 
 def load(
@@ -75,7 +105,8 @@ def load(
 
     "mnist" and "digits" are cluttered and made once; their canvas, distractors and patch can be
     chosen. The others are distorted anew in every epoch, from all digits but those for testing:
-    "r", "rts", "p", "e", "tc" and "addition" of MNIST, "r-digits" and so on of the embedded digits.
+    "r", "rts", "p", "e", "tc", "addition" and "extruded" of MNIST, "r-digits" and so on of the
+    embedded digits. Those called extruded are volumes.
 
     data_dir: MNIST's folder, see `mnist.load`. seed: of the data, shared by all networks and
     their seeds. train_size: images of the training split, the first of the full one; the other
@@ -136,16 +167,8 @@ def _distorted(
     name: str, recipe: Recipe, sources: dict[str, Digits], seed: int, map: Map
 ) -> tuple[Fresh, None, PosedSplit]:
     """The images of an epoch are made when it begins, by ``map`` as it is then."""
-    kind = name.removesuffix(DIGITS)
-    generate: Callable[..., PosedSplit] = addition.generate
-    fresh: Callable[..., tuple[np.ndarray, np.ndarray]] = addition.fresh
-    shape: tuple[int, ...] = recipe.train_size, recipe.canvas, recipe.canvas
-    if kind == "addition":
-        shape = *shape, recipe.channels
-    else:
-        distortion = distorted.RECIPES[kind.upper()]
-        generate = partial(distorted.generate, distortion)
-        fresh = partial(distorted.fresh, distortion)
+    generate, fresh = MADE[name.removesuffix(DIGITS)]
+    count = recipe.train_size
     train = Digits(
         *(
             np.concatenate([getattr(sources[split], field) for split in ("train", "valid")])
@@ -153,7 +176,12 @@ def _distorted(
         )
     )
     return (
-        Fresh(shape, train, partial(fresh, "train", train, recipe.train_size, seed=seed)),
+        Fresh(
+            (count, *recipe.shape),
+            recipe.size,
+            train,
+            partial(fresh, "train", train, count, seed=seed),
+        ),
         None,
         generate("test", sources["test"], recipe.test_size, seed=seed),
     )

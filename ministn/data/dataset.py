@@ -45,8 +45,13 @@ class Split:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the images: (N, H, W) or (N, H, W, C)."""
+        """Of the images: (N, H, W) or (N, H, W, C); of volumes (N, D, H, W)."""
         return self.images.shape
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """What networks are built for: (H, W); of volumes (D, H, W), see data/extruded.py."""
+        return self.shape[1:3]
 
     def epoch(
         self, number: int, device: Device | None = None, map: Map = map
@@ -75,11 +80,12 @@ class PosedSplit(Split):
 class Fresh:
     """A training split whose images are made anew in each epoch.
 
-    shape: of an epoch's images. digits: that they are made of. make: (epoch=, device=, map=) to
-    images uint8, on the device where there is one, and labels (N,) uint8.
+    shape, size: of an epoch's images, as in Split. digits: that they are made of. make: (epoch=,
+    device=, map=) to images uint8, on the device where there is one, and labels (N,) uint8.
     """
 
     shape: tuple[int, ...]
+    size: tuple[int, ...]
     digits: Digits
     make: Callable[..., tuple[Array, np.ndarray]]
 

@@ -5,22 +5,29 @@ A digit is extruded along z to a depth of 28 voxels, turned, and placed anywhere
 +-15 degrees about each axis, and every place at which the cube fits before it is turned.
 
 Volumes are (N, D, H, W), that is z, y, x; points are (x, y, z), normalised: -1 and +1 are the
-centres of the first and the last voxel. A volume takes 216 KB, so a training set is drawn as
-motions, and ``Volumes`` makes volumes of them a batch at a time. Every layer of a digit is alike,
-so trilinear interpolation is the bilinear one in a layer times a weight for the depth.
+centres of the first and the last voxel. A volume takes 216 KB, so a set is drawn as motions, and
+``Volumes`` makes volumes of them a batch at a time. Every layer of a digit is alike, so trilinear
+interpolation is the bilinear one in a layer times a weight for the depth.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ministn.backend import Device
 from ministn.data.cluttered import CHUNK
+from ministn.data.dataset import Digits, Map, PosedSplit
+from ministn.data.distorted import check
 from ministn.data.warping import as_bytes, sampled
+from ministn.pose import POINTS
 from ministn.randomness import generator
+from ministn.transforms import AFFINE
 
 CANVAS = 60
 DEPTH = 28
 ROTATION = 15.0
+MIDDLE = (CANVAS - 1) / 2
 BLOCK = 8  # volumes at a time
 
 
@@ -50,9 +57,10 @@ def draw(
 
 
 class Volumes:
-    """The volumes of many digits, (n, 60, 60, 60) uint8, each made anew whenever it is asked for.
+    """The volumes of many digits, (n, 60, 60, 60) uint8, made anew whenever they are looked at.
 
-    To be indexed by rows, as an array is: volumes[rows] is an array. images: (n, 28, 28) uint8.
+    volumes[rows] are those of some of the digits, volumes[3] is an array, as is what np.asarray
+    makes of all. images: (n, 28, 28) uint8.
     """
 
     dtype = np.dtype(np.uint8)
@@ -64,25 +72,87 @@ class Volumes:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, rows: int | slice | np.ndarray) -> np.ndarray:
+    def __getitem__(self, rows: int | slice | np.ndarray) -> "Volumes | np.ndarray":
         if isinstance(rows, (int, np.integer)):
-            return self[np.array([rows])][0]
-        return volumes(self.images[rows], self.motions.of(rows))
+            return np.asarray(self[np.array([rows])])[0]
+        return Volumes(self.images[rows], self.motions.of(rows))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        made = volumes(self.images, self.motions)
+        return made if dtype is None else made.astype(dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeSplit(PosedSplit):
+    """A split of volumes.
+
+    images: Volumes. boxes: (N, 4) float32, where in the projection along the depth each digit's own
+    28x28 pixels were placed before it was turned. poses: (N, 4, 4, 2) float32, as the projection
+    shows them: the affine transform nearest to what the true theta makes of x and y.
+    """
+
+    images: Any
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """(D, H, W)."""
+        return self.shape[1:]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Digits and motions instead of the volumes that follow from them."""
+        made = {"images": self.images.images, **self.images.motions._asdict()}
+        return super().arrays() | made
+
+
+def generate(name: str, digits: Digits, count: int, *, seed: int) -> VolumeSplit:
+    """`count` volumes of the split called `name`, with the digits' boxes and poses.
+
+    Volume i shows digit i, and after the last digit comes the first again. Raises UserError for a
+    count or seed that cannot be.
+    """
+    check(name, count, seed, epoch=0)
+    motions = draw(name, count, seed=seed)
+    chosen = digits[np.arange(count) % len(digits)]
+    first = motions.shift[:, :2] + (CANVAS - DEPTH) / 2
+    boxes = np.concatenate([first, first + DEPTH - 1], axis=1).astype(np.float32)
+    seen = true_poses(motions)[:, :2, [0, 1, 3]].reshape(-1, 6)
+    poses, _ = AFFINE.forward(seen, (POINTS, POINTS))
+    return VolumeSplit(Volumes(chosen.images, motions), chosen.labels, boxes, poses)
+
+
+def fresh(
+    name: str,
+    digits: Digits,
+    count: int,
+    *,
+    seed: int,
+    epoch: int,
+    device: Device | None = None,
+    map: Map = map,
+) -> tuple[Volumes, np.ndarray]:
+    """Volumes and labels (count,) uint8: what training needs of an epoch.
+
+    device, map: not used. Who trains on volumes makes them, and on a CPU. Raises as `generate`
+    does.
+    """
+    check(name, count, seed, epoch)
+    chosen = digits[np.arange(count) % len(digits)]
+    return Volumes(chosen.images, draw(name, count, seed=seed, epoch=epoch)), chosen.labels
 
 
 def volumes(images: np.ndarray, motions: Motions) -> np.ndarray:
     """images (n, 28, 28) uint8, moved -> (n, 60, 60, 60) uint8. On a CPU only."""
-    made = np.empty((len(images), CANVAS, CANVAS, CANVAS), np.uint8)
+    made = np.zeros((len(images), CANVAS, CANVAS, CANVAS), np.uint8)
     for start in range(0, len(images), BLOCK):
         block = slice(start, start + BLOCK)
-        made[block] = _volumes(images[block], motions.of(block))
+        _add_digits(made[block], images[block], motions.of(block))
     return made
 
 
 def true_poses(motions: Motions) -> np.ndarray:
     """theta (n, 3, 4) float32, output to input, that shows the digit upright, a cube of 28."""
     scale = (DEPTH - 1) / (CANVAS - 1)
-    shift = motions.shift / ((CANVAS - 1) / 2)
+    shift = motions.shift / MIDDLE
     return np.concatenate([scale * motions.rotation, shift[..., None]], axis=2).astype(np.float32)
 
 
@@ -107,18 +177,38 @@ def _turn(axis: int, angle: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def _volumes(images: np.ndarray, motions: Motions) -> np.ndarray:
-    """The volumes of one block: for every voxel p, the digit at R^T (p - shift)."""
+def _add_digits(made: np.ndarray, images: np.ndarray, motions: Motions) -> None:
+    """Write the digits of a block into its empty volumes: at voxel p the digit at R^T (p - shift).
+
+    Only within boxes that hold the turned cubes, all of one size: elsewhere there is nothing.
+    """
     n, side, _ = images.shape
+    first, size = _boxes(motions)
     back = motions.rotation.transpose(0, 2, 1).astype(np.float32)[..., None, None, None]
-    voxel = np.arange(CANVAS, dtype=np.float32) - (CANVAS - 1) / 2
     x, y, z = (
-        voxel.reshape(shape) - motions.shift[:, axis, None, None, None].astype(np.float32)
-        for axis, shape in enumerate([(1, 1, 1, -1), (1, 1, -1, 1), (1, -1, 1, 1)])
+        (first[:, axis, None] + np.arange(size[axis]) - MIDDLE).astype(np.float32).reshape(shape)
+        - motions.shift[:, axis, None, None, None].astype(np.float32)
+        for axis, shape in enumerate([(n, 1, 1, -1), (n, 1, -1, 1), (n, -1, 1, 1)])
     )
     across, down, deep = (
         back[:, row, 0] * x + back[:, row, 1] * y + back[:, row, 2] * z for row in range(3)
     )
     grid = np.stack([across, down], axis=-1) * np.float32(2 / (side - 1))
-    layer = sampled(images, grid.reshape(n, CANVAS**2, CANVAS, 2)).reshape(across.shape)
-    return as_bytes(layer * np.clip((DEPTH + 1) / 2 - np.abs(deep), 0, 1))
+    layer = sampled(images, grid.reshape(n, -1, size[0], 2)).reshape(across.shape)
+    found = as_bytes(layer * np.clip((DEPTH + 1) / 2 - np.abs(deep), 0, 1))
+    for volume, corner, digit in zip(made, first, found, strict=True):
+        i, j, k = (slice(corner[axis], corner[axis] + size[axis]) for axis in (2, 1, 0))
+        volume[i, j, k] = digit
+
+
+def _boxes(motions: Motions) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes round turned cubes: their first voxels (n, 3) and their one size (3,), (x, y, z).
+
+    Interpolation makes half a voxel more of a cube on each side, and there is nothing beyond.
+    """
+    reach = (DEPTH + 1) / 2 * np.abs(motions.rotation).sum(axis=2)
+    centre = MIDDLE + motions.shift
+    first = np.ceil(centre - reach).astype(int).clip(0)
+    last = np.floor(centre + reach).astype(int).clip(max=CANVAS - 1)
+    size = (last - first).max(axis=0) + 1
+    return np.minimum(first, CANVAS - size), size

@@ -6,8 +6,12 @@ BYTE = np.float32(1 / 255)
 
 
 def as_batch(images: np.ndarray) -> np.ndarray:
-    """images (N, H, W) or (N, H, W, C) uint8 -> x (N, H, W, 1 or C) float32 in [0, 1]."""
-    return (images.astype(np.float32) * BYTE).reshape(with_channels(images.shape))
+    """images (N, H, W) or (N, H, W, C) uint8 -> x (N, H, W, 1 or C) float32 in [0, 1].
+
+    Volumes (N, D, H, W) stay that. Those of data/extruded.py are made now.
+    """
+    made = np.asarray(images)
+    return (made.astype(np.float32) * BYTE).reshape(with_channels(made.shape))
 
 
 def with_channels(shape: tuple[int, ...]) -> tuple[int, ...]:

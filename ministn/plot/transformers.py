@@ -4,7 +4,6 @@ A record holds theta of its example images after every epoch. What theta means i
 network, which is built by its name.
 """
 
-import base64
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -28,6 +27,7 @@ from ministn.drawing import (
     show_image,
 )
 from ministn.errors import UserError, check_arrays
+from ministn.examples import from_text
 from ministn.plot.shared import by_iterations, described, named
 from ministn.transformer import Front, SpatialTransformer
 from ministn.transforms import OfMatrix
@@ -123,8 +123,13 @@ def draw_transformer(transformer: Front, images: np.ndarray) -> Figure:
 
 
 def sampling_grid(transformer: SpatialTransformer, theta: np.ndarray) -> np.ndarray:
-    """T_theta(G): theta (N, P) -> where in the input V is read, (N, h, w, 2)."""
-    return transformer.transform.forward(theta, transformer.sampler.grid_size(transformer.size))[0]
+    """T_theta(G): theta (N, P) -> where in the input V is read, (N, h, w, 2).
+
+    Of volumes the mean along the output's depth.
+    """
+    size = transformer.sampler.grid_size(transformer.size)
+    grid, _ = transformer.transform.forward(theta, size)
+    return grid if len(size) == 2 else grid.mean(axis=1)[..., :2]
 
 
 def attended(transformer: SpatialTransformer, theta: np.ndarray) -> np.ndarray:
@@ -160,13 +165,14 @@ class Examples:
     def __init__(self, record: Record) -> None:
         self.record = record
         found = record["examples"]
-        images = np.frombuffer(base64.b64decode(found["images"]), np.uint8)
-        images = images.reshape(found["shape"])
+        images = from_text(found)
         self.images = images if images.ndim == 4 else images[..., None]
         self.names = [f"a {name}" for name in found["labels"]]
         self.boxes = np.array(found["boxes"]).reshape(len(images), -1, 4)
+        self.volumes = "size" in found  # then the images are means along the depth
+        size = tuple(found["size"]) if self.volumes else self.images.shape[1:3]
         # What is in front does not depend on the number of classes.
-        network = models.build(record["settings"]["network"], self.images.shape[1:3])
+        network = models.build(record["settings"]["network"], size)
         self.transformers = network.front.transformers if network.front else ()
         if not self.transformers or not record["epochs"]:
             raise UserError(
@@ -182,15 +188,26 @@ class Examples:
         return best["epoch"], "last" if by_iterations(self.record) else "best"
 
     @property
+    def flat(self) -> str:
+        """What to say of volumes."""
+        if not self.volumes:
+            return ""
+        return "Of volumes, input, grid and output, the mean along the depth is shown. "
+
+    @property
     def bent(self) -> bool:
         """Whether a transformer does more than an affine transform."""
         return not all(isinstance(one.transform, OfMatrix) for one in self.transformers)
 
     def view(self, epoch: int, heading: str = "", grid: Callable = attended) -> View:
         """After an epoch; 0 is the beginning, where all transforms are the identity."""
-        view = look(
-            heading, self.transformers, self.images.astype(np.float32), self.thetas(epoch), grid
-        )
+        thetas = self.thetas(epoch)
+        if self.volumes:
+            found = self.record["epochs"][epoch - 1] if epoch else self.record["examples"]
+            grids = [grid(self.transformers[0], thetas[0])]
+            view = View(heading, self.images, grids, [from_text(found["projections"])[..., None]])
+        else:
+            view = look(heading, self.transformers, self.images.astype(np.float32), thetas, grid)
         return view._replace(images=self.images, names=self.names, boxes=self.boxes)
 
     def thetas(self, epoch: int) -> list[np.ndarray]:
@@ -227,11 +244,12 @@ def attention_figure(record: Record) -> Figure:
     setting = ", ".join([*deviations, f"seed {record['settings']['seed']}"])
     figure.suptitle(f"Where {network} looks ({setting})", fontsize=12)
     noun = "sampling grid" if examples.bent else "attended quadrilateral"
+    box = "the digit's own image, before it is turned" if examples.volumes else "the digit's ink"
     caption(
         figure,
         f"First six test images. {explanation(len(examples.transformers), noun)} Dashed, blue: the "
-        "box of the digit's ink. Beside each input the warped image, which is all that the "
-        f"classifier sees. {described(record)}",
+        f"box of {box}. Beside each input the warped image, which is all that the classifier sees. "
+        f"{examples.flat}{described(record)}",
     )
     return figure
 
@@ -245,15 +263,16 @@ def grid_figure(records: Sequence[Record], count: int = 6) -> Figure:
     """
     if not records:
         raise UserError("there are no records to draw")
-    views = []
+    views, flat = [], ""
     for record in records:
         examples = Examples(record)
+        flat = flat or examples.flat
         view = examples.view(examples.last[0], ", ".join(named(record)), sampling_grid)
         views.append(view._replace(boxes=None))
     figure = sheet(views, min(count, *(len(view.images) for view in views)))
     most = max(len(view.grids) for view in views)
     words = dict.fromkeys(described(record) for record in records)
-    caption(figure, " ".join([explanation(most), *words]))
+    caption(figure, f"{explanation(most)} {flat}{' '.join(words)}")
     return figure
 
 
