@@ -67,7 +67,7 @@ class Conv2d(Weighted):
     """Convolution block: convolution, then 2x2 max pooling if ``pool``, bias and ReLU.
 
     x (N, H, W, C) -> y (N, h, w, K). ``path`` names the parameters path/weight (kernel, kernel,
-    C, K) and path/bias (K,). padding: "same" or "valid".
+    C, K) and path/bias (K,). padding: "same" or "valid". stride: of the convolution, on a CPU only.
     """
 
     def __init__(
@@ -78,11 +78,13 @@ class Conv2d(Weighted):
         kernel: int = 3,
         *,
         padding: str = "same",
+        stride: int = 1,
         pool: bool = False,
         initial: Initializer = HE_UNIFORM,
     ) -> None:
         super().__init__(path, (kernel, kernel, in_channels, channels), initial)
         self.padding = padding
+        self.stride = stride
         self.pool = pool
 
     def with_pool(self, pool: bool) -> "Conv2d":
@@ -94,7 +96,12 @@ class Conv2d(Weighted):
     def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
         forward, backward = implementation("conv_block", x)
         y, cache = forward(
-            x, self.weight.data, self.bias.data, padding=self.padding, pool=self.pool
+            x,
+            self.weight.data,
+            self.bias.data,
+            padding=self.padding,
+            stride=self.stride,
+            pool=self.pool,
         )
         return y, None if step is None else (backward, cache)
 

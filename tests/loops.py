@@ -11,15 +11,16 @@ import numpy as np
 from ministn.randomness import Step, philox4x32
 
 
-def conv2d(x, weight, bias=None, padding="same"):
-    """y_nijk = bias_k + sum_pqc x_n,(i+p),(j+q),c weight_pqck, x being 0 outside."""
+def conv2d(x, weight, bias=None, padding="same", stride=1):
+    """y_nijk = bias_k + sum_pqc x_n,(si+p),(sj+q),c weight_pqck, x being 0 outside."""
     (N, H, W, C), (kh, kw, _, K) = x.shape, weight.shape
     top, left = (kh // 2, kw // 2) if padding == "same" else (0, 0)
-    y = np.zeros((N, H + 2 * top - kh + 1, W + 2 * left - kw + 1, K))
+    h, w = (H + 2 * top - kh) // stride + 1, (W + 2 * left - kw) // stride + 1
+    y = np.zeros((N, h, w, K))
     for n, i, j, k in np.ndindex(y.shape):
         y[n, i, j, k] = 0 if bias is None else bias[k]
         for p, q, c in np.ndindex(kh, kw, C):
-            row, column = i + p - top, j + q - left
+            row, column = stride * i + p - top, stride * j + q - left
             if 0 <= row < H and 0 <= column < W:
                 y[n, i, j, k] += x[n, row, column, c] * weight[p, q, c, k]
     return y
@@ -71,9 +72,9 @@ def relu(x):
     return y
 
 
-def conv_block(x, weight, bias, padding="same", pool=False):
+def conv_block(x, weight, bias, padding="same", stride=1, pool=False):
     """Convolution, bias, ReLU, pool, in the order in which the papers draw them."""
-    y = relu(conv2d(x, weight, bias, padding))
+    y = relu(conv2d(x, weight, bias, padding, stride))
     return max_pool2d(y) if pool else y
 
 

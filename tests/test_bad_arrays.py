@@ -123,6 +123,8 @@ def test_wrong_size(name, argument, shape):
     ("name", "changes", "message"),
     [
         ("conv2d", {"padding": "full"}, "padding must be 'same' or 'valid', got 'full'"),
+        ("conv2d", {"stride": 0}, "stride must be a whole number of at least 1, got 0"),
+        ("conv_block", {"stride": 1.5}, "stride must be a whole number of at least 1, got 1.5"),
         ("conv_block", {"padding": None}, "padding must be 'same' or 'valid', got None"),
         ("conv2d", {"weight": np.ones((2, 3, 3, 6), "f")}, "weight must have an odd height"),
         ("conv_block", {"weight": np.ones((3, 4, 3, 6), "f")}, "weight must have an odd height"),

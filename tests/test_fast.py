@@ -46,6 +46,22 @@ def test_conv_block_agrees_with_ops(x, weight, padding, pool, need_dx):
     check_block(block_arguments(x, weight), need_dx, padding=padding, pool=pool)
 
 
+@pytest.mark.parametrize("need_dx", [True, False])
+@pytest.mark.parametrize("pool", [True, False])
+@pytest.mark.parametrize("stride", [2, 3, 4])
+@pytest.mark.parametrize(
+    ("x", "weight"),
+    [
+        ((2, 17, 16, 1), (9, 9, 1, 8)),
+        ((3, 9, 11, 2), (3, 5, 2, 3)),
+        ((2, 14, 13, 32), (3, 3, 32, 32)),  # by Winograd's transforms if the stride were 1
+    ],
+    ids=str,
+)
+def test_conv_block_with_a_stride_agrees_with_ops(x, weight, stride, pool, need_dx):
+    check_block(block_arguments(x, weight), need_dx, padding="same", stride=stride, pool=pool)
+
+
 @pytest.mark.parametrize("images", [1, 2, 3, 7])
 @pytest.mark.parametrize(("channels", "kernels"), [(1, 5), (4, 3)])
 def test_block_size_does_not_matter(monkeypatch, images, channels, kernels):
@@ -210,6 +226,9 @@ def test_float32_only(name, dtype):
          "^x must be at least 7 by 3 pixels"),
         ("conv_block", {"x": np.ones((2, 1, 5, 3), np.float32), "pool": True},
          "^x must be at least 2 by 2 pixels"),
+        ("conv_block", {"x": np.ones((2, 4, 5, 3), np.float32), "pool": True, "stride": 4},
+         "^x must be at least 5 by 5 pixels"),
+        ("conv_block", {"stride": 0}, "^stride must be a whole number of at least 1, got 0"),
         ("conv_block", {"padding": "full"}, "^padding must be 'same' or 'valid', got 'full'"),
         ("bilinear_sampler", {"grid": np.ones((3, 6, 7, 2), np.float32)}, "^grid must have shape"),
         ("bilinear_sampler", {"image": np.ones((2, 0, 5, 3), np.float32)}, "at least one pixel"),

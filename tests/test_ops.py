@@ -59,7 +59,11 @@ CASES = [
     conv((3, 5, 6, 1), (3, 5, 1, 2), padding="valid", bias=False),
     conv((2, 1, 4, 3), (3, 3, 3, 2)),  # kernel larger than the image
     conv((3, 4, 1, 2), (1, 1, 2, 4), padding="valid"),
+    conv((2, 6, 7, 2), (3, 3, 2, 3), stride=2),  # in one direction the last window ends early
+    conv((1, 9, 8, 2), (5, 3, 2, 2), padding="valid", stride=3),
+    conv((2, 3, 4, 1), (3, 3, 1, 2), padding="valid", stride=5),  # one window
     conv((2, 5, 4, 3), (3, 3, 3, 2), name="conv_block"),
+    conv((1, 12, 9, 2), (3, 3, 2, 3), name="conv_block", padding="valid", stride=2, pool=True),
     conv((2, 5, 7, 1), (3, 3, 1, 4), name="conv_block", pool=True),
     conv((1, 6, 5, 2), (3, 1, 2, 3), name="conv_block", pool=True, padding="valid"),
     Case("max_pool2d", {"x": apart(2, 5, 7, 3)}),

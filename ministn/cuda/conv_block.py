@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from ministn.backend import Array, device_holding
 from ministn.cuda import choice
-from ministn.errors import check_arrays
+from ministn.errors import UserError, check_arrays
 from ministn.ops.conv2d import checked_margin
 
 
@@ -18,14 +18,22 @@ class Cache(NamedTuple):
 
 
 def conv_block(
-    x: Array, weight: Array, bias: Array, *, padding: str = "same", pool: bool = False
+    x: Array,
+    weight: Array,
+    bias: Array,
+    *,
+    padding: str = "same",
+    stride: int = 1,
+    pool: bool = False,
 ) -> tuple[Array, Cache]:
     """x (N, H, W, C), weight (kh, kw, C, K), bias (K) -> y (N, h, w, K), h and w halved by pool.
 
-    Raises as in ops, and TypeError for a dtype other than float32.
+    Raises as in ops, TypeError for a dtype other than float32, UserError for a stride above 1.
     """
     sizes = check_arrays(x=(x, "N H W C"), weight=(weight, "kh kw C K"), bias=(bias, "K"))
-    margin = checked_margin(sizes, padding, 2 if pool else 1)
+    margin = checked_margin(sizes, padding, 2 if pool else 1, stride)
+    if stride != 1:
+        raise UserError(f"stride {stride} does not run on a GPU: use stride 1, or the CPU")
     family = choice.convolution((sizes["kh"], sizes["kw"]), margin, sizes["C"], sizes["K"])
     contiguous = device_holding(x=x).contiguous
     x, weight = contiguous(x), contiguous(weight)

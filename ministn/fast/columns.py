@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ministn.ops.conv2d import convolved_size
+
 # The columns of one block of images. Above the L2 cache of a core (1/2 to 2 MiB) they are slow to
 # read back, far below it the calls for each block show: 1/4 MiB and 8 MiB cost about 10 % more.
 BLOCK_BYTES = 2**20
@@ -40,19 +42,25 @@ class Columns(Convolution):
     """The convolution as a matrix product: for a kernel of any size."""
 
     def __init__(
-        self, batch: int, shape: tuple[int, ...], weight: np.ndarray, margin: tuple[int, int]
+        self,
+        batch: int,
+        shape: tuple[int, ...],
+        weight: np.ndarray,
+        margin: tuple[int, int],
+        stride: int = 1,
     ) -> None:
         height, width, channels = shape
         above, left = margin
         kh, kw, _, kernels = weight.shape
         framed = (height + 2 * above, width + 2 * left)
-        self.size = (framed[0] - kh + 1, framed[1] - kw + 1)
+        self.size = convolved_size((batch, *shape), weight.shape, margin, stride)
         values = self.size[0] * self.size[1] * kh * kw * channels
         self.images = max(1, min(batch, BLOCK_BYTES // (4 * values)))
         padded = np.zeros((self.images, *framed, channels), np.float32)
         self.image = padded[:, above : above + height, left : left + width]
         # A view (n, h, w, C, kh, kw), which shows whatever is later written into image.
-        self._windows = np.lib.stride_tricks.sliding_window_view(padded, (kh, kw), axis=(1, 2))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (kh, kw), axis=(1, 2))
+        self._windows = windows[:, ::stride, ::stride]
         self._memory = np.empty(self.images * values, np.float32)
         self._shape = weight.shape
         self._weight = weight.reshape(-1, kernels)  # (kh kw C, K)
@@ -83,7 +91,9 @@ class Columns(Convolution):
         return memory.reshape(n * h * w, kh * kw * channels)
 
 
-def add_windows(windows: np.ndarray, shape: tuple[int, ...], margin: tuple[int, int]) -> np.ndarray:
+def add_windows(
+    windows: np.ndarray, shape: tuple[int, ...], margin: tuple[int, int], stride: int = 1
+) -> np.ndarray:
     """windows (kh, kw, C, n, h, w) -> their sum (n, H, W, C), each where it was cut out.
 
     The gradient of cutting out windows. One addition of whole image rows for each p, q.
@@ -94,5 +104,5 @@ def add_windows(windows: np.ndarray, shape: tuple[int, ...], margin: tuple[int, 
     padded = np.zeros((channels, n, height + 2 * above, width + 2 * left), windows.dtype)
     for p in range(kh):
         for q in range(kw):
-            padded[:, :, p : p + h, q : q + w] += windows[p, q]
+            padded[:, :, p : p + stride * h : stride, q : q + stride * w : stride] += windows[p, q]
     return padded[:, :, above : above + height, left : left + width].transpose(1, 2, 3, 0)

@@ -20,7 +20,7 @@ import numpy as np
 from ministn.errors import check_arrays
 from ministn.fast.columns import Columns, Convolution, add_windows
 from ministn.fast.tiles import Tiles, pays
-from ministn.ops.conv2d import checked_margin
+from ministn.ops.conv2d import checked_margin, convolved_size
 
 # Columns of dz copy kh kw K numbers for each pixel. Columns of x are kh kw C, but for dx their
 # gradients must be added up, which costs four times a copy. Measured with C from 1 to K: columns
@@ -32,6 +32,7 @@ class Cache(NamedTuple):
     x: np.ndarray  # the columns, kh kw times larger, are made again from it
     weight: np.ndarray
     margin: tuple[int, int]  # rows and columns of zeros put on each side of x
+    stride: int
     size: tuple[int, int]  # of z: with an odd one, the pool drops its last row or column
     winner: np.ndarray | None  # (N, h, w, K) uint8: place of the maximum in its window, 0 to 3
     y: np.ndarray  # positive exactly where ReLU let a value through
@@ -43,6 +44,7 @@ def conv_block(
     bias: np.ndarray,
     *,
     padding: str = "same",
+    stride: int = 1,
     pool: bool = False,
 ) -> tuple[np.ndarray, Cache]:
     """x (N, H, W, C), weight (kh, kw, C, K), bias (K) -> y (N, h, w, K), h and w halved by pool.
@@ -53,14 +55,14 @@ def conv_block(
     sizes = check_arrays(x=(x, "N H W C"), weight=(weight, "kh kw C K"), bias=(bias, "K"))
     if x.dtype != np.float32:
         raise TypeError(f"x must be float32, got {x.dtype}: float64 is for ops.conv_block")
-    stride = 2 if pool else 1
-    margin = checked_margin(sizes, padding, stride)
+    window = 2 if pool else 1
+    margin = checked_margin(sizes, padding, window, stride)
 
     kernels = sizes["K"]
-    convolution = _convolution(len(x), x.shape[1:], weight, margin)
+    convolution = _convolution(len(x), x.shape[1:], weight, margin, stride)
     h, w = convolution.size
     z = np.empty((convolution.images, h, w, kernels), np.float32)
-    y = np.empty((len(x), h // stride, w // stride, kernels), np.float32)
+    y = np.empty((len(x), h // window, w // window, kernels), np.float32)
     winner = np.empty(y.shape, np.uint8) if pool else None
     for block, n in convolution.blocks(len(x)):
         convolution.image[:n] = x[block]
@@ -71,7 +73,7 @@ def conv_block(
             _max_pool(z[:n], y[block], winner[block])
             y[block] += bias
         np.maximum(y[block], 0, out=y[block])
-    return y, Cache(x, weight, margin, convolution.size, winner, y)
+    return y, Cache(x, weight, margin, stride, convolution.size, winner, y)
 
 
 def conv_block_backward(
@@ -80,18 +82,24 @@ def conv_block_backward(
     """dy (N, h, w, K) -> dx (N, H, W, C) or None, dweight (kh, kw, C, K), dbias (K)."""
     check_arrays(y=(cache.y, "N h w K"), dy=(dy, "N h w K"))
     _, _, channels, kernels = cache.weight.shape
-    if need_dx and (channels > FEW * kernels or pays(cache.x.shape[1:3], cache.weight.shape)):
+    wide = channels > FEW * kernels or pays(cache.x.shape[1:3], cache.weight.shape)
+    if need_dx and wide and cache.stride == 1:
         return _backward_by_dz(dy, cache)
     return _backward_by_x(dy, cache, need_dx)
 
 
 def _convolution(
-    batch: int, shape: tuple[int, ...], weight: np.ndarray, margin: tuple[int, int]
+    batch: int,
+    shape: tuple[int, ...],
+    weight: np.ndarray,
+    margin: tuple[int, int],
+    stride: int = 1,
 ) -> Convolution:
     """The faster way to convolve images (H, W, C)."""
-    size = [shape[axis] + 2 * margin[axis] - weight.shape[axis] + 1 for axis in (0, 1)]
-    chosen = Tiles if pays((size[0], size[1]), weight.shape) else Columns
-    return chosen(batch, shape, weight, margin)
+    size = convolved_size((batch, *shape), weight.shape, margin)
+    if stride == 1 and pays(size, weight.shape):
+        return Tiles(batch, shape, weight, margin)
+    return Columns(batch, shape, weight, margin, stride)
 
 
 def _backward_by_dz(dy: np.ndarray, cache: Cache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -118,9 +126,9 @@ def _backward_by_x(
     dy: np.ndarray, cache: Cache, need_dx: bool
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
     """dweight = (columns of x)^T @ dz,    dcolumns = dz @ weight^T, added up to dx"""
-    x, weight, margin = cache.x, cache.weight, cache.margin
+    x, weight, margin, stride = cache.x, cache.weight, cache.margin, cache.stride
     kh, kw, channels, kernels = weight.shape
-    convolution = _convolution(len(x), x.shape[1:], weight, margin)
+    convolution = _convolution(len(x), x.shape[1:], weight, margin, stride)
     h, w = cache.size
     matrix = weight.reshape(-1, kernels)
     dbias = np.zeros(kernels, np.float32)
@@ -133,7 +141,7 @@ def _backward_by_x(
         if dx is not None:
             dcolumns = matrix @ dz[:n].reshape(-1, kernels).T
             dcolumns = dcolumns.reshape(kh, kw, channels, n, h, w)
-            dx[block] = add_windows(dcolumns, x.shape[1:], margin)
+            dx[block] = add_windows(dcolumns, x.shape[1:], margin, stride)
     return dx, convolution.dweight(), dbias
 
 

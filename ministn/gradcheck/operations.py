@@ -154,9 +154,15 @@ def loss() -> Problem:
     )
 
 
-def conv2d(x: tuple[int, ...], weight: tuple[int, ...], padding: str, bias: bool = True) -> Build:
+def conv2d(
+    x: tuple[int, ...],
+    weight: tuple[int, ...],
+    padding: str,
+    bias: bool = True,
+    **options: Any,
+) -> Build:
     shapes = {"x": x, "weight": weight} | ({"bias": weight[-1:]} if bias else {})
-    return operation("conv2d", normal(**shapes), padding=padding)
+    return operation("conv2d", normal(**shapes), padding=padding, **options)
 
 
 def triplets() -> Problem:
@@ -186,6 +192,8 @@ OPERATIONS: dict[str, Build] = {
     "conv2d 3x3 valid": conv2d((2, 5, 7, 3), (3, 3, 3, 4), "valid"),
     "conv2d 5x3 valid": conv2d((2, 7, 6, 3), (5, 3, 3, 4), "valid"),
     "conv2d 3x1 valid, no bias": conv2d((1, 5, 4, 2), (3, 1, 2, 3), "valid", bias=False),
+    "conv2d 3x3 same, stride 2": conv2d((2, 6, 7, 2), (3, 3, 2, 3), "same", stride=2),
+    "conv2d 5x3 valid, stride 3": conv2d((2, 9, 8, 2), (5, 3, 2, 3), "valid", stride=3),
     "max_pool2d": operation("max_pool2d", distinct(2, 5, 7, 3)),
     "max_pool2d 3x3": operation("max_pool2d", distinct(2, 7, 4, 3), size=3),
     "avg_pool2d": operation("avg_pool2d", normal(x=(2, 5, 7, 3))),

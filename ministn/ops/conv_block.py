@@ -32,15 +32,17 @@ def conv_block(
     bias: np.ndarray,
     *,
     padding: str = "same",
+    stride: int = 1,
     pool: bool = False,
 ) -> tuple[np.ndarray, Cache]:
     """x (N, H, W, C), weight (kh, kw, C, K), bias (K) -> y (N, h, w, K), h and w halved by pool.
 
+    stride: of the convolution alone; the pool's is 2.
     Raises TypeError for a wrong dtype, ValueError for a wrong shape or as checked_margin does.
     """
     sizes = check_arrays(x=(x, "N H W C"), weight=(weight, "kh kw C K"), bias=(bias, "K"))
-    checked_margin(sizes, padding, 2 if pool else 1)
-    y, convolved = conv2d(x, weight, padding=padding)
+    checked_margin(sizes, padding, 2 if pool else 1, stride)
+    y, convolved = conv2d(x, weight, padding=padding, stride=stride)
     pooled = None
     if pool:
         y, pooled = max_pool2d(y, 2)
