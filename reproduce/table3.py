@@ -28,7 +28,9 @@ QUICK: dict[str, Any] = {
     "data": "digits",
     "batch_size": 16,
     "lr": 0.0005,
-    "loc_lr": 0.1,  # at 0.3 the untied STN of Architecture 2 collapsed, at 1 that of Architecture 1
+    # At 0.3 the untied STN of Architecture 2 collapsed, at 1 that of Architecture 1. At 0.1 the order
+    # in which gradients are added up, so the number of workers, decides over the former.
+    "loc_lr": 0.1,
     "train_size": 2000,
     "epochs": 4,
 }
@@ -38,7 +40,7 @@ FROM_RECIPE = ("train_size", "canvas", "distractors", "patch")  # unless a flag 
 EXAMPLES = """\
 examples (times on two cores of a 2020 server):
   python reproduce/table3.py --quick
-      all six networks on embedded digits, nothing to download: about five minutes
+      all six networks on embedded digits, nothing to download: about three minutes
   python reproduce/table3.py --plan
       what the paper's protocol would take on this machine: under a minute
   python reproduce/table3.py --nets arch1-cnn arch1-tstn --train-size 10000 --epochs 15
