@@ -28,8 +28,8 @@ QUICK: dict[str, Any] = {
     "data": "digits",
     "batch_size": 16,
     "lr": 0.0005,
-    # At 0.3 the untied STN of Architecture 2 collapsed, at 1 that of Architecture 1. At 0.1 the order
-    # in which gradients are added up, so the number of workers, decides over the former.
+    # At 0.3 the untied STN of Architecture 2 collapsed, at 1 that of Architecture 1. At 0.1 it is a
+    # matter of the order in which gradients are added up, so of --workers, whether the former does.
     "loc_lr": 0.1,
     "train_size": 2000,
     "epochs": 4,
