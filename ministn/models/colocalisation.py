@@ -15,9 +15,9 @@ The sources leave much open, and in part disagree. *Neurons*: by the one that li
 are 8 in each, which makes 5,947 parameters in all; the appendix has 100,000. 128 make 100,627.
 *Crops*: one neuron of the encoder's last maps sees 22x22 pixels. At 24x24 a digit that fills the
 crop is seen whole; at 28x28 crops that are wider by a third were measured to be preferred.
-*Bounds*: theta is kept to crops of a fifth of the image up to a little more than all of it, with
-their centre inside. Without bounds the loss was measured to fall by looking away: black crops are
-all alike.
+*Bounds*: theta is kept to crops of a fifth of the image up to all of it, with their centre inside;
+it begins with nine tenths. Without bounds the loss was measured to fall by looking away: black
+crops are all alike.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,8 @@ CROP = SMALLEST_READ
 WIDTH = 32  # maps of the encoder
 MAPS, KERNEL, STRIDE = 8, 9, 4
 NEURONS = 128
-LOW, HIGH = (0.2, -1.0, -1.0), (1.1, 1.0, 1.0)  # of s, t_x, t_y
+LOW, HIGH = (0.2, -1.0, -1.0), (1.0, 1.0, 1.0)  # of s, t_x, t_y
+START = (0.9, 0.0, 0.0)
 SAMPLER = Sampler(border="zeros", supersampling=2)
 
 
@@ -115,9 +116,8 @@ def colocalisation(size: Size, classes: int = 10, dtype: Any = np.float32) -> Ne
             f"images must be at least {KERNEL + STRIDE}x{KERNEL + STRIDE} for co-localisation, "
             f"got {size[0]}x{size[1]}"
         )
-    transform = Attention()
     low, high = np.array(LOW), np.array(HIGH)
-    start = (np.array(transform.identity) - low) / (high - low)
+    share = (np.array(START) - low) / (high - low)
     localisation = Sequential(
         Conv2d("localisation/conv", 1, MAPS, KERNEL, padding="valid", stride=STRIDE, pool=True),
         Flatten("localisation/flatten"),
@@ -130,12 +130,12 @@ def colocalisation(size: Size, classes: int = 10, dtype: Any = np.float32) -> Ne
             NEURONS,
             3,
             initial=ZEROS,
-            initial_bias=Constant(np.log(start / (1 - start))),
+            initial_bias=Constant(np.log(share / (1 - share))),
         ),
         Bounded("localisation/bounds", LOW, HIGH),
     )
     transformer = SpatialTransformer(
-        localisation, (CROP, CROP), transform=transform, sampler=SAMPLER
+        localisation, (CROP, CROP), transform=Attention(), sampler=SAMPLER, start=START
     )
     return Network(Sequential(Description(dtype)), transformer)
 
