@@ -18,7 +18,6 @@ from typing import Any
 
 import benchmark_figure
 import benchmark_record
-import colocalisation_report
 import learning_rate
 import stn_report
 from benchmark_record import shown
@@ -33,7 +32,7 @@ ROOT = Path(__file__).parents[1]
 README, FIGURES = ROOT / "README.md", ROOT / "figures"
 RECORDS = ROOT / "reproduce" / "records"
 TABLE3, QUICK, STUDY = RECORDS / "table3", RECORDS / "quick", RECORDS / "learning-rate"
-STN, COLOCALISATION = RECORDS / "stn-table1", RECORDS / "stn-colocalisation"
+STN = RECORDS / "stn-table1"
 COMMANDS, BENCHMARK = RECORDS / "commands.json", RECORDS / "benchmark-cpu.json"
 SAMPLER = ROOT / "ministn" / "ops" / "bilinear.py"
 
@@ -146,11 +145,6 @@ def table3() -> list[Record]:
     return runs.find_records([TABLE3]) + [r for r in study if learning_rate.is_best(r)]
 
 
-def located() -> list[Record]:
-    """The runs of co-localisation, and their encoder's."""
-    return runs.find_records([COLOCALISATION])
-
-
 def read(path: Path) -> Any:
     """A committed JSON record."""
     try:
@@ -167,7 +161,6 @@ def filled(text: str) -> str:
         "table": report.report(table3(), markdown=True).strip(),
         "learning-rate": learning_rate.markdown(runs.find_records([STUDY])),
         "stn": stn_report.report(runs.find_records([STN]), markdown=True).strip(),
-        "colocalisation": colocalisation_report.report(located(), markdown=True).strip(),
         "quick": report.report(runs.find_records([QUICK]), markdown=True).strip(),
         "benchmark": benchmark(),
     }
@@ -194,7 +187,6 @@ def draw() -> None:
         "benchmark-cpu.png": benchmark_figure.figure(read(BENCHMARK)),
         learning_rate.FIGURE: learning_rate.figure(runs.find_records([STUDY])),
         **stn_report.figures(runs.find_records([STN])),
-        **colocalisation_report.figures(located()),
     }
     for name, figure in figures.items():
         drawing.save(figure, FIGURES / name)
