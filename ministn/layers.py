@@ -153,6 +153,23 @@ class ReLU(WithoutParameters):
     operation = "relu"
 
 
+class Bounded(WithoutParameters):
+    """low + (high - low) sigmoid(x): numbers (N, P) between bounds (P,). On a CPU only."""
+
+    operation = "sigmoid"
+
+    def __init__(self, path: str, low: Sequence[float], high: Sequence[float]) -> None:
+        super().__init__(path)
+        self.low, self.range = np.array(low), np.array(high) - np.array(low)
+
+    def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
+        y, cache = super().forward(x, step)
+        return (self.low + self.range * y).astype(x.dtype), cache
+
+    def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
+        return super().backward((self.range * dy).astype(dy.dtype), cache, need_dx)
+
+
 class MaxPool2d(WithoutParameters):
     """2x2 max pooling with stride 2: (N, H, W, C) -> (N, H // 2, W // 2, C)."""
 

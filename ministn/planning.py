@@ -9,9 +9,9 @@ import numpy as np
 
 from ministn.backend import Device
 from ministn.cuda.choice import precision
-from ministn.data import RECIPES, DataSet, Split, extruded
+from ministn.data import RECIPES, DataSet, Pairs, Split, extruded
 from ministn.data.dataset import Digits
-from ministn.evaluation import BATCH, evaluate
+from ministn.evaluation import BATCH
 from ministn.parallel import Team
 from ministn.settings import Settings
 from ministn.training import Trainer
@@ -32,9 +32,8 @@ class Cost:
         batch = min(settings.batch_size, settings.train_size)
         tries = CPU_TRIES if device is None else GPU_TRIES
         team = team or Team()
-        images_judged = BATCH * team.size
         count = (tries + 1) * batch  # so that no epoch ends while it is timed
-        train, judged = (_noise(settings, n) for n in (count, images_judged))
+        train, judged = (_noise(settings, n) for n in (count, BATCH * team.size))
         data = DataSet("noise", train, None, judged, {})
         never_ending = replace(
             settings, batch_size=batch, train_size=count, epochs=1, iterations=None
@@ -47,10 +46,10 @@ class Cost:
             trainer.catch_up()
 
         self.step = min(_seconds(step) for _ in range(tries))
-        predict, watched = trainer.steps.predict, trainer.watched
+        judge, watched = trainer.steps.evaluate, trainer.watched
         with precision(settings.precision):
-            evaluations = (_seconds(lambda: evaluate(predict, watched)) for _ in range(tries))
-            self.image = min(evaluations) / images_judged
+            evaluations = (_seconds(lambda: judge(watched)) for _ in range(tries))
+            self.image = min(evaluations) / len(judged.images)
 
     def seconds(self, settings: Settings) -> float:
         """Of a whole run: training, a look at a split after every epoch, one test at the end."""
@@ -68,6 +67,10 @@ def _noise(settings: Settings, count: int) -> Split:
         side = extruded.DEPTH
         digits = Digits(draw.integers(0, 256, (count, side, side), np.uint8), labels)
         return extruded.generate("noise", digits, count, seed=0)
+    if settings.encoder:  # pairs of as many images as there are in the set
+        n = recipe.test_size
+        images = draw.integers(0, 256, (n, *recipe.shape), np.uint8)
+        return Pairs(images, labels[:n], np.zeros((n, 4), np.int16), np.zeros((n, 4, 4, 2)))
     shape = count, *recipe._replace(canvas=settings.canvas).shape
     return Split(draw.integers(0, 256, shape, np.uint8), labels, np.zeros((count, 4), np.int16))
 

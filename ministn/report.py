@@ -129,8 +129,12 @@ def troubles(record: Record) -> list[str]:
             f"first non-finite values in {where['layer']}"
         )
     if record["status"] in ("running", "interrupted"):
-        done, planned = len(record["epochs"]), record["settings"]["epochs"]
-        result.append(f"UNFINISHED: {done} of {planned} epochs ({record['status']})")
+        done, s = len(record["epochs"]), record["settings"]
+        if s["epochs"] is None:
+            text = f"{done} epochs of {s['iterations']:,} iterations"
+        else:
+            text = f"{done} of {s['epochs']} epochs"
+        result.append(f"UNFINISHED: {text} ({record['status']})")
     return result
 
 

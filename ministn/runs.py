@@ -25,13 +25,13 @@ from tqdm import tqdm
 
 from ministn import environment
 from ministn.backend import Device, memory_explained
-from ministn.data import CLUTTERED, DIGITS, DataSet
+from ministn.data import CHOSEN_CLUTTER, DIGITS, DataSet
 from ministn.errors import UserError
 from ministn.examples import examples
 from ministn.files import remove_temporaries, write_atomically
 from ministn.parallel import Team
 from ministn.settings import Settings
-from ministn.training import LAST, Trainer, check_same
+from ministn.training import BEST, LAST, Trainer, check_same
 
 FORMAT = 1
 LESS_MEMORY = "a smaller --batch-size needs less"
@@ -43,7 +43,7 @@ def folder_name(settings: Settings) -> str:
     """Names everything but the number of epochs, which may grow."""
     s = settings
     data = f"data{s.data_seed}-n{s.train_size}-batch{s.batch_size}"
-    if s.data in CLUTTERED:
+    if s.data in CHOSEN_CLUTTER:
         data = f"{s.data}{s.canvas}-clutter{s.distractors}x{s.patch}-{data}"
     else:  # the network's name says which set it is for
         data = f"{'digits-' if s.data.endswith(DIGITS) else ''}{data}"
@@ -193,7 +193,8 @@ class Run:
             if self.already_finished(resume):  # by another process, since this one looked
                 return read_record(self.record_path)["status"]
             gc.collect()  # a GPU's memory: a trainer that is done with may be part of a cycle
-            trainer = Trainer(self.settings, data, tqdm.write, self.device, team)
+            encoder = self._encoder()
+            trainer = Trainer(self.settings, data, tqdm.write, self.device, team, encoder)
             computes_on = self._computes_on(team)
             wall, starts, tested = 0.0, [], None
             if resume and (self.folder / LAST).exists():
@@ -230,6 +231,19 @@ class Run:
             status = "diverged" if trainer.state.diverged else "finished"
             write(status, _packed(trainer.test_best(self.folder)))
             return status
+
+    def _encoder(self) -> Path | None:
+        """Where the weights of the run are that the settings call the encoder.
+
+        Raises UserError if there are none.
+        """
+        name = self.settings.encoder
+        if not name:
+            return None
+        path = self.folder.parent / name / BEST
+        if not path.exists():
+            raise UserError(f"{path} is missing: train the encoder first")
+        return path
 
     def _save_is_due(self, saved: float) -> bool:
         """At the end of an epoch, with the time of the last save."""

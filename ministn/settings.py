@@ -21,7 +21,8 @@ class Settings:
     with momentum and weight_decay. lr: the starting learning rate, times decay after every
     decay_every epochs, or iterations where the length is in those. loc_lr: multiplier on it for
     the layers that only the localisation network has. seed: of initial values, shuffling and
-    dropout. precision: of products, "tf32" on a GPU only, see cuda/choice.py.
+    dropout. precision: of products, "tf32" on a GPU only, see cuda/choice.py. encoder: for
+    co-localisation, the name of the run whose network describes what is seen, see pairs.py.
     """
 
     network: str
@@ -43,6 +44,7 @@ class Settings:
     weight_decay: float = 0.0
     decay: float = 0.7
     decay_every: int = 20
+    encoder: str = ""
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.iterations is None):

@@ -19,7 +19,7 @@ from ministn.cuda.batch import take_batch
 from ministn.cuda.outcome import Log
 from ministn.data import Fresh, Split
 from ministn.engines import implementation
-from ministn.evaluation import Prediction
+from ministn.evaluation import Evaluation, Prediction
 from ministn.models import Network
 from ministn.optimizers import Optimizer
 from ministn.parallel import Team
@@ -68,8 +68,8 @@ class Steps(Protocol):
 
     def outcomes(self) -> list[Outcome]: ...
 
-    def predict(self, images: np.ndarray) -> Prediction:
-        """What the network makes of images on the engine, see evaluation.py."""
+    def evaluate(self, split: Split) -> Evaluation:
+        """Judge the network by a split, whose images lie on the engine, see evaluation.py."""
 
 
 class CpuSteps:
@@ -138,6 +138,9 @@ class CpuSteps:
             some = [(images[first : first + evaluation.BATCH],) for first in starts]
             found += [answer for answer in self.team.ask("predict", some) if answer is not None]
         return evaluation.joined(found)
+
+    def evaluate(self, split: Split) -> Evaluation:
+        return evaluation.evaluate(self.predict, split)
 
 
 class GpuSteps:
@@ -211,6 +214,9 @@ class GpuSteps:
 
     def predict(self, images: np.ndarray) -> Prediction:
         return evaluation.predict(self.network, images)
+
+    def evaluate(self, split: Split) -> Evaluation:
+        return evaluation.evaluate(self.predict, split)
 
     def _images_in(self, batch: int) -> int:
         return min(self.batch_size, len(self._order) - batch * self.batch_size)

@@ -34,7 +34,8 @@ class Experiment(NamedTuple):
     script: its path in commands. parser: its flags, see ``running_flags``. settings_of: one
     Settings for each run that the flags ask for; raises UserError for impossible values. extra:
     entries of a run's record beside its settings. report: the text printed about records. figures:
-    of several runs, by file name; run_figures: of one. smaller: flags that ask for less.
+    of several runs, by file name; run_figures: of one. smaller: flags that ask for less. alone:
+    whether each run is for one process only.
     """
 
     script: str
@@ -45,6 +46,7 @@ class Experiment(NamedTuple):
     figures: Callable[[list[Record]], dict[str, Any]]
     run_figures: Callable[[Record], dict[str, Any]]
     smaller: str
+    alone: bool = False
 
 
 def data_flags(group: Any) -> None:
@@ -133,17 +135,27 @@ def main(experiment: Experiment, flags: list[str] | None = None) -> int:
     if arguments.report is not None:
         show(experiment, runs.find_records(arguments.report or [arguments.out]), arguments.out)
         return 0
-    chosen = shard(experiment.settings_of(arguments), arguments.shard)
+    possible = experiment.settings_of(arguments)
+    chosen = shard(possible, arguments.shard)
     if not chosen:
         print(f"--shard {arguments.shard} has no run: there are fewer runs than shards")
         return 0
+    encoders = {settings.encoder for settings in chosen}
+    needed = [s for s in possible if s not in chosen and runs.folder_name(s) in encoders]
+    chosen = needed + chosen
     for settings in chosen:
         check_device(settings, arguments.gpu)
     device = backend.gpu() if arguments.gpu else None
     for settings in chosen:
         check_precision(settings.precision, device)
     ranks = parallel.ranks()
-    workers = arguments.workers or ranks or min(CORES, *(s.batch_size for s in chosen))
+    if experiment.alone and (arguments.workers or ranks or 1) > 1:
+        raise UserError(
+            f"{experiment.script} trains in one process: for several at a time, give each a part "
+            "of the runs with --shard"
+        )
+    cores = 1 if experiment.alone else CORES
+    workers = arguments.workers or ranks or min(cores, *(s.batch_size for s in chosen))
     start = ["mpirun", "-n", str(ranks)] if ranks else []
     command = shlex.join([*start, "python", experiment.script, *flags])
     with parallel.team(1 if arguments.gpu else workers, arguments.threads or 1) as team:

@@ -11,12 +11,13 @@ import numpy as np
 from ministn import attention, checkpoint, evaluation, models, pose
 from ministn.backend import Device
 from ministn.cuda.choice import check_precision, precision
-from ministn.data import RECIPES, DataSet, PosedSplit, Split
+from ministn.data import RECIPES, DataSet, Pairs, PosedSplit, Split
 from ministn.engines import function
 from ministn.errors import UserError
-from ministn.evaluation import Evaluation, evaluate
+from ministn.evaluation import Evaluation
 from ministn.examples import shown
 from ministn.optimizers import SGD, Adam, Optimizer
+from ministn.pairs import PairSteps
 from ministn.parallel import Team
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
@@ -43,9 +44,10 @@ class State:
 
 
 def check_device(settings: Settings, gpu: bool) -> None:
-    """Raise UserError for data that a GPU cannot train on."""
-    if gpu and RECIPES[settings.data].axes == 3:
-        raise UserError("volumes are for the CPU: leave out --gpu")
+    """Raise UserError for what a GPU cannot train."""
+    if gpu and (RECIPES[settings.data].axes == 3 or settings.encoder):
+        what = "co-localisation is" if settings.encoder else "volumes are"
+        raise UserError(f"{what} for the CPU: leave out --gpu")
 
 
 def build(
@@ -66,7 +68,8 @@ class Trainer:
     """One network being trained on one data set.
 
     device: the GPU to train on, None for the CPU; there, team: the processes that train, by default
-    this one alone. ``say`` receives one-line events: a collapse, an epoch's results.
+    this one alone. ``say`` receives one-line events: a collapse, an epoch's results. encoder: for
+    co-localisation, see pairs.py.
 
     Raises UserError where the device cannot train on the data, or not in the settings' precision.
     """
@@ -78,6 +81,7 @@ class Trainer:
         say: Callable[[str], None] = print,
         device: Device | None = None,
         team: Team | None = None,
+        encoder: Path | None = None,
     ) -> None:
         self.settings = settings
         self.data = data
@@ -89,9 +93,12 @@ class Trainer:
         self.buffer = self.optimizer.buffer
         self.state = State()
         self.steps: Steps
-        common = self.network, self.optimizer, data.train, settings.batch_size, settings.seed
-        if device is None:
-            self.watched, self.test = data.watched, data.test
+        self.watched, self.test = data.watched, data.test
+        network, batch, seed = (self.network, self.optimizer), settings.batch_size, settings.seed
+        common = *network, data.train, batch, seed
+        if isinstance(data.train, Pairs):
+            self.steps = PairSteps(*network, data.train, batch, seed, encoder)
+        elif device is None:
             self.steps = CpuSteps(*common, team or Team(), partial(build, settings, size))
         else:
             self.watched, self.test = (
@@ -186,7 +193,7 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         settings, state, split = self.settings, self.state, self.data.watched
-        found = evaluate(self.steps.predict, self.watched)
+        found = self.steps.evaluate(self.watched)
         if not np.isfinite(found.loss):
             self._name_layer(split.images[: evaluation.BATCH])
             return
@@ -292,7 +299,7 @@ class Trainer:
         check_same(folder / BEST, "epoch", content, best["epoch"])
         checkpoint.fill(folder / BEST, arrays, self._weights)
         with precision(self.settings.precision):
-            found = evaluate(self.steps.predict, self.test)
+            found = self.steps.evaluate(self.test)
         results = attended(found, self.data.test)
         return {
             "epoch": best["epoch"],

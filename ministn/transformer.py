@@ -70,7 +70,8 @@ class SpatialTransformer:
 
     localisation: (N, H, W, C) -> (N, P). size: (h, w) of the output. transform: what the P numbers
     mean, see transforms.py. sampler: how the input is read between its pixels and outside, see
-    samplers.py. path: its name in messages.
+    samplers.py. path: its name in messages. start: the theta that the localisation network begins
+    with, if it is not the transform's identity; for figures.
 
     Volumes (N, D, H, W) are transformed to size (d, h, w) by Affine3d and Sampler("trilinear").
 
@@ -88,8 +89,10 @@ class SpatialTransformer:
         transform: Transform = AFFINE,
         sampler: Sampler = BILINEAR,
         path: str = "transformer",
+        start: Sequence[float] | None = None,
     ) -> None:
         self.path = path
+        self.start = transform.identity if start is None else start
         self.localisation = localisation
         self.size = check_size(size, transform.axes)
         self.transform = transform

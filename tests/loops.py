@@ -72,6 +72,14 @@ def relu(x):
     return y
 
 
+def sigmoid(x):
+    """y = 1 / (1 + exp(-x))."""
+    y = np.zeros(x.shape)
+    for i in np.ndindex(x.shape):
+        y[i] = 1 / (1 + exp(-x[i]))
+    return y
+
+
 def conv_block(x, weight, bias, padding="same", stride=1, pool=False):
     """Convolution, bias, ReLU, pool, in the order in which the papers draw them."""
     y = relu(conv2d(x, weight, bias, padding, stride))

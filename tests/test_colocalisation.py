@@ -1,15 +1,18 @@
 """Co-localisation: the sets, what a step compares, and when a digit is found."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 
 from ministn import ops
 from ministn.data import colocalisation
-from ministn.data.colocalisation import CANVAS, draw_crops, draw_pairs, found
+from ministn.data.colocalisation import CROP, SEEN, VISIBLE, Pairs, draw_crops, found
 from ministn.data.dataset import Digits
 from ministn.errors import UserError
+from ministn.transforms import Attention
 
-SIDE = 28
+SIDE, CANVAS = 28, 84
 LABELS = np.tile(np.arange(3, dtype=np.uint8), 60)
 
 
@@ -59,32 +62,55 @@ def test_too_many_images():
         colocalisation.generate(tagged(), 1, seed=0, count=6, distractors=-1)
 
 
-def test_pairs_are_of_two_images_and_all_as_likely():
-    pairs = np.concatenate([draw_pairs(100, 5, seed=0, step=step) for step in range(80)])
-    assert pairs.shape == (8000, 2)
-    counts = np.zeros((5, 5), int)
-    np.add.at(counts, tuple(pairs.T), 1)
-    assert not counts.diagonal().any()
-    assert np.abs(counts[~np.eye(5, dtype=bool)] - 400).max() < 5 * np.sqrt(400)
-    again = draw_pairs(100, 5, seed=0, step=79)
-    assert np.array_equal(again, pairs[-100:]) and not np.array_equal(again, pairs[:100])
+def test_every_pair_of_different_images_is_an_example():
+    split = Pairs(**vars(colocalisation.generate(tagged(), 1, seed=0, count=7)))
+    assert len(split) == 42
+    pairs = split.pairs(np.arange(42))
+    assert {tuple(pair) for pair in pairs.tolist()} == set(permutations(range(7), 2))
+    images, labels = split.epoch(3)
+    assert np.array_equal(images, split.images[pairs[:, 0]]) and labels.shape == (42,)
 
 
 def test_crops_are_whole_pixels_at_every_place():
-    count = 20_000
-    theta = draw_crops(count, 80, seed=0, step=0)
-    assert theta.dtype == np.float32
-    places = np.rint((theta[:, :, 2] * (CANVAS - 1) - 80 + CANVAS) / 2).astype(int)
+    """Here a digit is wider than the image's rest, so that there are few places."""
+    count, canvas = 20_000, 6
+    theta = draw_crops(count, canvas, seed=0, step=0)
+    assert theta.dtype == np.float32 and theta.shape == (count, 3)
+    assert (theta[:, 0] == np.float32(1 / 5)).all()
+    places = np.rint((theta[:, 1:] * 5 - 2 + 6) / 2).astype(int)
     counts = np.zeros((5, 5), int)
     np.add.at(counts, tuple(places.T), 1)
     assert np.abs(counts - count / 25).max() < 5 * np.sqrt(count / 25)
+    assert (theta != draw_crops(count, canvas, seed=0, step=1)).any()
+    assert np.array_equal(theta, draw_crops(count, canvas, seed=0, step=0))
 
-    image = np.random.default_rng(0).random((1, CANVAS, CANVAS, 1), np.float32)
-    grid, _ = ops.affine_grid(theta[:30], (80, 80))
+    image = np.random.default_rng(0).random((1, canvas, canvas, 1), np.float32)
+    grid, _ = Attention().forward(theta[:30], (2, 2))
     crops, _ = ops.bilinear_sampler(np.repeat(image, 30, axis=0), grid, border="zeros")
     for crop, (x, y) in zip(crops, places[:30], strict=True):
-        np.testing.assert_allclose(crop, image[0, y : y + 80, x : x + 80], atol=1e-4)
-    assert (theta != draw_crops(count, 80, seed=0, step=1)).any()
+        np.testing.assert_allclose(crop, image[0, y : y + 2, x : x + 2], atol=1e-5)
+
+
+def test_what_the_encoder_learns_from():
+    """The digit's image is as large as it should be in a crop, and most of it can be seen."""
+    split = colocalisation.generate_crops("train", tagged(), 1500, seed=0)
+    assert split.images.shape == (1500, CROP, CROP)
+    corners = (split.poses[:, [0, -1], [0, -1]].astype(np.float64) + 1) * (CROP - 1) / 2
+    width = np.diff(corners[..., 0], axis=1)[:, 0] * SIDE / (SIDE - 1)
+    least, greatest = (size * CROP for size in SEEN)
+    assert least <= width.min() < 1.02 * least and 0.98 * greatest < width.max() <= greatest
+    # As many digits in each octave.
+    assert np.median(np.log(width)) == pytest.approx(np.log([least, greatest]).mean(), abs=0.1)
+    middle = corners.mean(axis=1)
+    off = np.abs(middle - (CROP - 1) / 2).max(axis=1)
+    room = np.maximum((CROP - 1) - VISIBLE * width * (SIDE - 1) / SIDE, 0) / 2
+    assert (off <= room + 1e-4).all() and (off > 0.9 * room).mean() > 0.1
+    # Anti-aliased: the mean brightness follows the digit's area, however small it is.
+    small = (width < 0.5 * CROP) & (off + width / 2 < CROP / 2)
+    share = split.images[small].mean(axis=(1, 2)) / (10 + 60 * split.labels[small])
+    np.testing.assert_allclose(share, (width[small] / CROP) ** 2, rtol=0.15)
+    again, _ = colocalisation.fresh_crops("train", tagged(), 1500, seed=0, epoch=0)
+    assert np.array_equal(again, split.images)
 
 
 def test_a_digit_is_found_above_half_of_the_union():

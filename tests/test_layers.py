@@ -10,6 +10,7 @@ from ministn import engines, fast, ops
 from ministn.initializers import HeUniform
 from ministn.layers import (
     AvgPool2d,
+    Bounded,
     Conv2d,
     Dense,
     Dropout,
@@ -44,6 +45,7 @@ LAYERS = {
     "conv valid pool": (lambda: Conv2d("conv", 3, 4, 5, padding="valid", pool=True), (2, 6, 9, 3)),
     "dense": (lambda: Dense("dense", 6, 5), ROWS),
     "relu": (lambda: ReLU("relu"), ROWS),
+    "bounded": (lambda: Bounded("bounded", [-1] * 6, [0.5] * 6), ROWS),
     "pool": (lambda: MaxPool2d("pool"), MAPS),
     "average pool": (lambda: AvgPool2d("pool", 3), MAPS),
     "dropout": (lambda: Dropout("dropout", 0.4), ROWS),

@@ -81,6 +81,8 @@ CASES = [
     Case("projection", {"x": normal(3, 1, 2, 5)}),
     Case("relu", {"x": apart(2, 5, 3, 4)}),
     Case("relu", {"x": apart(7, 3)}),
+    Case("sigmoid", {"x": normal(2, 5, 3)}),
+    Case("sigmoid", {"x": normal(7)}),
     Case("dense", {"x": normal(3, 5), "weight": normal(5, 4), "bias": normal(4)}),
     Case("dense", {"x": normal(1, 7), "weight": normal(7, 1), "bias": normal(1)}),
     Case("dropout", {"x": normal(5, 7)}, {"rate": 0.5, "step": Step(1, 2, 3, 4), "stream": 5}),
@@ -199,6 +201,12 @@ def test_block_pools_before_the_bias():
 def test_relu_has_slope_zero_at_zero():
     y, cache = ops.relu(np.array([-1.0, 0, 1]))
     assert ops.relu_backward(np.ones_like(y), cache).tolist() == [0, 0, 1]
+
+
+def test_sigmoid_overflows_nowhere():
+    y, cache = ops.sigmoid(np.array([-1e30, -100, 0, 100, 1e30], np.float32))
+    assert y.tolist() == [0, 0, 0.5, 1, 1]
+    assert ops.sigmoid_backward(np.ones_like(y), cache).tolist() == [0, 0, 0.25, 0, 0]
 
 
 def test_loss_survives_large_logits():

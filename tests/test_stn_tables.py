@@ -311,6 +311,12 @@ def test_troubles_are_told(table):
     assert "! R ST-FCN Aff, seed 0 COLLAPSED in epoch 1, step 31" in text
 
 
+def test_an_unfinished_run_says_how_far_it_is(table):
+    unfinished = stn("r-fcn") | {"status": "interrupted", "best": None}
+    text = table.report([unfinished])
+    assert "UNFINISHED: 3 epochs of 3,000 iterations (interrupted)" in text
+
+
 def test_records_of_other_scripts_are_refused(table):
     with pytest.raises(Exception, match="arch1-tstn is no network of this table"):
         table.report([record()])

@@ -8,16 +8,19 @@ from typing import NamedTuple
 import numpy as np
 
 from ministn.backend import Array
-from ministn.data import addition, cluttered, digits, distorted, extruded, mnist
+from ministn.data import addition, cluttered, colocalisation, digits, distorted, extruded, mnist
+from ministn.data.colocalisation import Pairs
 from ministn.data.dataset import DataSet, Digits, Fresh, Map, PosedSplit, Split
 from ministn.errors import UserError
 
 __all__ = [
+    "CHOSEN_CLUTTER",
     "CLUTTERED",
     "DIGITS",
     "RECIPES",
     "DataSet",
     "Fresh",
+    "Pairs",
     "PosedSplit",
     "Recipe",
     "Split",
@@ -75,12 +78,30 @@ EXTRUDED = {
     f"extruded{source}": DISTORTED[f"rts{source}"]._replace(canvas=extruded.CANVAS, axes=3)
     for source in ("", DIGITS)
 }
-RECIPES = CLUTTERED | DISTORTED | ADDITION | EXTRUDED
+COLOCALISATION = {
+    f"colocalisation-{digit}{source}": Recipe(
+        colocalisation.DIGITS_WIDE * side,
+        colocalisation.DISTRACTORS,
+        colocalisation.PATCH,
+        colocalisation.IMAGES * (colocalisation.IMAGES - 1),
+        0,
+        colocalisation.IMAGES,
+    )
+    for source, side in {"": mnist.SIDE, DIGITS: digits.SIDE}.items()
+    for digit in range(10)
+}
+CROPS = {
+    f"crops{source}": DISTORTED[f"rts{source}"]._replace(canvas=colocalisation.CROP)
+    for source in ("", DIGITS)
+}
+RECIPES = CLUTTERED | DISTORTED | ADDITION | EXTRUDED | COLOCALISATION | CROPS
+CHOSEN_CLUTTER = [*CLUTTERED, *COLOCALISATION]  # whose distractors can be chosen
 
 # How to make a split of those that are not cluttered, and how an epoch to train on.
 MADE: dict[str, tuple[Callable[..., PosedSplit], Callable[..., tuple[Array, np.ndarray]]]] = {
     "addition": (addition.generate, addition.fresh),
     "extruded": (extruded.generate, extruded.fresh),
+    "crops": (colocalisation.generate_crops, colocalisation.fresh_crops),
     **{
         recipe.name.lower(): (
             partial(distorted.generate, recipe),
@@ -105,8 +126,10 @@ def load(
 
     "mnist" and "digits" are cluttered and made once; their canvas, distractors and patch can be
     chosen. The others are distorted anew in every epoch, from all digits but those for testing:
-    "r", "rts", "p", "e", "tc", "addition" and "extruded" of MNIST, "r-digits" and so on of the
-    embedded digits. Those called extruded are volumes.
+    "r", "rts", "p", "e", "tc", "addition", "extruded" and "crops" of MNIST, "r-digits" and so on
+    of the embedded digits. Those called extruded are volumes. "colocalisation-0" to -9 and
+    "colocalisation-0-digits" to -9 have 100 images of one digit, in pairs for training and as they
+    are for testing; their distractors can be chosen.
 
     data_dir: MNIST's folder, see `mnist.load`. seed: of the data, shared by all networks and
     their seeds. train_size: images of the training split, the first of the full one; the other
@@ -128,11 +151,16 @@ def load(
         raise UserError("the embedded digits need no data_dir: leave it out, or choose mnist")
     if not embedded and recipe.train_size > usual.train_size:
         raise UserError(f"train_size must be at most {usual.train_size}, got {recipe.train_size}")
-    if name not in CLUTTERED and recipe != usual._replace(train_size=recipe.train_size):
+    if name in COLOCALISATION and recipe != usual._replace(distractors=recipe.distractors):
+        raise UserError(f"of the set {name} only distractors can be chosen")
+    fixed = usual._replace(train_size=recipe.train_size)
+    if name not in CHOSEN_CLUTTER and recipe != fixed:
         raise UserError(f"canvas, distractors and patch of the set {name} cannot be chosen")
     sources = digits.load() if embedded else mnist.load(data_dir)
     make: Callable[..., tuple[Split | Fresh, Split | None, Split]]
-    make = _cluttered if name in CLUTTERED else _distorted
+    make = _distorted
+    if name in CHOSEN_CLUTTER:
+        make = _cluttered if name in CLUTTERED else _to_be_compared
     settings: dict[str, str | int] = {
         "data": name,
         "data_seed": seed,
@@ -169,12 +197,7 @@ def _distorted(
     """The images of an epoch are made when it begins, by ``map`` as it is then."""
     generate, fresh = MADE[name.removesuffix(DIGITS)]
     count = recipe.train_size
-    train = Digits(
-        *(
-            np.concatenate([getattr(sources[split], field) for split in ("train", "valid")])
-            for field in ("images", "labels")
-        )
-    )
+    train = _for_training(sources)
     return (
         Fresh(
             (count, *recipe.shape),
@@ -184,4 +207,28 @@ def _distorted(
         ),
         None,
         generate("test", sources["test"], recipe.test_size, seed=seed),
+    )
+
+
+def _to_be_compared(
+    name: str, recipe: Recipe, sources: dict[str, Digits], seed: int, map: Map
+) -> tuple[Pairs, None, PosedSplit]:
+    """The images that are compared are also those in which the digits are to be found."""
+    test = colocalisation.generate(
+        _for_training(sources),
+        int(name.removesuffix(DIGITS)[-1]),
+        seed=seed,
+        count=recipe.test_size,
+        distractors=recipe.distractors,
+    )
+    return Pairs(**vars(test)), None, test
+
+
+def _for_training(sources: dict[str, Digits]) -> Digits:
+    """All digits but those for testing."""
+    return Digits(
+        *(
+            np.concatenate([getattr(sources[split], field) for split in ("train", "valid")])
+            for field in ("images", "labels")
+        )
     )

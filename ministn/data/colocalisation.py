@@ -3,24 +3,60 @@
 A digit of 28x28 pixels lies at a uniform place in 84x84, alone or with 16 patches of 6x6 pixels,
 cut out of random digits of all classes, added and clipped to white; 100 images of one class make an
 experiment. They are all there is to learn from: crops that show the digits resemble each other more
-than they do crops at random places, see ops/triplet_hinge.py. What each step compares is drawn
-here, too. No source gives the crops' size or what they are drawn from: 28x28, any whole pixels.
+than they do crops at random places, see ops/triplet_hinge.py. A step compares some pairs of images,
+and an epoch all of them. No source gives the random crops' size: they are as large as a digit, at
+any whole pixel.
+
+What resembles what is judged by a classifier that has learned from other digits. No source says of
+what size; ours are as crops of 24x24 pixels show them before anything has been found: uniform from
+a third of the crop to one and a half times it, anywhere where three quarters of them can be seen.
+
+The embedded digits have 20x20 pixels; their images are as much smaller.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from ministn.attention import overlap, quadrilateral
-from ministn.data import cluttered
-from ministn.data.dataset import Digits, PosedSplit
+from ministn.backend import Array, Device
+from ministn.data import cluttered, distorted
+from ministn.data.dataset import Digits, Map, PosedSplit
 from ministn.data.distorted import Recipe, only_placed, true_poses
 from ministn.errors import UserError
 from ministn.randomness import generator
 
-CANVAS = 84
+DIGITS_WIDE = 3  # an image is as wide as three digits
 DISTRACTORS = 16
 PATCH = 6
 IMAGES = 100
 FOUND_ABOVE = 0.5  # intersection over union
+
+CROP = 24
+SEEN = 0.28, 1.4  # sizes of the digits that the classifier learns from, of the crop's
+VISIBLE = 3 / 4
+SUPERSAMPLING = 3  # such small digits would fall between the sampling points
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs(PosedSplit):
+    """Images to be compared with each other: an example is a pair (n, m) of different ones."""
+
+    def __len__(self) -> int:
+        return len(self.images) * (len(self.images) - 1)
+
+    def pairs(self, numbers: np.ndarray) -> np.ndarray:
+        """The pairs with these numbers, as rows (n, m) of images."""
+        n, m = np.divmod(numbers, len(self.images) - 1)
+        return np.stack([n, m + (m >= n)], axis=1)
+
+    def epoch(
+        self, number: int, device: Device | None = None, map: Map = map
+    ) -> tuple[Array, np.ndarray]:
+        """Of each pair the first image, and its label."""
+        first = self.pairs(np.arange(len(self)))[:, 0]
+        images = self.images[first]
+        return images if device is None else device.to_gpu(images), self.labels[first]
 
 
 def generate(
@@ -35,8 +71,9 @@ def generate(
     if count > len(members):
         raise UserError(f"count must be at most {len(members)} for the digit {digit}, got {count}")
     name, side = f"colocalisation/{digit}", digits.images.shape[1]
+    canvas = DIGITS_WIDE * side
     cluttered.check(
-        name, digits, count, seed=seed, canvas=CANVAS, distractors=distractors, patch=PATCH
+        name, digits, count, seed=seed, canvas=canvas, distractors=distractors, patch=PATCH
     )
     chosen = digits[generator(seed, f"data/{name}/order").permutation(members)[:count]]
     images, first = cluttered.scatter(
@@ -44,35 +81,68 @@ def generate(
         digits,
         chosen.images,
         seed=seed,
-        canvas=CANVAS,
+        canvas=canvas,
         distractors=distractors,
         patch=PATCH,
     )
     boxes = np.concatenate([first, first + np.int16(side - 1)], axis=1)
-    poses = true_poses(Recipe(name, CANVAS), side, only_placed(first, side, CANVAS))
+    poses = true_poses(Recipe(name, canvas), side, only_placed(first, side, canvas))
     return PosedSplit(images, chosen.labels, boxes, poses)
 
 
-def draw_pairs(count: int, images: int, *, seed: int, step: int) -> np.ndarray:
-    """(count, 2): which images n and m a step compares, n and m different."""
-    draw = generator(seed, "colocalisation pairs", step)
-    n = draw.integers(images, size=count)
-    return np.stack([n, (n + draw.integers(1, images, size=count)) % images], axis=1)
+def draw_crops(count: int, canvas: int, *, seed: int, step: int) -> np.ndarray:
+    """theta (count, 3) float32 of Attention: crops as large as a digit, each at a uniform place.
 
-
-def draw_crops(count: int, side: int, *, seed: int, step: int) -> np.ndarray:
-    """theta (count, 2, 3) float32 of crops of side x side pixels, each at a uniform place.
-
-    For output size (side, side) they fall on whole pixels.
+    Their corners fall on whole pixels of the canvas.
     """
     draw = generator(seed, "colocalisation crops", step)
-    first = draw.integers(CANVAS - side + 1, size=(count, 2))
-    theta = np.zeros((count, 2, 3), np.float32)
-    theta[:, 0, 0] = theta[:, 1, 1] = (side - 1) / (CANVAS - 1)
-    theta[:, :, 2] = (2 * first + side - CANVAS) / (CANVAS - 1)
+    side = canvas // DIGITS_WIDE
+    first = draw.integers(canvas - side + 1, size=(count, 2))
+    theta = np.empty((count, 3), np.float32)
+    theta[:, 0] = (side - 1) / (canvas - 1)
+    theta[:, 1:] = (2 * first + side - canvas) / (canvas - 1)
     return theta
 
 
 def found(theta: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(N,) bool: whether the quadrilaterals of theta (N, 2, 3) overlap the boxes (N, 4) enough."""
     return overlap(quadrilateral(theta, size), boxes) > FOUND_ABOVE
+
+
+# -- what the classifier learns from ---------------------------------------------------------------
+
+
+def crops_recipe(digits: Digits) -> Recipe:
+    """Of crops that show such digits."""
+    least, greatest = (size * CROP / digits.images.shape[1] for size in SEEN)
+    return Recipe(
+        "crops",
+        CROP,
+        scale=(least, greatest),
+        logarithmic=True,
+        placed=VISIBLE,
+        supersampling=SUPERSAMPLING,
+    )
+
+
+def generate_crops(
+    name: str, digits: Digits, count: int, *, seed: int, epoch: int = 0
+) -> PosedSplit:
+    """As distorted.generate."""
+    return distorted.generate(crops_recipe(digits), name, digits, count, seed=seed, epoch=epoch)
+
+
+def fresh_crops(
+    name: str,
+    digits: Digits,
+    count: int,
+    *,
+    seed: int,
+    epoch: int,
+    device: Device | None = None,
+    map: Map = map,
+) -> tuple[Array, np.ndarray]:
+    """As distorted.fresh."""
+    return distorted.fresh(
+        crops_recipe(digits), name, digits, count, seed=seed, epoch=epoch, device=device, map=map
+    )

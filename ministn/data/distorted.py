@@ -20,6 +20,7 @@ images are the first of more. Training draws anew in each epoch, from 1; what is
 The bytes are the same again on one machine; elsewhere single ones may be rounded otherwise.
 """
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -43,6 +44,7 @@ from ministn.data.warping import (
 from ministn.errors import UserError
 from ministn.pose import FRAME
 from ministn.randomness import generator
+from ministn.samplers import Sampler
 from ministn.transforms import AFFINE, Projective
 
 
@@ -50,26 +52,30 @@ class Recipe(NamedTuple):
     """How a set is distorted.
 
     canvas: side of the images in pixels. rotation: largest angle, in degrees. scale: least and
-    greatest. placed: anywhere, or else in the middle. corners, controls: standard deviation of the
-    noise in pixels. distractors, patch: see data/cluttered.py.
+    greatest; logarithmic: uniform between their logarithms. placed: how much of the digit's image
+    lies on the canvas wherever it is put, as a share of its side; 0 for the middle. corners,
+    controls: standard deviation of the noise in pixels. distractors, patch: see data/cluttered.py.
+    supersampling: see samplers.py.
     """
 
     name: str
     canvas: int
     rotation: float = 0.0
     scale: tuple[float, float] = (1.0, 1.0)
-    placed: bool = False
+    logarithmic: bool = False
+    placed: float = 0.0
     corners: float = 0.0
     controls: float = 0.0
     distractors: int = 0
     patch: int = 0
+    supersampling: int = 1
 
 
 R = Recipe("R", 28, rotation=90.0)
-RTS = Recipe("RTS", 42, rotation=45.0, scale=(0.7, 1.2), placed=True)
+RTS = Recipe("RTS", 42, rotation=45.0, scale=(0.7, 1.2), placed=1.0)
 P = Recipe("P", 42, scale=(0.75, 1.0), corners=5.0)
 E = Recipe("E", 42, scale=(0.75, 1.0), controls=1.5)
-TC = Recipe("TC", 60, placed=True, distractors=6, patch=6)
+TC = Recipe("TC", 60, placed=1.0, distractors=6, patch=6)
 RECIPES = {recipe.name: recipe for recipe in (R, RTS, P, E, TC)}
 
 
@@ -151,9 +157,13 @@ def draw(recipe: Recipe, name: str, side: int, seed: int, epoch: int, number: in
     """The distortions of a whole chunk; side: of the digits' images."""
     rng = generator(seed, f"data/{recipe.name}/{name}", epoch, number)
     angle = rng.uniform(-recipe.rotation, recipe.rotation, CHUNK)
-    scale = rng.uniform(*recipe.scale, CHUNK)
-    room = ((recipe.canvas - 1) - scale * (side - 1)) / 2 * recipe.placed
-    shift = rng.uniform(-1, 1, (CHUNK, 2)) * room[:, None]
+    if recipe.logarithmic:
+        low, high = map(math.log, recipe.scale)
+        scale = np.exp(rng.uniform(low, high, CHUNK))
+    else:
+        scale = rng.uniform(*recipe.scale, CHUNK)
+    room = np.maximum((recipe.canvas - 1) - recipe.placed * scale * (side - 1), 0) / 2
+    shift = rng.uniform(-1, 1, (CHUNK, 2)) * room[:, None] * (recipe.placed > 0)
     corners = rng.normal(0, recipe.corners, (CHUNK, *CORNERS.shape))
     controls = rng.normal(0, recipe.controls, (CHUNK, *CENTRES.shape))
     return Drawn(angle, scale, shift, kept_convex(corners, recipe.canvas), controls)
@@ -200,8 +210,11 @@ def placement(recipe: Recipe, side: int, drawn: Drawn) -> np.ndarray:
 
 
 def sampling_grid(recipe: Recipe, side: int, drawn: Drawn, device: Device | None = None) -> Array:
-    """T_theta(G), (n, canvas, canvas, 2) float32: where in the digit each pixel is read."""
-    size = recipe.canvas, recipe.canvas
+    """T_theta(G), (n, canvas, canvas, 2) float32: where in the digit each pixel is read.
+
+    With supersampling that many points for each pixel, both ways.
+    """
+    size = (recipe.canvas * recipe.supersampling,) * 2
     back = np.linalg.inv(placement(recipe, side, drawn))
 
     def on_device(array: np.ndarray) -> Array:
@@ -256,4 +269,5 @@ def _chunk(
         return images if device is None else device.to_gpu(images), drawn
     drawn = Drawn(*(array[: len(rows)] for array in draw(recipe, name, side, seed, epoch, number)))
     images = chosen if device is None else device.to_gpu(chosen)
-    return warp(images, sampling_grid(recipe, side, drawn, device)), drawn
+    sampler = Sampler(border="zeros", supersampling=recipe.supersampling)
+    return warp(images, sampling_grid(recipe, side, drawn, device), sampler), drawn

@@ -28,6 +28,7 @@ MIRRORS = [
     "https://storage.googleapis.com/cvdf-datasets/mnist",
     "https://yann.lecun.com/exdb/mnist",  # the original, off and on
 ]
+SIDE = 28
 VALID = 10_000  # the last images of the training file
 IDX_UINT8 = bytes([0, 0, 8])  # how an idx file of bytes begins; the number of axes follows
 GZIP = b"\x1f\x8b"

@@ -83,6 +83,12 @@ def _colocalisation(distractors: int, data_dir: Path | None, seed: int) -> Sheet
     return Sheet(f"Co-localisation, {distractors} patches of clutter", _posed(split))
 
 
+def _crops(data_dir: Path | None, seed: int) -> Sheet:
+    digits = _digits(data_dir)
+    split = colocalisation.generate_crops("test", digits, ROWS * COLUMNS, seed=seed)
+    return Sheet("What crops show of digits", _posed(split), "For the encoder of co-localisation.")
+
+
 def _extruded(data_dir: Path | None, seed: int) -> Sheet:
     count = ROWS * COLUMNS // 2
     digits = _digits(data_dir)[:count]
@@ -110,5 +116,6 @@ SETS |= {
     "addition": _addition,
     "colocalisation": partial(_colocalisation, 0),
     "colocalisation-clutter": partial(_colocalisation, colocalisation.DISTRACTORS),
+    "crops": _crops,
     "extruded": _extruded,
 }

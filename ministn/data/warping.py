@@ -7,26 +7,23 @@ last pixel. A grid says for each pixel of the distorted image where in the digit
 import numpy as np
 
 from ministn.backend import Array
-from ministn.engines import function, implementation
+from ministn.engines import function
+from ministn.samplers import Sampler
 from ministn.transforms import ThinPlateSpline
 
 SPLINE = ThinPlateSpline()  # 4x4 control points
 CENTRES = SPLINE.points
+ON_BLACK = Sampler(border="zeros")
 
 
-def warp(images: Array, grid: Array) -> Array:
-    """images (n, H, W) uint8 at grid (n, h, w, 2) float32 -> (n, h, w) uint8, on their engine.
-
-    Bilinear, black outside the image.
-    """
-    return as_bytes(sampled(images, grid))
+def warp(images: Array, grid: Array, sampler: Sampler) -> Array:
+    """images (n, H, W) uint8 at the sampler's grid -> (n, h, w) uint8, on their engine."""
+    return as_bytes(sampled(images, grid, sampler))
 
 
-def sampled(images: Array, grid: Array) -> Array:
-    """The same as float32 from 0 to 1."""
-    x = function("as_batch", images)(images)
-    bilinear_sampler, _ = implementation("bilinear_sampler", x)
-    return bilinear_sampler(x, grid, border="zeros")[0][..., 0]
+def sampled(images: Array, grid: Array, sampler: Sampler) -> Array:
+    """The same as float32 from 0 to 1. grid: (n, h, w, 2) float32."""
+    return sampler.forward(function("as_batch", images)(images), grid)[0][..., 0]
 
 
 def as_bytes(x: Array) -> Array:

@@ -167,6 +167,10 @@ TABLE: dict[tuple[str, str], dict[str, How]] = {
         "the gate is the wrong way round": cached(y=lambda y: 1.0 * (y == 0)),
         "dx has the wrong sign": result(np.negative),
     },
+    ("sigmoid", "ops.sigmoid_backward"): {
+        "dy goes through as it is": skipped,
+        "y and 1 - y of another element": cached(y=lambda y: np.roll(y, 1)),
+    },
     ("conv_block 3x3 same, pool", "ops.conv_block_backward"): {
         "dx has the wrong sign": result(np.negative),
         "the gate of the ReLU is forgotten": cached(

@@ -46,6 +46,27 @@ def projection_problem(name: str) -> Problem:
     return loss_problem(models.projection.NETWORKS[name](size, CLASSES, width=6), size)
 
 
+def colocalisation_problem() -> Problem:
+    """The loss of some pairs, through the encoder that describes what the transformer cuts out."""
+    network = models.colocalisation.colocalisation((33, 31), dtype=np.float64)
+    buffer = perturbed(ParameterBuffer(network.parameters(), 0, np.float64))
+    images = generator(1, "gradcheck images").uniform(0, 1, (4, 33, 31, 1))
+    pairs = np.array([[0, 1], [1, 2], [2, 0], [3, 1]])
+    random, _ = network.forward(images[::-1].copy())
+
+    def forward() -> tuple[float, Callable[[], None]]:
+        attended, cache = network.forward(images, STEP)
+        loss, loss_cache = ops.triplet_hinge(attended, random, pairs)
+
+        def backward() -> None:
+            assert cache is not None  # it is None in evaluation only
+            network.backward(ops.triplet_hinge_backward(loss_cache)[0], cache)
+
+        return loss, backward
+
+    return _problem(forward, buffer)
+
+
 def loss_problem(network: models.Network, shape: tuple[int, ...]) -> Problem:
     """The loss on two random images or volumes of this shape, as a function of every parameter."""
     buffer = perturbed(ParameterBuffer(network.parameters(), 0, np.float64))

@@ -202,6 +202,7 @@ OPERATIONS: dict[str, Build] = {
     "avg_pool3d 3x3x3": operation("avg_pool3d", normal(x=(2, 3, 7, 4)), size=3),
     "projection": operation("projection", normal(x=(2, 5, 4, 3))),
     "relu": operation("relu", off_zero(2, 5, 7, 3)),
+    "sigmoid": operation("sigmoid", normal(x=(2, 5, 3))),
     "conv_block 3x3 same": block((2, 5, 7, 3), (3, 3, 3, 4), padding="same", pool=False),
     "conv_block 3x3 same, pool": block((2, 5, 7, 3), (3, 3, 3, 4), padding="same", pool=True),
     "conv_block 5x5 valid, pool": block((2, 9, 8, 2), (5, 5, 2, 3), padding="valid", pool=True),

@@ -13,6 +13,7 @@ from ministn.gradcheck.networks import (
     TIED,
     TRANSFORMS,
     check_tied_sum,
+    colocalisation_problem,
     hand_on_problem,
     network_problem,
     parallel_problem,
@@ -65,6 +66,7 @@ PROBLEMS: dict[str, tuple[Callable[[], Problem], dict[str, Any]]] = (
         name: (partial(projection_problem, name), AMONG_KINKS)
         for name in models.projection.NETWORKS
     }
+    | {"colocalisation": (colocalisation_problem, AMONG_KINKS)}
 )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from ministn.errors import UserError
-from ministn.models import projection, stn
+from ministn.models import colocalisation, projection, stn
 from ministn.models.network import Network
 from ministn.models.recipe import small_stn
 from ministn.models.tstn import classification_cnn, tstn, untied_stn
@@ -26,8 +26,9 @@ DOWNSAMPLING = [name for name in NETWORKS if name.endswith(("-untied", "-tstn"))
 def build(name: str, size: tuple[int, ...], classes: int = 10, downsample: float = 1) -> Network:
     """The network called ``name`` for (H, W) images, its parameters not yet laid out.
 
-    name: one of NETWORKS, of stn.NETWORKS, where it says the data set as well, or of
-    projection.NETWORKS, whose size is that of volumes, (D, H, W). MNIST addition has 19 classes.
+    name: one of NETWORKS, of stn.NETWORKS, where it says the data set as well, of
+    projection.NETWORKS, whose size is that of volumes, (D, H, W), or of colocalisation.NETWORKS.
+    MNIST addition has 19 classes.
 
     downsample: factor d of the transformer's output size, floor(H / d); TSTN uses 1. A CNN has
     no transformer, small-stn's always shrinks by 3, and those of STN have one size.
@@ -35,9 +36,9 @@ def build(name: str, size: tuple[int, ...], classes: int = 10, downsample: float
     Raises UserError for an unknown name, an image too small for the network's pooling, or a
     number of classes or factor that the network cannot have.
     """
-    networks = NETWORKS | stn.NETWORKS | projection.NETWORKS
+    networks = NETWORKS | stn.NETWORKS | projection.NETWORKS | colocalisation.NETWORKS
     if name not in networks:
-        known = ", ".join([*NETWORKS, stn.NAMES, *projection.NETWORKS])
+        known = ", ".join([*NETWORKS, stn.NAMES, *projection.NETWORKS, *colocalisation.NETWORKS])
         raise UserError(f"unknown network {name!r}; choose from {known}")
     if classes < 1:
         raise UserError(f"classes must be at least 1, got {classes}")

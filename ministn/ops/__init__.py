@@ -32,6 +32,7 @@ from ministn.ops.projection import projection, projection_backward
 from ministn.ops.projective_grid import projective_grid, projective_grid_backward
 from ministn.ops.relu import relu, relu_backward
 from ministn.ops.sgd import sgd
+from ministn.ops.sigmoid import sigmoid, sigmoid_backward
 from ministn.ops.softmax_cross_entropy import (
     softmax_cross_entropy,
     softmax_cross_entropy_backward,
@@ -78,6 +79,8 @@ __all__ = [
     "relu",
     "relu_backward",
     "sgd",
+    "sigmoid",
+    "sigmoid_backward",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
     "trilinear_sampler",

@@ -23,7 +23,7 @@ COLOURS = 128  # more are hardly to be told apart, and cost bytes
 def attention_gif(record: Record, path: Path) -> None:
     """Write the grids on the example images, and below what is passed on, after every epoch.
 
-    The first of the frames, one more than epochs, is the identity. The same record gives the same
+    The first of the frames, one more than epochs, is the beginning. The same record gives the same
     bytes. Raises UserError for a record of a network without a transformer or without an epoch, and
     when the disk is full or not writable.
     """

@@ -200,7 +200,7 @@ class Examples:
         return not all(isinstance(one.transform, OfMatrix) for one in self.transformers)
 
     def view(self, epoch: int, heading: str = "", grid: Callable = attended) -> View:
-        """After an epoch; 0 is the beginning, where all transforms are the identity."""
+        """After an epoch; 0 is the beginning."""
         thetas = self.thetas(epoch)
         if self.volumes:
             found = self.record["epochs"][epoch - 1] if epoch else self.record["examples"]
@@ -212,11 +212,11 @@ class Examples:
 
     def thetas(self, epoch: int) -> list[np.ndarray]:
         """Of each transformer (N, P), float32. Raises UserError where the record has others."""
-        identities = [one.transform.identity for one in self.transformers]
-        ends = np.cumsum([len(identity) for identity in identities])
+        starts = [one.start for one in self.transformers]
+        ends = np.cumsum([len(start) for start in starts])
         count = len(self.images)
         if epoch == 0:
-            theta = np.tile(np.concatenate(identities), (count, 1))
+            theta = np.tile(np.concatenate(starts), (count, 1))
         else:
             theta = np.array(self.record["epochs"][epoch - 1]["theta"]).reshape(count, -1)
         if theta.shape[1] != ends[-1]:
@@ -235,7 +235,8 @@ def attention_figure(record: Record) -> Figure:
     """
     examples = Examples(record)
     last, word = examples.last
-    views = [examples.view(0, "epoch 0, identity")]
+    unmoved = all(one.start == one.transform.identity for one in examples.transformers)
+    views = [examples.view(0, "epoch 0, identity" if unmoved else "epoch 0")]
     if last // 2:
         views.append(examples.view(last // 2, f"epoch {last // 2}"))
     views.append(examples.view(last, f"epoch {last}, {word}"))
