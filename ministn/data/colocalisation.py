@@ -8,8 +8,9 @@ and an epoch all of them. No source gives the random crops' size: they are as la
 any whole pixel.
 
 What resembles what is judged by a classifier that has learned from other digits. No source says of
-what size; ours are as crops of 24x24 pixels show them before anything has been found: uniform from
-a third of the crop to one and a half times it, anywhere where three quarters of them can be seen.
+what size; ours are as crops of 24x24 pixels show them before anything has been found: from about a
+quarter of the crop to almost twice it, as many in each octave, anywhere where three quarters of
+them can be seen. From digits that fill the crop alone, nothing was found.
 
 The embedded digits have 20x20 pixels; their images are as much smaller.
 """
@@ -33,7 +34,7 @@ IMAGES = 100
 FOUND_ABOVE = 0.5  # intersection over union
 
 CROP = 24
-SEEN = 0.28, 1.4  # sizes of the digits that the classifier learns from, of the crop's
+SEEN = 0.28, 1.8  # sizes of the digits that the classifier learns from, of the crop's
 VISIBLE = 3 / 4
 SUPERSAMPLING = 3  # such small digits would fall between the sampling points
 
