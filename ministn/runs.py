@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from hashlib import sha256
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -56,6 +57,8 @@ def folder_name(settings: Settings) -> str:
         parts.append(f"its{s.iterations}")
     if (s.decay, s.decay_every) != (Settings.decay, Settings.decay_every):
         parts.append(f"decay{_short(s.decay)}x{s.decay_every}")
+    if s.encoder:
+        parts.append(f"by{sha256(s.encoder.encode()).hexdigest()[:8]}")
     if s.precision != Settings.precision:
         parts.append(s.precision)
     return "-".join([*parts, f"seed{s.seed}"])

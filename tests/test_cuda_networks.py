@@ -16,7 +16,7 @@ from small_runs import SETTINGS, data_set, outcome, run_in
 from test_engines import BOUND, CLASSES, IMAGES, SEED, parameters, run, size_of
 from tqdm import tqdm
 
-from ministn import backend, models, planning, runs, training
+from ministn import backend, evaluation, models, planning, runs
 from ministn.cuda.choice import precision
 from ministn.data import DataSet, Split
 from ministn.engines import implementation
@@ -226,9 +226,9 @@ def epoch_of(trainer, valid_error):
     """Train an epoch; say that its validation error was this."""
     epoch = trainer.state.epoch
     with pytest.MonkeyPatch.context() as patch:
-        whole = training.evaluate
+        whole = evaluation.evaluate
         wrong = np.arange(100) >= valid_error
-        patch.setattr(training, "evaluate", lambda *a: replace(whole(*a), correct=wrong))
+        patch.setattr(evaluation, "evaluate", lambda *a: replace(whole(*a), correct=wrong))
         while trainer.state.epoch == epoch:
             trainer.step()
 

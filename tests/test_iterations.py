@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_runs import outcome
 
-from ministn import data, environment, models, ops, parallel, training
+from ministn import data, environment, evaluation, models, ops, parallel, training
 from ministn.data import addition, digits, distorted
 from ministn.errors import UserError
 from ministn.optimizers import SGD
@@ -104,14 +104,14 @@ def test_an_epoch_that_ends_early_is_judged_by_the_images_it_saw(made):
 
 def test_nothing_is_chosen_by_the_test_images(made, monkeypatch):
     """Without a validation split the last weights are the run's, though earlier ones do better."""
-    real, errors = training.evaluate, iter([1, 2, 3])
+    real, errors = evaluation.evaluate, iter([1, 2, 3])
 
     def evaluate(predict, split):
         found = real(predict, split)
         wrong = next(errors)
         return type(found)(found.loss, np.arange(len(split)) >= wrong, found.attended)
 
-    monkeypatch.setattr(training, "evaluate", evaluate)
+    monkeypatch.setattr(evaluation, "evaluate", evaluate)
     trainer = trained(made, iterations=9)
     assert [entry["test_error"] for entry in trainer.state.history] == pytest.approx(
         [100 / 30, 200 / 30, 300 / 30]
@@ -189,7 +189,7 @@ def test_addition_has_two_digits_and_nineteen_classes():
     logits, looked = network.predict(x)
     assert logits.shape == (2, 19) and looked.grid.shape == (2, 2, 4, 4, 2)
     assert network.front.theta(x).shape == (2, 2 * 32)
-    judged = training.evaluate(lambda images: network.predict(ops.as_batch(images)), made.test)
+    judged = evaluation.evaluate(lambda images: network.predict(ops.as_batch(images)), made.test)
     found = training.attended(judged, made.test)
     assert found["overlap"] > 0.1 and found["pose_spread"] == pytest.approx(found["pose_unmoved"])
 

@@ -76,7 +76,7 @@ def test_volumes_that_are_too_large_are_refused():
 
 
 def test_they_are_named_where_a_name_is_wrong():
-    with pytest.raises(UserError, match=r"projection-fcn, projection-cnn, .*, projection-st-cnn$"):
+    with pytest.raises(UserError, match=r"projection-fcn, projection-cnn, .*, projection-st-cnn, "):
         models.build("projection-rnn", (60, 60, 60))
 
 

@@ -36,6 +36,7 @@ OTHER = {
     "weight_decay": 0.1,
     "decay": 0.1,
     "decay_every": 21,
+    "encoder": "encoder-data0",
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_runs import SETTINGS, STEPS, data_set, outcome, run_in, train
 
-from ministn import checkpoint, evaluation, models, ops, training
+from ministn import checkpoint, evaluation, models, ops
 from ministn.errors import UserError
 from ministn.evaluation import Evaluation, evaluate, predict
 from ministn.optimizers import Adam, step_decay
@@ -111,14 +111,14 @@ def test_evaluation_does_not_depend_on_how_it_is_cut(monkeypatch):
 def test_best_is_strictly_lower_so_ties_go_to_the_earliest(errors, best, tmp_path, monkeypatch):
     """The weights on disk are of that epoch, and the test error is of those weights."""
     trained, _ = trainer(epochs=5)
-    real, left = training.evaluate, iter(errors)
+    real, left = evaluation.evaluate, iter(errors)
 
     def evaluate(network, split):
         if split is trained.data.test:
             return real(network, split)
         return Evaluation(1.0, np.arange(100) >= next(left), None)
 
-    monkeypatch.setattr(training, "evaluate", evaluate)
+    monkeypatch.setattr(evaluation, "evaluate", evaluate)
     weights, found = {}, []
     while not trained.finished:
         trained.step()

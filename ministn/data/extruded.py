@@ -19,7 +19,7 @@ from ministn.backend import Device
 from ministn.data.cluttered import CHUNK
 from ministn.data.dataset import Digits, Map, PosedSplit
 from ministn.data.distorted import check
-from ministn.data.warping import ON_BLACK, as_bytes, sampled
+from ministn.data.warping import as_bytes, sampled
 from ministn.pose import POINTS
 from ministn.randomness import generator
 from ministn.transforms import AFFINE
@@ -194,7 +194,7 @@ def _add_digits(made: np.ndarray, images: np.ndarray, motions: Motions) -> None:
         back[:, row, 0] * x + back[:, row, 1] * y + back[:, row, 2] * z for row in range(3)
     )
     grid = np.stack([across, down], axis=-1) * np.float32(2 / (side - 1))
-    layer = sampled(images, grid.reshape(n, -1, size[0], 2), ON_BLACK).reshape(across.shape)
+    layer = sampled(images, grid.reshape(n, -1, size[0], 2)).reshape(across.shape)
     found = as_bytes(layer * np.clip((DEPTH + 1) / 2 - np.abs(deep), 0, 1))
     for volume, corner, digit in zip(made, first, found, strict=True):
         i, j, k = (slice(corner[axis], corner[axis] + size[axis]) for axis in (2, 1, 0))

@@ -16,13 +16,16 @@ CENTRES = SPLINE.points
 ON_BLACK = Sampler(border="zeros")
 
 
-def warp(images: Array, grid: Array, sampler: Sampler) -> Array:
-    """images (n, H, W) uint8 at the sampler's grid -> (n, h, w) uint8, on their engine."""
+def warp(images: Array, grid: Array, sampler: Sampler = ON_BLACK) -> Array:
+    """images (n, H, W) uint8 at the sampler's grid -> (n, h, w) uint8, on their engine.
+
+    By default the grid is (n, h, w, 2) float32, bilinear, and outside the image it is black.
+    """
     return as_bytes(sampled(images, grid, sampler))
 
 
-def sampled(images: Array, grid: Array, sampler: Sampler) -> Array:
-    """The same as float32 from 0 to 1. grid: (n, h, w, 2) float32."""
+def sampled(images: Array, grid: Array, sampler: Sampler = ON_BLACK) -> Array:
+    """The same as float32 from 0 to 1."""
     return sampler.forward(function("as_batch", images)(images), grid)[0][..., 0]
 
 

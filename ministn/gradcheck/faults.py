@@ -170,6 +170,7 @@ TABLE: dict[tuple[str, str], dict[str, How]] = {
     ("sigmoid", "ops.sigmoid_backward"): {
         "dy goes through as it is": skipped,
         "y and 1 - y of another element": cached(y=lambda y: np.roll(y, 1)),
+        "dx has the wrong sign": result(np.negative),
     },
     ("conv_block 3x3 same, pool", "ops.conv_block_backward"): {
         "dx has the wrong sign": result(np.negative),
