@@ -9,6 +9,8 @@ from ministn.data import DIGITS
 from ministn.errors import UserError
 from ministn.layout import NONE, columns, pipes, wrapped
 from ministn.report import commands_as_markdown, commands_as_text, troubles
+from ministn.runs import folder_name
+from ministn.settings import Settings
 
 CLUTTER = {0: "without clutter", 16: "with clutter"}
 PAPER = {0: "100", 16: "75 to 93"}  # percent found, over the ten digits
@@ -68,9 +70,6 @@ def title(record: Record, encoder: Record | None) -> str:
 
 def _encoder_of(record: Record, records: list[Record]) -> Record | None:
     """The run that made a run's encoder, if it is among the records."""
-    from ministn.runs import folder_name
-    from ministn.settings import Settings
-
     named = record["settings"]["encoder"]
     encoders = (r for r in records if r["settings"]["network"] == "encoder")
     return next((r for r in encoders if folder_name(Settings(**r["settings"])) == named), None)

@@ -12,7 +12,7 @@ for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
 import devices  # noqa: E402
 import pytest  # noqa: E402
 
-from ministn import backend  # noqa: E402
+from ministn import backend, environment  # noqa: E402
 from ministn.errors import UserError  # noqa: E402
 
 ON_GPU = pytest.param("gpu", marks=pytest.mark.gpu)
@@ -50,3 +50,12 @@ def pytest_terminal_summary(terminalreporter):
     ]
     where = f"on {backend.gpu().name}" if ran else "on a GPU"
     terminalreporter.write_line(f"{len(ran)} tests ran {where}")
+
+
+@pytest.fixture(scope="module")
+def unchanging_environment():
+    """Records name the code they were made with, which may be edited while the tests run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(environment, "commit", lambda: {"commit": "c0de", "dirty": False})
+        patch.setattr(environment, "source_sha256", lambda: "5a")
+        yield

@@ -30,6 +30,11 @@ def split(count: int, seed: int, canvas: int = 9) -> Split:
     return Split(images.astype(np.uint8), labels, boxes)
 
 
+def shortened(split: Split, count: int) -> Split:
+    """The first images of a split of any kind."""
+    return type(split)(**{name: array[:count] for name, array in vars(split).items()})
+
+
 def data_set(canvas: int = 9) -> DataSet:
     return DataSet("noise", split(53, 1, canvas), split(31, 2, canvas), split(29, 3, canvas), {})
 

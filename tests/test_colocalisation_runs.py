@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from loops import triplet_hinge
-from small_runs import outcome
+from small_runs import outcome, shortened
 from synthetic import record
 
-from ministn import checkpoint, cli, data, environment, models, planning
+from ministn import checkpoint, cli, data, models, planning
 from ministn.backend import Device
 from ministn.data.colocalisation import draw_crops, found
 from ministn.data.dataset import DataSet
@@ -55,25 +55,14 @@ SETTINGS = Settings(
     encoder=folder_name(ENCODER),
 )
 
+pytestmark = pytest.mark.usefixtures("unchanging_environment")
+
 
 @pytest.fixture(scope="module")
 def made() -> DataSet:
     """The first six images of a set."""
     whole = data.load("colocalisation-7-digits", distractors=0)
-    train, test = (
-        type(split)(**{name: array[:6] for name, array in vars(split).items()})
-        for split in (whole.train, whole.test)
-    )
-    return replace(whole, train=train, test=test)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def unchanging_environment():
-    """Records name the code they were made with, which may be edited while the tests run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(environment, "commit", lambda: {"commit": "c0de", "dirty": False})
-        patch.setattr(environment, "source_sha256", lambda: "5a")
-        yield
+    return replace(whole, train=shortened(whole.train, 6), test=shortened(whole.test, 6))
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_runs import outcome
+from small_runs import outcome, shortened
 
-from ministn import data, environment, evaluation, models, ops, parallel, training
+from ministn import data, evaluation, models, ops, parallel, training
 from ministn.data import addition, digits, distorted
 from ministn.errors import UserError
 from ministn.optimizers import SGD
@@ -38,22 +38,13 @@ SETTINGS = Settings(
 )
 RATES = [0.05] * 3 + [0.005] * 3 + [0.0005]
 
+pytestmark = pytest.mark.usefixtures("unchanging_environment")
+
 
 @pytest.fixture(scope="module")
 def made():
     found = data.load("r-digits", train_size=53)
-    test = found.test
-    first = {name: array[:30] for name, array in vars(test).items()}
-    return replace(found, test=type(test)(**first))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def unchanging_environment():
-    """Records name the code they were made with, which may be edited while the tests run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(environment, "commit", lambda: {"commit": "c0de", "dirty": False})
-        patch.setattr(environment, "source_sha256", lambda: "5a")
-        yield
+    return replace(found, test=shortened(found.test, 30))
 
 
 def trained(made, **changes) -> Trainer:

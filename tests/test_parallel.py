@@ -15,7 +15,7 @@ from small_runs import SETTINGS, STEPS, data_set, outcome, run_in
 from test_table3 import FOLDER, TINY, started
 from threadpoolctl import threadpool_info
 
-from ministn import data, environment, runs
+from ministn import data, runs
 from ministn.errors import UserError
 from ministn.gradcheck.networks import perturbed
 from ministn.parallel import Team, processes, team
@@ -24,14 +24,7 @@ from ministn.training import Trainer
 
 PATIENCE = 30.0  # seconds until a process that should have ended fails the test
 
-
-@pytest.fixture(autouse=True, scope="module")
-def unchanging_environment():
-    """Records name the code they were made with, which may be edited while the tests run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(environment, "commit", lambda: {"commit": "c0de", "dirty": False})
-        patch.setattr(environment, "source_sha256", lambda: "5a")
-        yield
+pytestmark = pytest.mark.usefixtures("unchanging_environment")
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_runs import outcome
+from small_runs import outcome, shortened
 
-from ministn import data, environment, evaluation, models, ops, parallel, planning, training
+from ministn import data, evaluation, models, ops, parallel, planning, training
 from ministn.data import extruded
 from ministn.errors import UserError
 from ministn.examples import as_text, from_text
@@ -35,21 +35,13 @@ SETTINGS = Settings(
 )
 RATES = [0.01, 0.01, 0.001, 0.001, 0.0001]
 
+pytestmark = pytest.mark.usefixtures("unchanging_environment")
+
 
 @pytest.fixture(scope="module")
 def made():
     found = data.load("extruded-digits", train_size=10)
-    first = {name: array[:9] for name, array in vars(found.test).items()}
-    return replace(found, test=type(found.test)(**first))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def unchanging_environment():
-    """Records name the code they were made with, which may be edited while the tests run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(environment, "commit", lambda: {"commit": "c0de", "dirty": False})
-        patch.setattr(environment, "source_sha256", lambda: "5a")
-        yield
+    return replace(found, test=shortened(found.test, 9))
 
 
 def trained(made, team=None, **changes) -> Trainer:

@@ -7,19 +7,12 @@ from dataclasses import replace
 import pytest
 from small_runs import SETTINGS, STEPS, child, data_set, outcome, run_in, train
 
-from ministn import checkpoint, environment, runs
+from ministn import checkpoint, runs
 from ministn.errors import UserError
 from ministn.steps import CpuSteps
 from ministn.training import BEST, LAST, Trainer
 
-
-@pytest.fixture(autouse=True, scope="module")
-def unchanging_environment():
-    """Records name the code they were made with, which may be edited while the tests run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(environment, "commit", lambda: {"commit": "c0de", "dirty": False})
-        patch.setattr(environment, "source_sha256", lambda: "5a")
-        yield
+pytestmark = pytest.mark.usefixtures("unchanging_environment")
 
 
 @pytest.fixture(scope="module")

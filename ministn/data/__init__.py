@@ -158,9 +158,10 @@ def load(
         raise UserError(f"canvas, distractors and patch of the set {name} cannot be chosen")
     sources = digits.load() if embedded else mnist.load(data_dir)
     make: Callable[..., tuple[Split | Fresh, Split | None, Split]]
-    make = _distorted
-    if name in CHOSEN_CLUTTER:
-        make = _cluttered if name in CLUTTERED else _to_be_compared
+    if name in CLUTTERED:
+        make = _cluttered
+    else:
+        make = _to_be_compared if name in COLOCALISATION else _distorted
     settings: dict[str, str | int] = {
         "data": name,
         "data_seed": seed,

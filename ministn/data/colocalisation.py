@@ -16,6 +16,7 @@ The embedded digits have 20x20 pixels; their images are as much smaller.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -126,24 +127,11 @@ def crops_recipe(digits: Digits) -> Recipe:
     )
 
 
-def generate_crops(
-    name: str, digits: Digits, count: int, *, seed: int, epoch: int = 0
-) -> PosedSplit:
+def generate_crops(name: str, digits: Digits, count: int, **drawn: Any) -> PosedSplit:
     """As distorted.generate."""
-    return distorted.generate(crops_recipe(digits), name, digits, count, seed=seed, epoch=epoch)
+    return distorted.generate(crops_recipe(digits), name, digits, count, **drawn)
 
 
-def fresh_crops(
-    name: str,
-    digits: Digits,
-    count: int,
-    *,
-    seed: int,
-    epoch: int,
-    device: Device | None = None,
-    map: Map = map,
-) -> tuple[Array, np.ndarray]:
+def fresh_crops(name: str, digits: Digits, count: int, **drawn: Any) -> tuple[Array, np.ndarray]:
     """As distorted.fresh."""
-    return distorted.fresh(
-        crops_recipe(digits), name, digits, count, seed=seed, epoch=epoch, device=device, map=map
-    )
+    return distorted.fresh(crops_recipe(digits), name, digits, count, **drawn)

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from ministn.data.colocalisation import CROP
 from ministn.errors import UserError
 from ministn.initializers import ZEROS, Constant
 from ministn.layers import Bounded, Conv2d, Dense, Flatten, ReLU, Sequential
@@ -36,7 +37,6 @@ from ministn.samplers import Sampler
 from ministn.transformer import SpatialTransformer
 from ministn.transforms import Attention, Size
 
-CROP = SMALLEST_READ
 WIDTH = 32  # maps of the encoder
 MAPS, KERNEL, STRIDE = 8, 9, 4
 NEURONS = 128
