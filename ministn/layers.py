@@ -67,7 +67,7 @@ class Conv2d(Weighted):
     """Convolution block: convolution, then 2x2 max pooling if ``pool``, bias and ReLU.
 
     x (N, H, W, C) -> y (N, h, w, K). ``path`` names the parameters path/weight (kernel, kernel,
-    C, K) and path/bias (K,). padding: "same" or "valid". stride: of the convolution, on a CPU only.
+    C, K) and path/bias (K,). padding: "same" or "valid". stride: of the convolution alone.
     """
 
     def __init__(
@@ -154,20 +154,30 @@ class ReLU(WithoutParameters):
 
 
 class Bounded(WithoutParameters):
-    """low + (high - low) sigmoid(x): numbers (N, P) between bounds (P,). On a CPU only."""
+    """low + (high - low) sigmoid(x): numbers (N, P) between bounds (P,)."""
 
     operation = "sigmoid"
 
     def __init__(self, path: str, low: Sequence[float], high: Sequence[float]) -> None:
         super().__init__(path)
-        self.low, self.range = np.array(low), np.array(high) - np.array(low)
+        self.bounds = list(zip(low, high, strict=True))
 
     def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
         y, cache = super().forward(x, step)
-        return (self.low + self.range * y).astype(x.dtype), cache
+        y = self._stretched(y)
+        for p, (low, _) in enumerate(self.bounds):
+            y[:, p] = y[:, p] + low
+        return y, cache
 
     def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
-        return super().backward((self.range * dy).astype(dy.dtype), cache, need_dx)
+        return super().backward(self._stretched(dy), cache, need_dx)
+
+    def _stretched(self, y: np.ndarray) -> np.ndarray:
+        """(N, P), column by column times high - low."""
+        y = y.copy()
+        for p, (low, high) in enumerate(self.bounds):
+            y[:, p] = y[:, p] * (high - low)
+        return y
 
 
 class MaxPool2d(WithoutParameters):

@@ -4,7 +4,8 @@ Every step is on pairs of images. Each image of them is looked at by the transfo
 random place, R_n; the encoder describes both, and the loss is ops/triplet_hinge.py.
 
 Its margin of 1 means something only beside the length of descriptions, which the paper does not
-tell. Here they are scaled so that those of two random crops have a mean squared distance of 1/8.
+tell. Here maps and scores are each scaled so that those of two random crops have a mean squared
+distance of 1/16.
 """
 
 from pathlib import Path
@@ -13,22 +14,26 @@ import numpy as np
 
 from ministn import checkpoint
 from ministn.attention import left_image
+from ministn.backend import Array, joined, parted, to_cpu
 from ministn.data import Pairs, Split
 from ministn.data.colocalisation import draw_crops, found
+from ministn.engines import function, implementation
 from ministn.evaluation import Evaluation, Prediction, predict
 from ministn.models import Network
 from ministn.models.colocalisation import Description
-from ministn.ops import as_batch, triplet_hinge, triplet_hinge_backward
+from ministn.ops import triplet_hinge
 from ministn.optimizers import Optimizer
 from ministn.randomness import Step
 from ministn.steps import Epoch, Outcome
 
-APART = 1 / 8  # mean squared distance of the descriptions of random crops
+APART = 1 / 16  # mean squared distance of random crops, in each part of their descriptions
 NEIGHBOURS = 2  # of each image, in the pairs that are judged
 
 
 class PairSteps:
-    """Steps, see steps.py, on a CPU and in one process.
+    """Steps, see steps.py, in one process, on the engine that holds the parameters.
+
+    What came of a step is known at once: on a GPU, each is waited for.
 
     encoder: checkpoint of a trained one; None for one that has learned nothing, to measure time.
 
@@ -48,17 +53,23 @@ class PairSteps:
     ) -> None:
         self.network, self.optimizer, self.split = network, optimizer, split
         self.batch_size, self.seed = batch_size, seed
+        self.device = optimizer.buffer.device
         self._outcomes: list[Outcome] = []
         (description,) = network.classifier.layers
         assert isinstance(description, Description)
         self.description = description
+        if self.device is not None:
+            description.place_on(self.device)
         if encoder is not None:
             arrays, _ = checkpoint.load(encoder)
             checkpoint.fill(encoder, arrays, description.buffer.views(description.buffer.data))
-        self._judging = self._describe_crops(as_batch(split.images), 0)
+        parts = parted(
+            to_cpu(self._describe_crops(self._batch(split.images), 0)), description.widths
+        )
         # The mean squared distance of two, drawn independently, is twice the variance.
-        description.scale = float(np.sqrt(APART / (2 * self._judging.var(axis=0).sum())))
-        self._judging *= np.float32(description.scale)
+        scales = [float(np.sqrt(APART / (2 * part.var(axis=0).sum()))) for part in parts]
+        description.scales = scales[0], scales[1]
+        self._judging = joined([part * k for part, k in zip(parts, scales, strict=True)])
 
     def begin(self, epoch: Epoch, batch: int) -> None:
         self._epoch = epoch
@@ -68,17 +79,20 @@ class PairSteps:
         number = epoch.first + batch
         pairs = split.pairs(epoch.order[batch * self.batch_size :][: self.batch_size])
         images, pairs = np.unique(pairs, return_inverse=True)
-        x = as_batch(split.images[images])
+        x = self._batch(split.images[images])
         attended, cache = self.network.forward(x, Step(self.seed, number))
         assert cache is not None  # it is None in evaluation only
         random = self._describe_crops(x, 1 + number)
-        loss, loss_cache = triplet_hinge(attended, random, pairs.reshape(-1, 2))
+        hinge, hinge_backward = implementation("triplet_hinge", attended)
+        places = self._placed(pairs.reshape(-1, 2).astype(np.int32))
+        found_loss, loss_cache = hinge(attended, random, places)
+        loss = np.asarray(to_cpu(found_loss)).item()
         if np.isfinite(loss):
-            dattended, _ = triplet_hinge_backward(loss_cache)
+            dattended, _ = hinge_backward(loss_cache)
             self.optimizer.buffer.zero_grad()
             self.network.backward(dattended, cache)
             self.optimizer.update(self.optimizer.step_sizes(epoch.rates[batch], number + 1))
-        theta = cache.transformer.theta
+        theta = to_cpu(cache.transformer.theta)
         missed = ~found(theta, split.boxes[images], split.images.shape[1:])
         left = int(left_image(theta).sum())
         self._outcomes.append(Outcome(number, len(images), loss, int(missed.sum()), left))
@@ -102,9 +116,16 @@ class PairSteps:
         loss, _ = triplet_hinge(attended, self._judging, np.concatenate(pairs))
         return Evaluation(loss, found(looked.theta, split.boxes, split.images.shape[1:]), looked)
 
-    def _describe_crops(self, x: np.ndarray, draw: int) -> np.ndarray:
+    def _placed(self, array: np.ndarray) -> Array:
+        return array if self.device is None else self.device.to_gpu(array)
+
+    def _batch(self, images: np.ndarray) -> Array:
+        placed = self._placed(images)
+        return function("as_batch", placed)(placed)
+
+    def _describe_crops(self, x: Array, draw: int) -> Array:
         """The descriptions of one random crop of each image of x (N, H, W, 1)."""
         transformer = self.network.transformer
         assert transformer is not None
-        theta = draw_crops(len(x), x.shape[1], seed=self.seed, step=draw)
+        theta = self._placed(draw_crops(len(x), x.shape[1], seed=self.seed, step=draw))
         return self.description.forward(transformer.warp(x, theta))[0]

@@ -45,9 +45,8 @@ class State:
 
 def check_device(settings: Settings, gpu: bool) -> None:
     """Raise UserError for what a GPU cannot train."""
-    if gpu and (RECIPES[settings.data].axes == 3 or settings.encoder):
-        what = "co-localisation is" if settings.encoder else "volumes are"
-        raise UserError(f"{what} for the CPU: leave out --gpu")
+    if gpu and RECIPES[settings.data].axes == 3:
+        raise UserError("volumes are for the CPU: leave out --gpu")
 
 
 def build(
@@ -96,15 +95,16 @@ class Trainer:
         self.watched, self.test = data.watched, data.test
         network, batch, seed = (self.network, self.optimizer), settings.batch_size, settings.seed
         common = *network, data.train, batch, seed
+        if device is not None:
+            self.watched, self.test = (
+                replace(split, images=device.to_gpu(split.images))
+                for split in (data.watched, data.test)
+            )
         if isinstance(data.train, Pairs):
             self.steps = PairSteps(*network, data.train, batch, seed, encoder)
         elif device is None:
             self.steps = CpuSteps(*common, team or Team(), partial(build, settings, size))
         else:
-            self.watched, self.test = (
-                replace(split, images=device.to_gpu(split.images))
-                for split in (data.watched, data.test)
-            )
             self.steps = GpuSteps(*common, device, captured=settings.precision == "tf32")
         self._begun: int | None = None  # epoch that the steps have been told of
         self._best = self.buffer.zeros()  # the weights of the best epoch

@@ -1,12 +1,11 @@
 """The spatial transformer: localisation network + grid generator + sampler (STN section 3)."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ministn.backend import device_of, to_cpu
+from ministn.backend import joined, parted, to_cpu
 from ministn.errors import check_arrays
 from ministn.initializers import ZEROS, Constant
 from ministn.layers import Dense, Layer, Sequential
@@ -196,13 +195,13 @@ class Parallel:
         self, x: np.ndarray, step: Step | None = None
     ) -> tuple[np.ndarray, ParallelCache | None]:
         warped, caches = zip(*(t.forward(x, step) for t in self.transformers), strict=True)
-        return _joined(warped), None if step is None else ParallelCache(caches[0].theta, caches)
+        return joined(warped), None if step is None else ParallelCache(caches[0].theta, caches)
 
     def backward(
         self, dy: np.ndarray, cache: ParallelCache, need_dx: bool = True
     ) -> np.ndarray | None:
         count = len(self.transformers)
-        parts = _parted(dy, [dy.shape[-1] // count] * count)
+        parts = parted(dy, [dy.shape[-1] // count] * count)
         gradients: list[Any] = [
             transformer.backward(part, own, need_dx)
             for transformer, part, own in zip(self.transformers, parts, cache.each, strict=True)
@@ -217,7 +216,7 @@ class Parallel:
         """The joined outputs, and where the transformers looked, in evaluation mode."""
         warped, looked = zip(*(t.predict(x) for t in self.transformers), strict=True)
         grids = [each.grid for each in looked]
-        return _joined(warped), Attended(looked[0].theta, np.concatenate(grids, axis=1))
+        return joined(warped), Attended(looked[0].theta, np.concatenate(grids, axis=1))
 
     def parameters(self) -> list[Parameter]:
         return unique(p for t in self.transformers for p in t.parameters())
@@ -229,7 +228,7 @@ class Parallel:
             for path, y in transformer.outputs(x, step):
                 yield path, y
             warped.append(y)
-        yield self.path, _joined(warped)
+        yield self.path, joined(warped)
 
 
 class HandOnCache(NamedTuple):
@@ -265,14 +264,14 @@ class HandOn:
         warped, theta, cache = self.transformer.forward_with_theta(x, step)
         features, reader_cache = self.reader.forward(warped, step)
         check_arrays(features=(features, "N D"))
-        y = _joined([features, theta])
+        y = joined([features, theta])
         return y, None if cache is None else HandOnCache(cache.theta, cache, reader_cache)
 
     def backward(
         self, dy: np.ndarray, cache: HandOnCache, need_dx: bool = True
     ) -> np.ndarray | None:
         handed = len(self.transformer.transform.identity)
-        dfeatures, dtheta = _parted(dy, [dy.shape[-1] - handed, handed])
+        dfeatures, dtheta = parted(dy, [dy.shape[-1] - handed, handed])
         dwarped = self.reader.backward(dfeatures, cache.reader)
         assert dwarped is not None
         return self.transformer.backward(dwarped, cache.transformer, need_dx, dtheta)
@@ -290,7 +289,7 @@ class HandOn:
         """y, and where the transformer looked, in evaluation mode."""
         warped, looked = self.transformer.predict(x)
         features, _ = self.reader.forward(warped)
-        return _joined([features, self.theta(x)]), looked
+        return joined([features, self.theta(x)]), looked
 
     def parameters(self) -> list[Parameter]:
         return unique(self.transformer.parameters() + self.reader.parameters())
@@ -302,7 +301,7 @@ class HandOn:
         for path, y in layer_outputs(self.reader.layers, features, step):
             yield path, y
             features = y
-        yield self.path, _joined([features, theta])
+        yield self.path, joined([features, theta])
 
 
 Front = SpatialTransformer | Parallel | HandOn  # what may stand in front of a network
@@ -329,32 +328,3 @@ def outside_localisation(layers: Iterable[Layer]) -> Iterator[Layer]:
             yield from outside_localisation(layer.reader.layers)
         elif not isinstance(layer, (SpatialTransformer, Parallel)):
             yield layer
-
-
-def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Arrays (.., C_k) side by side, along their last axis: (.., C_1 + C_2 + ..)."""
-    widths = [part.shape[-1] for part in parts]
-    y = _empty_like(parts[0], (*parts[0].shape[:-1], sum(widths)))
-    for part, place in zip(parts, _places(widths), strict=True):
-        y[..., place] = part
-    return y
-
-
-def _parted(y: np.ndarray, widths: Sequence[int]) -> list[np.ndarray]:
-    """The opposite: copies, for kernels take no views."""
-    parts = [_empty_like(y, (*y.shape[:-1], width)) for width in widths]
-    for part, place in zip(parts, _places(widths), strict=True):
-        part[...] = y[..., place]
-    return parts
-
-
-def _places(widths: Sequence[int]) -> list[slice]:
-    """Where along the last axis each part lies."""
-    stops = list(accumulate(widths))
-    return [slice(stop - width, stop) for width, stop in zip(widths, stops, strict=True)]
-
-
-def _empty_like(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """An array of this shape, of the type and on the engine of ``x``."""
-    device = device_of(x)
-    return np.empty(shape, x.dtype) if device is None else device.empty(shape, x.dtype)

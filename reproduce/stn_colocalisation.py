@@ -21,7 +21,7 @@ CLUTTER = {"none": 0, "16": data.colocalisation.DISTRACTORS}
 PROTOCOL: dict[str, Any] = {
     "digits": [str(digit) for digit in range(10)],
     "clutter": list(CLUTTER),
-    "iterations": 3000,
+    "iterations": 4000,
     "batch_size": 50,
     "optimizer": "adam",
     "lr": 0.002,
@@ -32,12 +32,12 @@ PROTOCOL: dict[str, Any] = {
     "precision": "fp32",
 }
 ENCODER: dict[str, Any] = {
-    "iterations": 8000,
+    "iterations": 30_000,
     "batch_size": 64,
     "optimizer": "sgd",
     "lr": 0.02,
     "decay": 0.1,
-    "decay_every": 6400,
+    "decay_every": 24_000,
 }
 SETTLING = 5  # the last fifth of the iterations is at a tenth of the learning rate
 FALL = 0.1
@@ -77,8 +77,9 @@ def settings_of(arguments: argparse.Namespace) -> list[Settings]:
     """The encoder's Settings, and one for each run, seeds outside, digits inside."""
     chosen = stn_runs.asked(arguments, QUICK, PROTOCOL)
     source = data.DIGITS if chosen["data"] == "digits" else ""
-    encoder = _settings("encoder", f"crops{source}", arguments, **ENCODER)
-    same = ("iterations", "batch_size", "optimizer", "lr", "momentum", "loc_lr")
+    precision = chosen["precision"]
+    encoder = _settings("encoder", f"crops{source}", arguments, precision=precision, **ENCODER)
+    same = ("iterations", "batch_size", "optimizer", "lr", "momentum", "loc_lr", "precision")
     common = {name: chosen[name] for name in same}
     common["decay_every"] = max(1, chosen["iterations"] - chosen["iterations"] // SETTLING)
     return [

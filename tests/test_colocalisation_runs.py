@@ -12,8 +12,7 @@ from loops import triplet_hinge
 from small_runs import outcome, shortened
 from synthetic import record
 
-from ministn import checkpoint, cli, data, models, planning
-from ministn.backend import Device
+from ministn import backend, checkpoint, cli, data, models, planning
 from ministn.data.colocalisation import draw_crops, found
 from ministn.data.dataset import DataSet
 from ministn.errors import UserError
@@ -75,8 +74,9 @@ def encoder(tmp_path) -> Path:
     return folder / BEST
 
 
-def trained(made, encoder, **changes) -> Trainer:
-    trainer = Trainer(replace(SETTINGS, **changes), made, lambda line: None, encoder=encoder)
+def trained(made, encoder, device=None, **changes) -> Trainer:
+    settings = replace(SETTINGS, **changes)
+    trainer = Trainer(settings, made, lambda line: None, device=device, encoder=encoder)
     while not trainer.finished:
         trainer.step()
     return trainer
@@ -86,7 +86,8 @@ def trained(made, encoder, **changes) -> Trainer:
 
 
 def test_parameters_are_those_of_the_appendix():
-    assert models.build("colocalisation", (84, 84)).count == 100_627  # "a 100k parameter CNN"
+    localisation = 648 * 32 + 32 + 32 * 32 + 32 + 32 * 3 + 3
+    assert models.build("colocalisation", (84, 84)).count == (81 + 1) * 8 + localisation
     assert models.build("encoder", (24, 24)).count == (81 + 1 + 49 * 32 + 1 + 10) * 32 + 10
 
 
@@ -101,24 +102,23 @@ def test_a_transformer_begins_where_it_says_and_keeps_its_bounds():
         np.testing.assert_allclose(network.transformer.theta(x), [bounds] * 3, atol=1e-6)
 
 
-def test_a_description_is_three_means_and_does_not_learn():
+def test_a_description_is_maps_and_scores_and_does_not_learn():
     description = Description(np.float64)
-    description.scale = 2.0
+    description.scales = 2.0, 0.5
     x = generator(0, "crops").uniform(0, 1, (2, 24, 24, 1))
     encoder = models.build("encoder", (24, 24))
     own = ParameterBuffer(encoder.parameters(), 0, np.float64)
     own.data[...] = description.buffer.data
-    conv1, conv2, flatten, softmax = encoder.classifier.layers
-    first = conv1.forward(x)[0]
-    second = conv2.forward(first)[0]
-    third = softmax.forward(flatten.forward(second)[0])[0]
-    (e, other), _ = description.forward(x)
-    expected = [4 * np.mean((y[0] - y[1]) ** 2) for y in (first, second, third)]
-    assert np.sum((e - other) ** 2) == pytest.approx(sum(expected))
+    conv1, conv2, *_ = encoder.classifier.layers
+    maps = conv2.forward(conv1.forward(x)[0])[0]
+    assert maps.shape == (2, 1, 1, 32)
+    described, _ = description.forward(x)
+    np.testing.assert_array_equal(described[:, :32], 2 * maps[:, 0, 0])
+    np.testing.assert_array_equal(described[:, 32:], encoder.forward(x)[0] / 2)
 
     before = description.buffer.data.copy()
     _, cache = description.forward(x, Step(0, 0))
-    description.backward(np.ones((2, e.size)), cache)
+    description.backward(np.ones((2, 42)), cache)
     assert description.parameters() == [] and not description.buffer.grad.any()
     assert np.array_equal(before, description.buffer.data)
 
@@ -149,8 +149,11 @@ def test_the_steps_restated(made, encoder):
         return description.forward(network.transformer.warp(images, theta))[0]
 
     judged = described(x, 0).astype(np.float64)
-    apart = np.mean([np.sum((e - f) ** 2) for e in judged for f in judged])
-    description.scale = np.sqrt(APART / apart)
+    maps, scores = (
+        np.mean([np.sum((e[part] - f[part]) ** 2) for e in judged for f in judged])
+        for part in (slice(32), slice(32, None))
+    )
+    description.scales = float(np.sqrt(APART / maps)), float(np.sqrt(APART / scores))
     number, losses = 0, []
     for epoch in (1, 2):
         order = generator(4, "shuffle", epoch).permutation(30)
@@ -215,6 +218,30 @@ def test_a_resumed_run_ends_with_the_same_bits(made, encoder, stop, tmp_path):
     assert attention_figure(read_record(parts.record_path)).axes
 
 
+def test_a_gpu_learns_the_same(made, encoder, quick_device):
+    mine, theirs = trained(made, encoder, device=quick_device), trained(made, encoder)
+    assert mine.state.steps == theirs.state.steps == 6
+    assert mine.state.collapses == theirs.state.collapses
+    for ours, expected in zip(mine.state.history, theirs.state.history, strict=True):
+        for key, value in expected.items():
+            if key != "theta" and value is not None:
+                assert ours[key] == pytest.approx(value, rel=2e-4), key
+
+
+def test_a_run_resumed_on_a_gpu_ends_with_the_same_bits(made, encoder, quick_device, tmp_path):
+    whole = trained(made, encoder, device=quick_device)
+    half = Trainer(SETTINGS, made, lambda line: None, device=quick_device, encoder=encoder)
+    for _ in range(3):
+        half.step()
+    half.save(tmp_path)
+    resumed = Trainer(SETTINGS, made, lambda line: None, device=quick_device, encoder=encoder)
+    resumed.load(tmp_path)
+    while not resumed.finished:
+        resumed.step()
+    assert resumed.state == whole.state
+    np.testing.assert_array_equal(*(quick_device.to_cpu(t.buffer.data) for t in (resumed, whole)))
+
+
 def test_without_an_encoder(made, tmp_path):
     with pytest.raises(UserError, match=r"best.safetensors is missing: train the encoder first"):
         Run(tmp_path, SETTINGS, "test").train(made, resume=False, bar=False)
@@ -224,11 +251,6 @@ def test_with_the_weights_of_another_network(made, encoder):
     checkpoint.save(encoder, {"classifier/conv1/weight": np.zeros(3, np.float32)}, {})
     with pytest.raises(UserError, match="is of another network"):
         Trainer(SETTINGS, made, encoder=encoder)
-
-
-def test_not_on_a_gpu(made, encoder):
-    with pytest.raises(UserError, match="co-localisation is for the CPU: leave out --gpu"):
-        Trainer(SETTINGS, made, device=Device.__new__(Device), encoder=encoder)
 
 
 def test_its_time_can_be_planned():
@@ -263,6 +285,7 @@ def script(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     module = importlib.import_module("stn_colocalisation")
     monkeypatch.setitem(module.ENCODER, "iterations", 2)
+    monkeypatch.setitem(module.ENCODER, "batch_size", 4)
 
     def run(line: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["stn_colocalisation.py", *line.split()])
@@ -286,7 +309,7 @@ def test_the_encoder_comes_first(monkeypatch):
     assert len({folder_name(s) for s in others}) == 20
 
 
-TINY = "--quick --digits 7 --iterations 3 --threads 1"
+TINY = "--quick --digits 7 --iterations 3 --batch-size 4"
 
 
 def test_a_run_and_its_report(script, tmp_path):
@@ -302,6 +325,20 @@ def test_a_run_and_its_report(script, tmp_path):
     assert status == 0 and out.count("is finished: skipped") == 2
 
 
+def test_gpu_is_the_same_program_with_the_other_engine(quick_device, script, monkeypatch):
+    monkeypatch.setattr(backend, "gpu", lambda: quick_device)
+    few = data.RECIPES["crops-digits"]._replace(train_size=40, test_size=20)
+    monkeypatch.setitem(data.RECIPES, "crops-digits", few)
+    losses = []
+    for out, flag in (("cpu", ""), ("gpu", "--gpu")):
+        status, _, err = script(f"{TINY} --out {out} {flag}")
+        assert status == 0, err
+        records = [read_record(path) for path in sorted(Path(out).glob("*/record.json"))]
+        assert {r["device"]["engine"] for r in records} == {"cuda" if flag else "numpy"}
+        losses.append([r["epochs"][-1]["test_loss"] for r in records])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
 def test_a_shard_trains_the_encoder_that_it_needs(script, tmp_path):
     status, _, _ = script(f"{TINY} --shard 2/2")
     assert status == 0 and len(list(tmp_path.glob("runs/*/record.json"))) == 2
@@ -311,7 +348,7 @@ def test_a_shard_trains_the_encoder_that_it_needs(script, tmp_path):
     ("flags", "message"),
     [
         ("--workers 2", "trains in one process: for several at a time, give each a part of the"),
-        ("--gpu", "co-localisation is for the CPU: leave out --gpu"),
+        ("--precision tf32", "precision tf32 needs --gpu: the CPU computes in fp32"),
         ("--digits 3 3", "--digits names one twice: 3 3"),
         ("--iterations 0", "iterations must be at least 1, got 0"),
     ],

@@ -9,6 +9,7 @@ from helpers import compare, normal, tf32
 
 from ministn import ops
 from ministn.cuda import conv_exact, conv_first, conv_tf32
+from ministn.cuda.conv_block import conv_block, conv_block_backward
 from ministn.cuda.reduce import sum_partials
 from ministn.ops.conv2d import checked_margin
 
@@ -326,3 +327,28 @@ def test_partials_are_summed_in_order(device, shape):
     y = device.to_cpu(sum_partials(device.to_gpu(partials)))
     assert y.dtype == np.float32
     np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("stride", [2, 3, 5])
+@pytest.mark.parametrize("need_dx", [True, False])
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case((2, 17, 14, 1), (9, 9, 1, 8), "valid"),  # the shape of co-localisation
+        Case((2, 21, 22, 1), (3, 3, 1, 5), "same", pool=True),
+        Case((1, 13, 16, 3), (5, 3, 3, 2), "valid", pool=True),
+    ],
+    ids=str,
+)
+def test_a_stride_agrees_with_ops(device, case, stride, need_dx):
+    x, weight, bias = arguments(case)
+    options = {"padding": case.padding, "stride": stride, "pool": case.pool}
+    exact = [array.astype(np.float64) for array in (x, weight, bias)]
+    expected, ops_cache = ops.conv_block(*exact, **options)
+    y, cache = conv_block(*map(device.to_gpu, (x, weight, bias)), **options)
+    compare("y", device.to_cpu(y), expected, 1e-6, 6e-6)
+    dy = float32(*expected.shape)
+    found = conv_block_backward(device.to_gpu(dy), cache, need_dx)
+    wanted = ops.conv_block_backward(dy.astype(np.float64), ops_cache, need_dx)
+    for name, got, want in zip(("dx", "dweight", "dbias"), found, wanted, strict=True):
+        compare(name, None if got is None else device.to_cpu(got), want, 1e-6, 2e-5)

@@ -143,6 +143,7 @@ CASES = {
     ),
     "relu": partial(test_cuda_ops.test_relu_is_that_of_ops, shape=(257,)),
     "relu, nan": test_cuda_ops.test_relu_keeps_nan_and_passes_no_gradient_there,
+    "sigmoid": partial(test_cuda_ops.test_sigmoid_agrees_with_ops, shape=(257,)),
     "triplet_hinge": partial(
         test_triplet_hinge.test_a_gpu_agrees_with_ops, rows=33, features=33, count=259, margin=0.0
     ),
@@ -322,6 +323,8 @@ FAULTS = [
     Fault("sgd", "__fsub_rn(__fmul_rn(v[i], momentum), __fmul_rn(slope, step_size))",
           "__fmaf_rn(v[i], momentum, -__fmul_rn(slope, step_size))", "sgd", DIFFERENT),
     Fault("sgd", "__fmul_rn(decay[i], p[i])", "__fmul_rn(decay[i], v[i])", "sgd", DIFFERENT),
+    Fault("sigmoid", "if (i < size) dx[i]", "if (i <= size) dx[i]", "sigmoid", READ),
+    Fault("sigmoid", "tanhf(x[i] / 2.f)", "tanhf(x[i])", "sigmoid", DIFFERENT),
     Fault("reduce", "__syncthreads();", "", "softmax", UNORDERED),
     Fault("reduce", "warp < 8;", "warp < 9;", "softmax", "index out of bounds"),
     Fault("softmax_cross_entropy", "losses[row] = known ?", "losses[row] = true ?",

@@ -1,4 +1,4 @@
-"""ReLU, max and average pooling, dropout and softmax with cross entropy on the GPU, against ops."""
+"""ReLU, sigmoid, pooling, dropout and softmax with cross entropy on the GPU, against ops."""
 
 from dataclasses import replace
 
@@ -13,6 +13,7 @@ from ministn.cuda.avg_pool2d import avg_pool2d, avg_pool2d_backward
 from ministn.cuda.dropout import dropout, dropout_backward
 from ministn.cuda.max_pool2d import max_pool2d, max_pool2d_backward
 from ministn.cuda.relu import relu, relu_backward
+from ministn.cuda.sigmoid import sigmoid, sigmoid_backward
 from ministn.cuda.softmax_cross_entropy import (
     softmax_cross_entropy,
     softmax_cross_entropy_backward,
@@ -55,6 +56,29 @@ def test_relu_keeps_nan_and_passes_no_gradient_there(device):
     np.testing.assert_array_equal(device.to_cpu(y), np.float32([np.nan, 0, np.inf, 0, 1e-30, 0]))
     dx = relu_backward(device.to_gpu(np.full(6, 7, np.float32)), cache)
     np.testing.assert_array_equal(device.to_cpu(dx), [0, 0, 7, 0, 7, 0])
+
+
+# ---- the logistic function
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_sigmoid_agrees_with_ops(device, shape):
+    x, dy = 5 * float32(*shape), float32(*shape, 1)[..., 0]
+    expected, ops_cache = ops.sigmoid(x.astype(np.float64))
+    y, cache = sigmoid(device.to_gpu(x))
+    compare("y", device.to_cpu(y), expected, 0, 2e-7)  # three roundings and tanh's of numbers < 1
+    dx = sigmoid_backward(device.to_gpu(dy), cache)
+    compare(
+        "dx", device.to_cpu(dx), ops.sigmoid_backward(dy.astype(np.float64), ops_cache), 0, 1e-6
+    )
+
+
+def test_sigmoid_overflows_nowhere(device):
+    x = np.float32([-np.inf, -1e30, -100, 0, 100, 1e30, np.inf, np.nan])
+    y, cache = sigmoid(device.to_gpu(x))
+    np.testing.assert_array_equal(device.to_cpu(y), np.float32([0, 0, 0, 0.5, 1, 1, 1, np.nan]))
+    dx = sigmoid_backward(device.to_gpu(np.ones(8, np.float32)), cache)
+    np.testing.assert_array_equal(device.to_cpu(dx), [0, 0, 0, 0.25, 0, 0, 0, np.nan])
 
 
 # ---- max pooling: comparisons and copies, so everything is exact

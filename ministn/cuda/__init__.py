@@ -20,6 +20,7 @@ from ministn.cuda.nearest import nearest_sampler, nearest_sampler_backward
 from ministn.cuda.projective_grid import projective_grid, projective_grid_backward
 from ministn.cuda.relu import relu, relu_backward
 from ministn.cuda.sgd import sgd
+from ministn.cuda.sigmoid import sigmoid, sigmoid_backward
 from ministn.cuda.softmax_cross_entropy import (
     softmax_cross_entropy,
     softmax_cross_entropy_backward,
@@ -58,6 +59,8 @@ __all__ = [
     "relu",
     "relu_backward",
     "sgd",
+    "sigmoid",
+    "sigmoid_backward",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
     "triplet_hinge",

@@ -20,7 +20,6 @@ images are the first of more. Training draws anew in each epoch, from 1; what is
 The bytes are the same again on one machine; elsewhere single ones may be rounded otherwise.
 """
 
-import math
 from functools import partial
 from typing import NamedTuple
 
@@ -52,17 +51,15 @@ class Recipe(NamedTuple):
     """How a set is distorted.
 
     canvas: side of the images in pixels. rotation: largest angle, in degrees. scale: least and
-    greatest; logarithmic: uniform between their logarithms. placed: how much of the digit's image
-    lies on the canvas wherever it is put, as a share of its side; 0 for the middle. corners,
-    controls: standard deviation of the noise in pixels. distractors, patch: see data/cluttered.py.
-    supersampling: see samplers.py.
+    greatest. placed: how much of the digit's image lies on the canvas wherever it is put, as a
+    share of its side; 0 for the middle. corners, controls: standard deviation of the noise in
+    pixels. distractors, patch: see data/cluttered.py. supersampling: see samplers.py.
     """
 
     name: str
     canvas: int
     rotation: float = 0.0
     scale: tuple[float, float] = (1.0, 1.0)
-    logarithmic: bool = False
     placed: float = 0.0
     corners: float = 0.0
     controls: float = 0.0
@@ -157,11 +154,7 @@ def draw(recipe: Recipe, name: str, side: int, seed: int, epoch: int, number: in
     """The distortions of a whole chunk; side: of the digits' images."""
     rng = generator(seed, f"data/{recipe.name}/{name}", epoch, number)
     angle = rng.uniform(-recipe.rotation, recipe.rotation, CHUNK)
-    if recipe.logarithmic:
-        low, high = map(math.log, recipe.scale)
-        scale = np.exp(rng.uniform(low, high, CHUNK))
-    else:
-        scale = rng.uniform(*recipe.scale, CHUNK)
+    scale = rng.uniform(*recipe.scale, CHUNK)
     room = np.maximum((recipe.canvas - 1) - recipe.placed * scale * (side - 1), 0) / 2
     shift = rng.uniform(-1, 1, (CHUNK, 2)) * room[:, None] * (recipe.placed > 0)
     corners = rng.normal(0, recipe.corners, (CHUNK, *CORNERS.shape))

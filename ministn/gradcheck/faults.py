@@ -359,7 +359,7 @@ TABLE: dict[tuple[str, str], dict[str, How]] = {
     ("spatial transformer, theta handed on", "transformer.SpatialTransformer.backward"): {
         "theta's other use is forgotten": lambda right: lambda *given: right(*given[:4]),
     },
-    ("spatial transformer, theta handed on", "transformer._parted"): {
+    ("spatial transformer, theta handed on", "transformer.parted"): {
         "theta is looked for in front": lambda right: (
             lambda y, widths: right(y, widths[::-1])[::-1]
         ),
