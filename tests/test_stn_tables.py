@@ -305,6 +305,22 @@ def test_markdown_has_the_same_rows(table):
     assert "python reproduce/" in text
 
 
+def test_the_best_of_each_set_and_a_bent_grid_are_pictured(table):
+    def errors(network, error):
+        found = stn(network, pose=1.0)
+        found["best"]["test_error"] = error
+        return found
+
+    r, rts = errors("r-st-cnn-affine", 1.0), errors("rts-st-cnn-affine", 2.0)
+    bent = errors("r-st-fcn-tps", 3.0)
+    others = [errors("rts-st-cnn-tps", 4.0), errors("r-st-fcn-affine", 5.0), errors("r-fcn", 0.1)]
+    shown = table.pictured([bent, *others, rts, r])
+    assert sorted(record["best"]["test_error"] for record in shown) == [1, 2, 3]
+    assert shown[-1] is rts
+    assert table.pictured([others[0], r]) == [r, others[0]]  # one is bent already
+    assert table.pictured(others[2:]) == []
+
+
 def test_troubles_are_told(table):
     fallen = {"epoch": 1, "step": 31, "images": 60, "batch": 64, "end": None}
     text = table.report([stn("r-st-fcn-affine", collapses=[fallen])])
