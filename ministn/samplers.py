@@ -33,7 +33,7 @@ class Sampler:
     """Reads images (N, H, W, C) at the points of a grid -> (N, h, w, C).
 
     kernel: "bilinear", "nearest" (nothing is learnt through it) or "bicubic"; for volumes
-    (N, D, H, W) -> (N, d, h, w) "trilinear" (not on a GPU).
+    (N, D, H, W) -> (N, d, h, w) "trilinear".
     border, fill: what lies outside the image, see ops/sampling.py. supersampling: of how many
     points both ways each output pixel is the mean.
 

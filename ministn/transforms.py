@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from scipy.special import xlogy
 
-from ministn.backend import Device, device_of
+from ministn.backend import Device, device_of, joined
 from ministn.engines import function, implementation
 from ministn.errors import check_arrays
 from ministn.ops.affine_grid import check_size, pixel_centres
@@ -218,7 +218,8 @@ class Affine3d(Transform):
         It is what a projection along the depth shows of theta. As z has mean 0 over the output, it
         is theta without its third row and column.
         """
-        return theta.reshape(-1, 3, 4)[:, :2, [0, 1, 3]]
+        rows = theta.reshape(-1, 3, 4)[:, :2]
+        return joined([rows[..., :2], rows[..., 3:]])
 
     def resized(self, theta: np.ndarray, grid: np.ndarray, size: Size) -> np.ndarray:
         """The same as a grid (N, h, w, 2) of that size."""

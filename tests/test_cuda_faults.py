@@ -7,7 +7,6 @@ by the results. The case that finds it passes without the fault.
 
 import shutil
 from functools import partial
-from typing import NamedTuple
 
 import devices
 import numpy as np
@@ -20,8 +19,10 @@ import test_cuda_training_kernels
 import test_cuda_transforms
 import test_sgd
 import test_triplet_hinge
+import volume_faults
 from cudacpu.device import EmulatedDevice
 from cudacpu.module import KernelError
+from faults import DIFFERENT, READ, UNORDERED, UNWAITED, WRITE, Fault
 from test_cuda_conv import Case
 from test_fast import far_outside, not_finite, whole_and_half_pixels
 
@@ -161,25 +162,11 @@ CASES = {
     "softmax, labels": partial(
         test_cuda_ops.test_label_out_of_range_gives_nan, label=2**31 - 1
     ),
+    **volume_faults.CASES,
 }  # fmt: skip
 
-
-class Fault(NamedTuple):
-    """found: a pattern of what the checker says, or DIFFERENT."""
-
-    file: str
-    old: str  # occurs once
-    new: str
-    case: str
-    found: str
-
-
-DIFFERENT = "results differ"
-READ, WRITE = "read out of bounds", "write out of bounds"
-UNORDERED = "race, |read of uninitialised"  # a barrier is missing
-UNWAITED = "without a wait"
-
 FAULTS = [
+    *volume_faults.FAULTS,
     Fault("adam", "i >= size || *halted", "*halted", "adam", READ),
     Fault("adam", "i >= size || *halted", "i >= size", "adam, halted", DIFFERENT),
     Fault("adam", "*number % period", "*number", "adam, schedule", READ),
@@ -235,8 +222,8 @@ FAULTS = [
           DIFFERENT),
     Fault("bilinear", "fminf(position, period - position)", "position", "sampler, mirror outside",
           DIFFERENT),
-    Fault("bilinear", "__fadd_rn(__fmul_rn(pair[0], half_x), half_x)",
-          "__fmaf_rn(pair[0], half_x, half_x)", "sampler, identity", DIFFERENT),
+    Fault("bilinear", "__fadd_rn(__fmul_rn(normalised, half), half)",
+          "__fmaf_rn(normalised, half, half)", "sampler, identity", DIFFERENT),
     # in gemm.cuh, conv_sources.cuh and gate.cuh, too
     Fault("conv_exact", "rights[0]);\n    __syncthreads();", "rights[0]);", "conv", UNORDERED),
     Fault("conv_exact", "rights[now ^ 1]);\n        __syncthreads();", "rights[now ^ 1]);", "conv",

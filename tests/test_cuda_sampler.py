@@ -388,9 +388,10 @@ def test_float64_is_refused(device):
             call()
 
 
-@pytest.mark.parametrize("order", [1, 2, 3])
-def test_order_of_blocks_and_threads_does_not_matter(monkeypatch, order):
-    """1 is backwards, more are shuffles."""
+def check_order_does_not_matter(monkeypatch, order, everything):
+    """Of blocks and threads; 1 is backwards, more are shuffles. everything: all that is computed,
+    on a device, of what its second argument brings there.
+    """
     modules = []
 
     def reordered(*arguments, **options):
@@ -406,3 +407,8 @@ def test_order_of_blocks_and_threads_does_not_matter(monkeypatch, order):
         module.config(0)
     for got, want in zip(found, expected, strict=True):
         np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_order_of_blocks_and_threads_does_not_matter(monkeypatch, order):
+    check_order_does_not_matter(monkeypatch, order, everything)

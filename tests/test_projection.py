@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from helpers import normal
 
-from ministn import models, ops
+from ministn import backend, models, ops
 from ministn.attention import left_image
 from ministn.data.extruded import Volumes, draw, true_poses
+from ministn.engines import implementation
 from ministn.errors import UserError
 from ministn.evaluation import predict
 from ministn.gradcheck.networks import perturbed
@@ -24,10 +25,10 @@ BOUND = 2e-5  # of the norm of a gradient, as in test_stn.py
 each = pytest.mark.parametrize("name", projection.NETWORKS)
 
 
-def laid_out(name, dtype=np.float32, size=SMALL):
+def laid_out(name, dtype=np.float32, size=SMALL, device=None):
     """A narrow network as training starts, and its buffer."""
     network = projection.NETWORKS[name](size, CLASSES, width=6)
-    return network, ParameterBuffer(network.parameters(), 0, dtype)
+    return network, ParameterBuffer(network.parameters(), 0, dtype, device)
 
 
 def solids(count, dtype=np.float32):
@@ -36,10 +37,12 @@ def solids(count, dtype=np.float32):
 
 def loss_and_gradients(network, buffer, x, labels):
     logits, cache = network.forward(x, STEP)
-    loss, loss_cache = ops.softmax_cross_entropy(logits, labels)
+    cross_entropy, cross_entropy_backward = implementation("softmax_cross_entropy", logits)
+    loss, loss_cache = cross_entropy(logits, labels)
     buffer.zero_grad()
-    network.backward(ops.softmax_cross_entropy_backward(loss_cache), cache)
-    return {p.name: p.grad.copy() for p in buffer.parameters} | {"loss": np.array(loss)}
+    network.backward(cross_entropy_backward(loss_cache), cache)
+    gradients = {p.name: backend.to_cpu(p.grad).copy() for p in buffer.parameters}
+    return gradients | {"loss": np.array(backend.to_cpu(loss)).reshape(())}
 
 
 # ---- sizes
@@ -110,20 +113,33 @@ def test_they_start_at_the_identity(name):
     np.testing.assert_array_equal(logits, y)
 
 
-@each
-def test_float32_agrees_with_float64_and_every_parameter_learns(name):
-    x, labels = solids(3, np.float64), np.array([3, 1, 4])
-    values = perturbed(laid_out(name)[1]).data
+def gradients(name, dtype, device=None):
+    """Loss and gradients of the perturbed network; on a device labels are int32."""
+    network, buffer = laid_out(name, dtype, device=device)
+    backend.assign(buffer.data, perturbed(laid_out(name)[1]).data)
+    x, labels = solids(3, dtype), np.array([3, 1, 4], np.int32)
+    if device is not None:
+        x, labels = device.to_gpu(x), device.to_gpu(labels)
+    return loss_and_gradients(network, buffer, x, labels)
 
-    def gradients(dtype):
-        network, buffer = laid_out(name, dtype)
-        buffer.data[...] = values
-        return loss_and_gradients(network, buffer, x.astype(dtype), labels)
 
-    exact, found = gradients(np.float64), gradients(np.float32)
+def check_gradients(found, exact):
     for key, want in exact.items():
         assert want.any(), key
         assert np.linalg.norm(found[key] - want) < BOUND * np.linalg.norm(want), key
+
+
+@each
+def test_float32_agrees_with_float64_and_every_parameter_learns(name):
+    check_gradients(gradients(name, np.float32), gradients(name, np.float64))
+
+
+@each
+def test_a_gpu_agrees_with_float64(quick_device, name):
+    found = gradients(name, np.float32, quick_device)
+    check_gradients(found, gradients(name, np.float64))
+    again = gradients(name, np.float32, quick_device)
+    assert all(np.array_equal(again[key], gradient) for key, gradient in found.items())
 
 
 @each

@@ -7,7 +7,9 @@ Numbers below 1e-38, which have less than 24 bits, count as 0: CuPy compiles ker
 
 from ministn.cuda.adam import adam
 from ministn.cuda.affine_grid import affine_grid, affine_grid_backward
+from ministn.cuda.affine_grid_3d import affine_grid_3d, affine_grid_3d_backward
 from ministn.cuda.avg_pool2d import avg_pool2d, avg_pool2d_backward
+from ministn.cuda.avg_pool3d import avg_pool3d, avg_pool3d_backward
 from ministn.cuda.basis_grid import basis_grid, basis_grid_backward, grid_products
 from ministn.cuda.batch import as_batch
 from ministn.cuda.bicubic import bicubic_sampler, bicubic_sampler_backward
@@ -17,6 +19,7 @@ from ministn.cuda.dense import dense, dense_backward
 from ministn.cuda.dropout import dropout, dropout_backward
 from ministn.cuda.max_pool2d import max_pool2d, max_pool2d_backward
 from ministn.cuda.nearest import nearest_sampler, nearest_sampler_backward
+from ministn.cuda.projection import projection, projection_backward
 from ministn.cuda.projective_grid import projective_grid, projective_grid_backward
 from ministn.cuda.relu import relu, relu_backward
 from ministn.cuda.sgd import sgd
@@ -25,16 +28,21 @@ from ministn.cuda.softmax_cross_entropy import (
     softmax_cross_entropy,
     softmax_cross_entropy_backward,
 )
+from ministn.cuda.trilinear import trilinear_sampler, trilinear_sampler_backward
 from ministn.cuda.triplet_hinge import triplet_hinge, triplet_hinge_backward
 from ministn.ops.compose import compose, compose_backward  # array code, which runs on both
 
 __all__ = [
     "adam",
     "affine_grid",
+    "affine_grid_3d",
+    "affine_grid_3d_backward",
     "affine_grid_backward",
     "as_batch",
     "avg_pool2d",
     "avg_pool2d_backward",
+    "avg_pool3d",
+    "avg_pool3d_backward",
     "basis_grid",
     "basis_grid_backward",
     "bicubic_sampler",
@@ -54,6 +62,8 @@ __all__ = [
     "max_pool2d_backward",
     "nearest_sampler",
     "nearest_sampler_backward",
+    "projection",
+    "projection_backward",
     "projective_grid",
     "projective_grid_backward",
     "relu",
@@ -63,6 +73,8 @@ __all__ = [
     "sigmoid_backward",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
+    "trilinear_sampler",
+    "trilinear_sampler_backward",
     "triplet_hinge",
     "triplet_hinge_backward",
 ]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from ministn.backend import Array
 from ministn.cuda.sampling import gradients, sample
 from ministn.ops.bicubic import check_slope
-from ministn.ops.sampling import BORDERS
+from ministn.ops.sampling import BORDERS, check_sampler
 
 
 class Cache(NamedTuple):
@@ -29,6 +29,7 @@ def bicubic_sampler(
     Raises as in ops, and TypeError for a dtype other than float32.
     """
     check_slope(a)
+    check_sampler(image, grid, border, fill)
     y, image, grid = sample("bicubic", image, grid, border, fill, float(a))
     return y, Cache(image, grid, BORDERS.index(border), float(fill), float(a))
 

@@ -11,18 +11,6 @@
 
 #include "sampler.cuh"
 
-// The two pixels around a coordinate along one axis, and their weights.
-struct Neighbours {
-    int pixel[2];
-    float weight[2];
-};
-
-__device__ Neighbours neighbours(float coordinate, int size, int border) {
-    const float left = floorf(coordinate), right_weight = coordinate - left;
-    return {{pixel_at(left, size, border), pixel_at(left + 1.f, size, border)},
-            {1.f - right_weight, right_weight}};
-}
-
 // The four pixels around a point.
 struct Cell {
     int pixel[2][2];  // where in the batch, [above or below][left or right]; -1 is fill

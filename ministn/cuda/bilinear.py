@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from ministn.backend import Array
 from ministn.cuda.sampling import gradients, sample
-from ministn.ops.sampling import BORDERS
+from ministn.ops.sampling import BORDERS, check_sampler
 
 
 class Cache(NamedTuple):
@@ -21,6 +21,7 @@ def bilinear_sampler(
 
     Raises as in ops, and TypeError for a dtype other than float32.
     """
+    check_sampler(image, grid, border, fill)
     y, image, grid = sample("bilinear", image, grid, border, fill)
     return y, Cache(image, grid, BORDERS.index(border), float(fill))
 

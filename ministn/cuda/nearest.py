@@ -8,7 +8,7 @@ from ministn.backend import Array, device_holding
 from ministn.cuda.launch import launch
 from ministn.cuda.sampling import groups, image_gradient, room_for_seen, sample
 from ministn.errors import check_arrays
-from ministn.ops.sampling import BORDERS
+from ministn.ops.sampling import BORDERS, check_sampler
 
 
 class Cache(NamedTuple):
@@ -24,6 +24,7 @@ def nearest_sampler(
 
     Raises as in ops, and TypeError for a dtype other than float32.
     """
+    check_sampler(image, grid, border, fill)
     y, image, grid = sample("nearest", image, grid, border, fill)
     return y, Cache(image.shape, grid, BORDERS.index(border))
 
@@ -41,7 +42,7 @@ def nearest_sampler_backward(
     dy = device.contiguous(dy)
     dgrid = device.empty(grid.shape, np.float32)
     seen = room_for_seen(dy, need_dimage)
-    points, blocks, lanes = groups(grid, shape[3])
+    points, blocks, lanes = groups(grid, shape)
     launch(
         "nearest",
         "nearest_dgrid",

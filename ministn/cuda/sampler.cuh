@@ -4,7 +4,7 @@
 // A point is worked on by a group of 1, 2, 4 or 8 neighbouring threads, its lanes. Lane l takes the
 // channels l, l + lanes, ...: what the point's coordinates cost is shared by many channels, and
 // eight channels are one sector of memory. With one channel every thread has a point of its own. No
-// block works on points of two images.
+// block works on points of two images. Volumes have one channel, and no axis for it.
 //
 // The gradient of the image scatters: points that share a pixel add up, in an order that no one
 // knows. So the sums are made in whole numbers, where order does not matter, in units of 2^-k:
@@ -13,13 +13,14 @@
 //     <sampler>_scatter  adds round(weight dy 2^k), 64 bits wide, to each pixel that a point reads
 //     sums_to_dimage     turns the sums into float32: one thread for each element, which it writes
 //
-// k, which is at most 126, makes max|dy| h w 2^k less than 2^62, and more than 2^60. A pixel gets
-// at most all of dy, from the bicubic sampler 25/16 of it, so no sum reaches 2^63. (On the way it
-// may: 64 bits are added modulo 2^64.) Each of a point's parts is rounded by half a unit at most.
-// Of 4 parts that changes an element of dimage by at most 2 h w 2^-k <= (h w)^2 max|dy| 2^-59:
-// 2.3e-11 max|dy| for 60 by 60 points; of the bicubic sampler's 16 by 4 times as much. Both are far
+// k, which is at most 126, makes max|dy| P 2^k less than 2^62, and more than 2^60, for P = h w
+// points. A pixel gets at most all of dy, from the bicubic sampler 25/16 of it, so no sum reaches
+// 2^63. (On the way it may: 64 bits are added modulo 2^64.) Each of a point's parts is rounded by
+// half a unit at most. Of 4 parts that changes an element of dimage by at most 2 P 2^-k <=
+// P^2 max|dy| 2^-59: 2.3e-11 max|dy| for 60 by 60 points; of the bicubic sampler's 16 by 4 times as
+// much; of the trilinear one's 8 by twice as much: 2.5e-9 max|dy| for 30 by 30 by 30 points. All are
 // below the rounding of a float32. (Where 126 is the limit, max|dy| is below 2^-65 and the error of
-// 4 parts below h w 2^-125.) If any dy of an image is not finite, its sums mean nothing, and all of
+// 4 parts below P 2^-125.) If any dy of an image is not finite, its sums mean nothing, and all of
 // its dimage is NaN.
 //
 // The sums are in global memory, where the L2 cache itself adds 64-bit numbers and the threads need
@@ -36,9 +37,16 @@ __device__ float nan_value() { return __uint_as_float(0x7fc00000u); }
 __device__ float power_of_two(int k) { return __uint_as_float((unsigned)(k + 127) << 23); }
 
 // k for an image with these bits of max|dy|, which is below 2^(exponent - 126), and
-// h w <= 2^points_log2.
+// P <= 2^points_log2.
 __device__ int unit(unsigned largest, int points_log2) {
     return min(62 - points_log2 + 126 - (int)(largest >> 23), 126);
+}
+
+// A coordinate, rounded one by one as in NumPy: a fused multiply-add would move points on whole
+// pixels, as all are at the identity, into the cell to their left.
+__device__ float in_pixels(float normalised, int size) {
+    const float half = 0.5f * (size - 1);
+    return __fadd_rn(__fmul_rn(normalised, half), half);
 }
 
 struct Point {
@@ -46,12 +54,8 @@ struct Point {
     bool finite;  // if not, both are NaN
 };
 
-// Rounded one by one, as in NumPy: a fused multiply-add would move points on whole pixels, as all
-// are at the identity, into the cell to their left.
 __device__ Point point_in_pixels(const float* pair, int height, int width) {
-    const float half_x = 0.5f * (width - 1), half_y = 0.5f * (height - 1);
-    const float x = __fadd_rn(__fmul_rn(pair[0], half_x), half_x);
-    const float y = __fadd_rn(__fmul_rn(pair[1], half_y), half_y);
+    const float x = in_pixels(pair[0], width), y = in_pixels(pair[1], height);
     const bool finite = is_finite(x) && is_finite(y);
     return {finite ? x : nan_value(), finite ? y : nan_value(), finite};
 }
@@ -70,6 +74,18 @@ __device__ int pixel_at(float position, int size, int border) {
     return pixel < size ? pixel : -1;
 }
 
+// The two pixels around a coordinate along one axis, and their weights in linear interpolation.
+struct Neighbours {
+    int pixel[2];
+    float weight[2];
+};
+
+__device__ Neighbours neighbours(float coordinate, int size, int border) {
+    const float left = floorf(coordinate), right_weight = coordinate - left;
+    return {{pixel_at(left, size, border), pixel_at(left + 1.f, size, border)},
+            {1.f - right_weight, right_weight}};
+}
+
 // Where in the batch a row and a column meet; -1 if one of them is fill.
 __device__ int pixel_in_batch(int n, int row, int column, int height, int width) {
     return row < 0 || column < 0 ? -1 : (n * height + row) * width + column;
@@ -79,7 +95,7 @@ __device__ float load(const float* image, int pixel, int channels, int c, float 
     return pixel < 0 ? fill : image[pixel * channels + c];
 }
 
-// What a thread works on: blocks = those of one image, points = h w.
+// What a thread works on: blocks = those of one image, points = P.
 struct Place {
     int n, point, lane;  // point: in the whole batch
     bool exists;
@@ -119,12 +135,12 @@ __device__ void write_dgrid(float* dgrid, Place at, int lanes, float dx, float d
 
 extern "C" __global__ void __launch_bounds__(256)
 sums_to_dimage(const unsigned long long* __restrict__ sums, const unsigned* __restrict__ seen,
-               float* __restrict__ dimage, int size, int points_log2, int pixels, int channels) {
+               float* __restrict__ dimage, int size, int points_log2, int of_image, int channels) {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= size) return;
-    const int n = i / channels / pixels;
+    const int n = i / of_image;  // the elements of an image
     const unsigned largest = seen[2 * n];
-    const bool first_pixel = i / channels % pixels == 0;
+    const bool first_pixel = i % of_image < channels;
     if (largest >= INFINITE || (first_pixel && seen[2 * n + 1]))
         dimage[i] = nan_value();
     else

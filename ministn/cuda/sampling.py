@@ -1,11 +1,16 @@
-"""What the samplers on a GPU share: see sampler.cuh."""
+"""What the samplers on a GPU share: see sampler.cuh.
+
+An image is (N, H, W, C), a volume (N, D, H, W): either way three numbers tell a kernel its size.
+"""
+
+from math import prod
 
 import numpy as np
 
 from ministn.backend import Array, Device, device_holding
 from ministn.cuda.launch import blocks_for, launch
 from ministn.errors import check_arrays
-from ministn.ops.sampling import BORDERS, check_sampler
+from ministn.ops.sampling import BORDERS
 
 THREADS = 256
 LANES = 8  # at most, for each point: eight channels are one sector of memory
@@ -20,31 +25,34 @@ def sample(
 ) -> tuple[Array, Array, Array]:
     """y (N, h, w, C) by the kernel <sampler>_forward of <sampler>.cu, and image and grid as read.
 
-    own: what only this sampler's kernels take, at the end.
+    own: what only this sampler's kernels take, at the end. The arguments have been checked.
 
-    Raises as the samplers in ops, and TypeError for a dtype other than float32.
+    Raises TypeError for a dtype other than float32.
     """
-    check_sampler(image, grid, border, fill)
     device = device_holding(image=image)
     image, grid = device.contiguous(image), device.contiguous(grid)
-    n, h, w, _ = grid.shape
-    y = device.empty((n, h, w, image.shape[3]), np.float32)
-    points, blocks, lanes = groups(grid, image.shape[3])
+    y = device.empty(grid.shape[:-1] + channels_of(image.shape, grid), np.float32)
+    points, blocks, lanes = groups(grid, image.shape)
     launch(
         sampler,
         f"{sampler}_forward",
-        n * blocks,
+        len(grid) * blocks,
         *(image, grid, y),
         *(points, blocks, lanes, *image.shape[1:], BORDERS.index(border), float(fill), *own),
     )
     return y, image, grid
 
 
-def groups(grid: Array, channels: int) -> tuple[int, int, int]:
+def channels_of(shape: tuple[int, ...], grid: Array) -> tuple[int, ...]:
+    """(C,) of images of this shape, () of volumes: what follows a point's axes."""
+    return shape[grid.ndim - 1 :]
+
+
+def groups(grid: Array, shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Points of one image, blocks for them, and lanes for each: a power of two."""
-    _, h, w, _ = grid.shape
+    points, channels = prod(grid.shape[1:-1]), prod(channels_of(shape, grid))
     lanes = min(LANES, 1 << max(0, channels - 1).bit_length())
-    return h * w, blocks_for(h * w * lanes, THREADS), lanes
+    return points, blocks_for(points * lanes, THREADS), lanes
 
 
 def gradients(
@@ -58,12 +66,13 @@ def gradients(
     *own: float,
 ) -> tuple[Array | None, Array]:
     """dimage or None, and dgrid by the kernel <sampler>_dgrid, which reads the image."""
-    check_arrays(image=(image, "N H W C"), grid=(grid, "N h w 2"), dy=(dy, "N h w C"))
+    y = grid.shape[:-1] + channels_of(image.shape, grid)
+    check_arrays(dy=(dy, " ".join(map(str, y))))
     device = device_holding(dy=dy)
     dy = device.contiguous(dy)
     dgrid = device.empty(grid.shape, np.float32)
     seen = room_for_seen(dy, need_dimage)
-    points, blocks, lanes = groups(grid, image.shape[3])
+    points, blocks, lanes = groups(grid, image.shape)
     launch(
         sampler,
         f"{sampler}_dgrid",
@@ -91,7 +100,7 @@ def image_gradient(
     border: int,
     *own: float,
 ) -> Array:
-    """dimage, of this shape (N, H, W, C), by the kernel <sampler>_scatter of <sampler>.cu."""
+    """dimage, of this shape, by the kernel <sampler>_scatter of <sampler>.cu."""
     device = device_holding(dy=dy)
     dimage = device.empty(shape, np.float32)
     images = max(1, SUMS_BYTES // max(1, 8 * dimage[:1].size))
@@ -112,21 +121,20 @@ def _add_up(
     *own: float,
 ) -> None:
     """Write dimage, of some images."""
-    n, height, width, channels = dimage.shape
-    points, blocks, lanes = groups(grid, channels)
+    points, blocks, lanes = groups(grid, dimage.shape)
     points_log2 = max(0, points - 1).bit_length()  # rounded up
     sums = device.zeros(dimage.shape, np.uint64)
     launch(
         sampler,
         f"{sampler}_scatter",
-        n * blocks,
+        len(dimage) * blocks,
         *(dy, grid, seen, sums),
-        *(points, points_log2, blocks, lanes, height, width, channels, border, *own),
+        *(points, points_log2, blocks, lanes, *dimage.shape[1:], border, *own),
     )
     launch(
         sampler,
         "sums_to_dimage",
         blocks_for(dimage.size),
         *(sums, seen, dimage),
-        *(dimage.size, points_log2, height * width, channels),
+        *(dimage.size, points_log2, dimage[:1].size, prod(channels_of(dimage.shape, grid))),
     )

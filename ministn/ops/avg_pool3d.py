@@ -24,13 +24,9 @@ class Cache(NamedTuple):
 def avg_pool3d(x: np.ndarray, size: int = 2) -> tuple[np.ndarray, Cache]:
     """x (N, D, H, W) -> y (N, D // size, H // size, W // size).
 
-    Raises TypeError for a wrong dtype, ValueError for a wrong shape, a size below 1 or a volume
-    smaller than one cube.
+    Raises as check_pool3d does.
     """
-    check_arrays(x=(x, "N D H W"))
-    check_window(size)
-    if min(x.shape[1:]) < size:
-        raise ValueError(f"x must be at least {size} voxels long each way, got shape {x.shape}")
+    check_pool3d(x, size)
     y = x
     for axis in (1, 2, 3):  # one after the other: NumPy is slow at three at once
         whole = x.shape[axis] // size
@@ -49,3 +45,16 @@ def avg_pool3d_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
         part = part.repeat(size, axis)
     dropped = [(0, whole - kept) for whole, kept in zip(shape, part.shape, strict=True)]
     return np.pad(part, dropped)
+
+
+def check_pool3d(x: np.ndarray, size: int) -> tuple[int, ...]:
+    """(N, D, H, W) of what is to be pooled.
+
+    Raises TypeError for a wrong dtype, ValueError for a wrong shape, a size below 1 or a volume
+    smaller than one cube.
+    """
+    check_arrays(x=(x, "N D H W"))
+    check_window(size)
+    if min(x.shape[1:]) < size:
+        raise ValueError(f"x must be at least {size} voxels long each way, got shape {x.shape}")
+    return x.shape

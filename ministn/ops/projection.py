@@ -25,11 +25,9 @@ class Cache(NamedTuple):
 def projection(x: np.ndarray) -> tuple[np.ndarray, Cache]:
     """x (N, D, H, W) -> y (N, H, W, 1).
 
-    Raises TypeError for a wrong dtype, ValueError for a wrong shape or no depth.
+    Raises as check_layers does.
     """
-    check_arrays(x=(x, "N D H W"))
-    if x.shape[1] == 0:
-        raise ValueError(f"x must have at least one layer, got shape {x.shape}")
+    check_layers(x)
     y = x.mean(axis=1)[..., None]
     return y, Cache(x.shape[1], y)
 
@@ -39,3 +37,14 @@ def projection_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     depth, y = cache
     check_arrays(y=(y, "N H W 1"), dy=(dy, "N H W 1"))
     return (dy / depth).transpose(0, 3, 1, 2).repeat(depth, axis=1)
+
+
+def check_layers(x: np.ndarray) -> tuple[int, ...]:
+    """(N, D, H, W) of what is to be projected.
+
+    Raises TypeError for a wrong dtype, ValueError for a wrong shape or no depth.
+    """
+    check_arrays(x=(x, "N D H W"))
+    if x.shape[1] == 0:
+        raise ValueError(f"x must have at least one layer, got shape {x.shape}")
+    return x.shape

@@ -47,6 +47,14 @@ def check_sampler(image: np.ndarray, grid: np.ndarray, border: str, fill: float)
     return sizes
 
 
+def check_volume_sampler(volume: np.ndarray, grid: np.ndarray, border: str, fill: float) -> None:
+    """The same of volume (N, D, H, W) and grid (N, d, h, w, 3)."""
+    check_arrays(volume=(volume, "N D H W"), grid=(grid, "N d h w 3"))
+    check_border(border, fill)
+    if 0 in volume.shape[1:]:
+        raise ValueError(f"volume must have at least one voxel, got shape {volume.shape}")
+
+
 def check_border(border: str, fill: float) -> None:
     """Raises ValueError for a border that there is not, a fill not finite or where none is used."""
     if border not in BORDERS:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ministn.errors import check_arrays
-from ministn.ops.sampling import check_border, framed, pixel_at, to_pixels, unframed
+from ministn.ops.sampling import check_volume_sampler, framed, pixel_at, to_pixels, unframed
 
 
 class Cache(NamedTuple):
@@ -45,12 +45,9 @@ def trilinear_sampler(
 ) -> tuple[np.ndarray, Cache]:
     """volume (N, D, H, W) at grid (N, d, h, w, 3), triples (x, y, z) -> y (N, d, h, w).
 
-    Raises TypeError for a wrong dtype, ValueError for a wrong shape, border or fill.
+    Raises as check_volume_sampler does.
     """
-    check_arrays(volume=(volume, "N D H W"), grid=(grid, "N d h w 3"))
-    check_border(border, fill)
-    if 0 in volume.shape[1:]:
-        raise ValueError(f"volume must have at least one voxel, got shape {volume.shape}")
+    check_volume_sampler(volume, grid, border, fill)
     volume = framed(volume[..., None], border, fill)
     y = np.empty(grid.shape[:-1], volume.dtype)
     for n in range(len(volume)):  # one after the other: cells take much memory
