@@ -266,35 +266,6 @@ def assign(x: Any, values: np.ndarray) -> None:
     x[...] = values if device is None else device.to_gpu(values)
 
 
-def joined(parts: Sequence[Any]) -> Any:
-    """Arrays (.., C_k) side by side, along their last axis: (.., C_1 + C_2 + ..)."""
-    widths = [part.shape[-1] for part in parts]
-    y = _empty_like(parts[0], (*parts[0].shape[:-1], sum(widths)))
-    for part, place in zip(parts, _places(widths), strict=True):
-        y[..., place] = part
-    return y
-
-
-def parted(y: Any, widths: Sequence[int]) -> list[Any]:
-    """The opposite: copies, for kernels take no views."""
-    parts = [_empty_like(y, (*y.shape[:-1], width)) for width in widths]
-    for part, place in zip(parts, _places(widths), strict=True):
-        part[...] = y[..., place]
-    return parts
-
-
-def _places(widths: Sequence[int]) -> list[slice]:
-    """Where along the last axis each part lies."""
-    stops = list(accumulate(widths))
-    return [slice(stop - width, stop) for width, stop in zip(widths, stops, strict=True)]
-
-
-def _empty_like(x: Any, shape: Shape) -> Any:
-    """An array of this shape, of the type and on the engine of ``x``."""
-    device = device_of(x)
-    return np.empty(shape, x.dtype) if device is None else device.empty(shape, x.dtype)
-
-
 @contextmanager
 def memory_explained(remedy: str) -> Iterator[None]:
     """Inside this block too little memory is a UserError: how much was needed, and the remedy."""

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ministn.backend import to_cpu
-from ministn.data import Split
-from ministn.engines import function
+from ministn.data import Split, as_batch
 from ministn.models import Network
 from ministn.ops import softmax_cross_entropy
 from ministn.transformer import Attended
@@ -35,7 +34,6 @@ class Evaluation:
 
 def predict(network: Network, images: np.ndarray) -> Prediction:
     """What a network makes of images on its engine, in NumPy."""
-    as_batch = function("as_batch", images)
     batches = [
         network.predict(as_batch(images[start : start + BATCH]))
         for start in range(0, len(images), BATCH)

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ministn import ops
 from ministn.backend import to_cpu
-from ministn.data import Split
+from ministn.data import Split, as_batch
 from ministn.data.warping import as_bytes
-from ministn.engines import function
+from ministn.engines import implementation
 from ministn.transformer import Front
 
 COUNT = 6
@@ -29,7 +28,7 @@ def examples(split: Split, front: Front | None) -> dict[str, Any]:
     known = {"labels": split.labels[:COUNT].tolist(), "boxes": split.boxes[:COUNT].tolist()}
     if len(split.size) == 2:
         return as_text(images) | known
-    x = ops.as_batch(images)
+    x = as_batch(images)
     known["size"] = list(split.size)
     if front is not None:
         identity = np.array(front.transformers[0].transform.identity, np.float32)
@@ -41,8 +40,7 @@ def shown(split: Split, front: Front | None) -> dict[str, Any]:
     """Entries of an epoch: theta (N, P) of the examples, and of volumes what it shows of them."""
     if front is None:
         return {"theta": None}
-    images = split.images[:COUNT]
-    x = function("as_batch", images)(images)
+    x = as_batch(split.images[:COUNT])
     theta = front.theta(x)
     found = {"theta": to_cpu(theta).tolist()}
     return found if len(split.size) == 2 else found | {"projections": _warped(front, x, theta)}
@@ -65,5 +63,6 @@ def _warped(front: Front, x: np.ndarray, theta: np.ndarray) -> dict[str, Any]:
 
 
 def _projected(x: np.ndarray) -> np.ndarray:
-    """Volumes (N, D, H, W), 0 to 1 -> (N, H, W) uint8."""
-    return as_bytes(ops.projection(x)[0][..., 0])
+    """Volumes (N, D, H, W), 0 to 1, on their engine -> (N, H, W) uint8, in NumPy."""
+    project, _ = implementation("projection", x)
+    return to_cpu(as_bytes(project(x)[0][..., 0]))

@@ -6,7 +6,8 @@ training.py has all that a recorded run needs beside it: epochs, validation, che
 import numpy as np
 
 from ministn.backend import Array, to_cpu
-from ministn.engines import function, implementation
+from ministn.data import as_batch
+from ministn.engines import implementation
 from ministn.errors import UserError
 from ministn.models import Network
 from ministn.optimizers import Optimizer
@@ -29,7 +30,7 @@ def train_on_batch(
 
     Raises UserError, and updates nothing, where the loss is not finite: it names the layer.
     """
-    x = function("as_batch", images)(images) if images.dtype == np.uint8 else images
+    x = as_batch(images) if images.dtype == np.uint8 else images
     step = Step(seed, optimizer.t)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         logits, cache = network.forward(x, step)

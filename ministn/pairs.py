@@ -15,9 +15,9 @@ import numpy as np
 from ministn import checkpoint
 from ministn.attention import left_image
 from ministn.backend import Array, joined, parted, to_cpu
-from ministn.data import Pairs, Split
+from ministn.data import Pairs, Split, as_batch
 from ministn.data.colocalisation import draw_crops, found
-from ministn.engines import function, implementation
+from ministn.engines import implementation
 from ministn.evaluation import Evaluation, Prediction, predict
 from ministn.models import Network
 from ministn.models.colocalisation import Description
@@ -120,8 +120,7 @@ class PairSteps:
         return array if self.device is None else self.device.to_gpu(array)
 
     def _batch(self, images: np.ndarray) -> Array:
-        placed = self._placed(images)
-        return function("as_batch", placed)(placed)
+        return as_batch(self._placed(images))
 
     def _describe_crops(self, x: Array, draw: int) -> Array:
         """The descriptions of one random crop of each image of x (N, H, W, 1)."""

@@ -8,16 +8,15 @@ when somebody wants to look; until then the host only hands it work.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from ministn import evaluation
 from ministn.backend import Device
 from ministn.cuda.adam import Schedule
-from ministn.cuda.batch import take_batch
 from ministn.cuda.outcome import Log
-from ministn.data import Fresh, Split
+from ministn.data import Fresh, Split, take_batch
 from ministn.engines import implementation
 from ministn.evaluation import Evaluation, Prediction
 from ministn.models import Network
@@ -144,7 +143,8 @@ class CpuSteps:
 
 
 class GpuSteps:
-    """Steps on a GPU. Images stay there as bytes; everything a step reads lies in device memory.
+    """Steps on a GPU. Images stay there as bytes, volumes as what they are made of; everything a
+    step reads lies in device memory.
 
     captured: a step becomes a CUDA graph, one launch instead of some fifty, and a second graph
     where an epoch's last batch is smaller. Only where all kernels are our own.
@@ -167,7 +167,7 @@ class GpuSteps:
         self.split = split
         count = len(split)
         self.batches = -(-count // batch_size)
-        self._images = device.empty(split.shape, np.uint8)
+        self._images: Any = None  # until the first epoch begins, on its device
         self._labels = device.empty((count,), np.uint8)
         self._order = device.empty((count,), np.int32)
         self._log = Log(device, self.batches)
@@ -175,7 +175,6 @@ class GpuSteps:
             Schedule(device.empty((self.batches,), np.float32), self._log.number, self._log.halted)
             for _ in optimizer.buffer.groups
         ]
-        self._loaded: int | None = None  # epoch
         self._next = 0  # step whose outcome is the next to be handed out
         sizes = {batch_size, count - (self.batches - 1) * batch_size}
         self._step = {n: self._work(n, captured) for n in sizes}
@@ -194,11 +193,14 @@ class GpuSteps:
 
     def _load(self, number: int) -> None:
         """Have the images and labels of an epoch on the device, where captured steps read them."""
-        if self._loaded is not None and not isinstance(self.split, Fresh):
+        if self._images is not None and not isinstance(self.split, Fresh):
             return
-        self._images[...], labels = self.split.epoch(number, device=self.device)
+        images, labels = self.split.epoch(number, device=self.device)
+        if self._images is None:
+            self._images = images
+        else:
+            self._images[...] = images
         self._labels[...] = self.device.to_gpu(labels)
-        self._loaded = number
 
     def take(self, batch: int) -> None:
         self._step[self._images_in(batch)]()

@@ -18,7 +18,6 @@ from ministn import backend, cli, data, parallel, planning, runs
 from ministn.cuda.choice import PRECISIONS, check_precision
 from ministn.errors import UserError
 from ministn.settings import Settings
-from ministn.training import check_device
 
 # The cores this process may use: a scheduler may have given it fewer than there are.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -143,8 +142,6 @@ def main(experiment: Experiment, flags: list[str] | None = None) -> int:
     encoders = {settings.encoder for settings in chosen}
     needed = [s for s in possible if s not in chosen and runs.folder_name(s) in encoders]
     chosen = needed + chosen
-    for settings in chosen:
-        check_device(settings, arguments.gpu)
     device = backend.gpu() if arguments.gpu else None
     for settings in chosen:
         check_precision(settings.precision, device)

@@ -1,7 +1,7 @@
 """The epoch loop: shuffle, step, evaluate, keep the best by validation, resume."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,7 @@ import numpy as np
 from ministn import attention, checkpoint, evaluation, models, pose
 from ministn.backend import Device
 from ministn.cuda.choice import check_precision, precision
-from ministn.data import RECIPES, DataSet, Pairs, PosedSplit, Split
-from ministn.engines import function
+from ministn.data import RECIPES, DataSet, Pairs, PosedSplit, Split, as_batch
 from ministn.errors import UserError
 from ministn.evaluation import Evaluation
 from ministn.examples import shown
@@ -43,12 +42,6 @@ class State:
     diverged: dict[str, Any] | None = None
 
 
-def check_device(settings: Settings, gpu: bool) -> None:
-    """Raise UserError for what a GPU cannot train."""
-    if gpu and RECIPES[settings.data].axes == 3:
-        raise UserError("volumes are for the CPU: leave out --gpu")
-
-
 def build(
     settings: Settings, size: tuple[int, ...], device: Device | None = None
 ) -> tuple[models.Network, Optimizer]:
@@ -70,7 +63,7 @@ class Trainer:
     this one alone. ``say`` receives one-line events: a collapse, an epoch's results. encoder: for
     co-localisation, see pairs.py.
 
-    Raises UserError where the device cannot train on the data, or not in the settings' precision.
+    Raises UserError where the device cannot train in the settings' precision.
     """
 
     def __init__(
@@ -85,7 +78,6 @@ class Trainer:
         self.settings = settings
         self.data = data
         self.say = say
-        check_device(settings, device is not None)
         check_precision(settings.precision, device)
         size = data.train.size
         self.network, self.optimizer = build(settings, size, device)
@@ -96,10 +88,7 @@ class Trainer:
         network, batch, seed = (self.network, self.optimizer), settings.batch_size, settings.seed
         common = *network, data.train, batch, seed
         if device is not None:
-            self.watched, self.test = (
-                replace(split, images=device.to_gpu(split.images))
-                for split in (data.watched, data.test)
-            )
+            self.watched, self.test = (split.on(device) for split in (data.watched, data.test))
         if isinstance(data.train, Pairs):
             self.steps = PairSteps(*network, data.train, batch, seed, encoder)
         elif device is None:
@@ -177,16 +166,14 @@ class Trainer:
         state.batch -= state.steps - step
         state.steps = step
         rows = self._shuffled()[state.batch * settings.batch_size :][: settings.batch_size]
-        images, _ = self.data.train.epoch(state.epoch + 1)
+        images, _ = self.data.train.epoch(state.epoch + 1, self.buffer.device)
         self._name_layer(images[rows])
 
     def _name_layer(self, images: np.ndarray) -> None:
         state = self.state
-        if self.buffer.device is not None:
-            images = self.buffer.device.to_gpu(images)
-        x = function("as_batch", images)(images)
         with precision(self.settings.precision):
-            found = self.network.first_non_finite(x, Step(self.settings.seed, state.steps))
+            step = Step(self.settings.seed, state.steps)
+            found = self.network.first_non_finite(as_batch(images), step)
         layer = found or "loss"
         state.diverged = {"epoch": state.epoch + 1, "step": state.steps, "layer": layer}
         self.say(f"DIVERGED at step {state.steps}: the first non-finite values are in {layer}")
@@ -195,7 +182,7 @@ class Trainer:
         settings, state, split = self.settings, self.state, self.data.watched
         found = self.steps.evaluate(self.watched)
         if not np.isfinite(found.loss):
-            self._name_layer(split.images[: evaluation.BATCH])
+            self._name_layer(self.watched.images[: evaluation.BATCH])
             return
         watched = "valid" if self.data.valid is not None else "test"
         result = {

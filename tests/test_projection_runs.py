@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from small_runs import outcome, shortened
 
-from ministn import data, evaluation, models, ops, parallel, planning, training
+from ministn import data, evaluation, models, ops, parallel, planning
 from ministn.data import extruded
-from ministn.errors import UserError
 from ministn.examples import as_text, from_text
 from ministn.optimizers import Adam
 from ministn.parameter import ParameterBuffer
@@ -158,13 +157,6 @@ def test_where_a_loss_is_not_finite_is_found(made):
         "step": 0,
         "layer": "localisation/dense2 in the localisation network",
     }
-
-
-def test_volumes_are_refused_on_a_gpu(made):
-    with pytest.raises(UserError, match=r"^volumes are for the CPU: leave out --gpu$"):
-        Trainer(SETTINGS, made, device=object())
-    training.check_device(replace(SETTINGS, data="r-digits"), gpu=True)
-    training.check_device(SETTINGS, gpu=False)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from synthetic import record
 
-from ministn import cli, planning, runs
+from ministn import backend, cli, planning, runs
 from ministn.data import RECIPES
 
 SCRIPTS = Path(__file__).parents[1] / "reproduce"
@@ -168,11 +168,23 @@ def test_projections_run(script, tmp_path, monkeypatch):
     }
 
 
-def test_volumes_do_not_go_to_a_gpu(script, tmp_path):
-    """Which is said even where there is none."""
-    found = script("stn_projection3d", "--gpu")
-    assert found == (2, "", "error: volumes are for the CPU: leave out --gpu\n")
-    assert os.listdir(tmp_path) == []
+def test_projections_run_on_a_gpu(script, tmp_path, monkeypatch, quick_device):
+    """The same program with the other engine: nearly the same losses."""
+    monkeypatch.setattr(backend, "gpu", lambda: quick_device)
+    few = RECIPES["extruded-digits"]._replace(test_size=7)
+    monkeypatch.setitem(RECIPES, "extruded-digits", few)
+    monkeypatch.setattr(planning, "BATCH", 1)
+    line = "--quick --models st-fcn --iterations 3 --train-size 4 --batch-size 2"
+    losses = []
+    for out, flags in (("cpu", "--threads 1"), ("gpu", "--gpu")):
+        status, said, err = script("stn_projection3d", f"{line} {flags} --out {out}")
+        assert status == 0, err
+        assert "projection ST-FCN" in said
+        (path,) = tmp_path.glob(f"{out}/*/record.json")
+        found = runs.read_record(path)
+        assert found["device"]["engine"] == ("cuda" if out == "gpu" else "numpy")
+        losses.append([epoch["test_loss"] for epoch in found["epochs"]])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
 # -- the table ---------------------------------------------------------------------------------

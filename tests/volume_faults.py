@@ -2,6 +2,8 @@
 
 from functools import partial
 
+import pytest
+import test_cuda_extrude
 import test_cuda_volumes
 from faults import DIFFERENT, READ, UNORDERED, WRITE, Fault
 from test_cuda_volumes import far_outside, not_finite, whole_and_half_voxels
@@ -12,6 +14,16 @@ def sampler(points, volume=(2, 4, 7, 5), size=(3, 4, 2), border="nearest"):
         test_cuda_volumes.test_trilinear_sampler_agrees_with_ops,
         volume=volume, size=size, border=border, fill=0.0, grid=points,
     )  # fmt: skip
+
+
+def small(test):
+    """With small volumes of digits."""
+
+    def run(device):
+        with pytest.MonkeyPatch.context() as patch:
+            test(device, test_cuda_extrude.shrunk(patch))
+
+    return run
 
 
 CASES = {
@@ -35,6 +47,9 @@ CASES = {
     "trilinear, bound": partial(
         test_cuda_volumes.test_volume_gradient_is_within_the_bound, scale=1
     ),
+    "extrude": small(test_cuda_extrude.test_volumes_are_numpys),
+    "extrude, not turned": small(test_cuda_extrude.test_digits_that_are_not_turned_are_exact),
+    "take_extruded": small(test_cuda_extrude.test_batches_go_through_the_order_again_and_again),
 }
 
 FAULTS = [
@@ -76,4 +91,14 @@ FAULTS = [
           DIFFERENT),  # in sampler.cuh, as is the next
     Fault("trilinear", "__fadd_rn(__fmul_rn(normalised, half), half)",
           "__fmaf_rn(normalised, half, half)", "trilinear, identity", DIFFERENT),
+    Fault("extrude", "max(row, column) < side", "row < side", "extrude", READ),
+    Fault("extrude", "min(row, column) >= 0 && ", "", "extrude", READ),
+    Fault("extrude", "turn[0] * x + turn[3] * y", "turn[0] * x + turn[1] * y", "extrude",
+          DIFFERENT),
+    Fault("extrude", "255.f), 0.5f)", "255.f), 0.f)", "extrude, not turned", DIFFERENT),
+    Fault("extrude",
+          "if (i < voxels)\n        x[r * voxels + i] = voxel(images, rotation, shift, r,",
+          "x[r * voxels + i] = voxel(images, rotation, shift, r,", "extrude", "race, "),
+    Fault("extrude", "% batches) * batch_size", ") * batch_size", "take_extruded", READ),
+    Fault("extrude", "labels[digit]", "labels[r]", "take_extruded", DIFFERENT),
 ]  # fmt: skip

@@ -9,6 +9,7 @@ import numpy as np
 
 from ministn.backend import Array
 from ministn.data import addition, cluttered, colocalisation, digits, distorted, extruded, mnist
+from ministn.data.batch import as_batch, take_batch
 from ministn.data.colocalisation import Pairs
 from ministn.data.dataset import DataSet, Digits, Fresh, Map, PosedSplit, Split
 from ministn.errors import UserError
@@ -24,7 +25,9 @@ __all__ = [
     "PosedSplit",
     "Recipe",
     "Split",
+    "as_batch",
     "load",
+    "take_batch",
 ]
 
 
@@ -32,7 +35,7 @@ class Recipe(NamedTuple):
     """How a data set is made unless asked otherwise: lengths in pixels, sizes in images.
 
     valid_size: 0 where nothing is kept back from training, which then follows a fixed schedule.
-    axes: 3 for volumes, which only a CPU can train on.
+    axes: 3 for volumes.
     """
 
     canvas: int

@@ -1,10 +1,10 @@
 """What the data modules hand to each other: digits, a split of a data set, a data set."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -57,7 +57,11 @@ class Split:
         self, number: int, device: Device | None = None, map: Map = map
     ) -> tuple[Array, np.ndarray]:
         """Images, on the device if there is one, and labels; in every epoch the same."""
-        return self.images if device is None else device.to_gpu(self.images), self.labels
+        return (self if device is None else self.on(device)).images, self.labels
+
+    def on(self, device: Device) -> Self:
+        """The same split, its images on the GPU."""
+        return replace(self, images=device.to_gpu(self.images))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that its content follows from."""

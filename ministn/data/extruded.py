@@ -10,12 +10,12 @@ centres of the first and the last voxel. A volume takes 216 KB, so a set is draw
 interpolation is the bilinear one in a layer times a weight for the depth.
 """
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from ministn.backend import Device
+from ministn.backend import Array, Device
 from ministn.data.cluttered import CHUNK
 from ministn.data.dataset import Digits, Map, PosedSplit
 from ministn.data.distorted import check
@@ -33,11 +33,12 @@ BLOCK = 8  # volumes at a time
 
 class Motions(NamedTuple):
     """How digits are moved: rotation (n, 3, 3) of points about their centres, then shift (n, 3)
-    of those from the middle of the volume, (x, y, z) in voxels. Both float64.
+    of those from the middle of the volume, (x, y, z) in voxels. Both float64; on a GPU float32,
+    in which volumes are made anyway.
     """
 
-    rotation: np.ndarray
-    shift: np.ndarray
+    rotation: Array
+    shift: Array
 
     def of(self, rows: slice | np.ndarray) -> "Motions":
         """Those of some of the digits."""
@@ -61,13 +62,26 @@ class Volumes:
 
     volumes[rows] are those of some of the digits, volumes[3] is an array, as is what np.asarray
     makes of all. images: (n, 28, 28) uint8.
+
+    Where images and motions lie on a GPU, it makes the volumes, and only as batches: see batch.py.
+    volumes[...] = others writes over them, and leaves them where they lie.
     """
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, images: np.ndarray, motions: Motions) -> None:
+    def __init__(self, images: Array, motions: Motions) -> None:
         self.images, self.motions = images, motions
         self.shape = (len(images), CANVAS, CANVAS, CANVAS)
+
+    def on(self, device: Device) -> "Volumes":
+        """The same on a GPU."""
+        motions = (device.to_gpu(array.astype(np.float32)) for array in self.motions)
+        return Volumes(device.to_gpu(self.images), Motions(*motions))
+
+    @property
+    def arrays(self) -> tuple[Array, Array, Array]:
+        """Images, rotation and shift."""
+        return self.images, *self.motions
 
     def __len__(self) -> int:
         return len(self.images)
@@ -76,6 +90,10 @@ class Volumes:
         if isinstance(rows, (int, np.integer)):
             return np.asarray(self[np.array([rows])])[0]
         return Volumes(self.images[rows], self.motions.of(rows))
+
+    def __setitem__(self, rows: Any, others: "Volumes") -> None:
+        for mine, other in zip(self.arrays, others.arrays, strict=True):
+            mine[rows] = other
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         made = volumes(self.images, self.motions)
@@ -92,6 +110,10 @@ class VolumeSplit(PosedSplit):
     """
 
     images: Any
+
+    def on(self, device: Device) -> Self:
+        """The same split, its digits and motions on the GPU."""
+        return replace(self, images=self.images.on(device))
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -132,12 +154,13 @@ def fresh(
 ) -> tuple[Volumes, np.ndarray]:
     """Volumes and labels (count,) uint8: what training needs of an epoch.
 
-    device, map: not used. Who trains on volumes makes them, and on a CPU. Raises as `generate`
-    does.
+    device: the GPU that is to make the volumes, None for the CPU. map: not used, as who trains on
+    volumes makes them. Raises as `generate` does.
     """
     check(name, count, seed, epoch)
     chosen = digits[np.arange(count) % len(digits)]
-    return Volumes(chosen.images, draw(name, count, seed=seed, epoch=epoch)), chosen.labels
+    made = Volumes(chosen.images, draw(name, count, seed=seed, epoch=epoch))
+    return made if device is None else made.on(device), chosen.labels
 
 
 def volumes(images: np.ndarray, motions: Motions) -> np.ndarray:

@@ -1,0 +1,28 @@
+"""What networks read of a split, be its images arrays or volumes, in NumPy or on a GPU."""
+
+from typing import Any
+
+from ministn.backend import Array, device_of
+from ministn.cuda import batch
+from ministn.cuda.extrude import extrude, take_extruded
+from ministn.data import extruded
+from ministn.data.extruded import Volumes
+from ministn.engines import function
+
+
+def as_batch(images: Array | Volumes) -> Array:
+    """images (N, H, W), (N, H, W, C) or (N, D, H, W) uint8 -> x in [0, 1], where they are.
+
+    x is float32, and (N, H, W, 1) where there is no axis of channels. Volumes are made now.
+    """
+    if isinstance(images, Volumes) and device_of(images.images) is not None:
+        return extrude(*images.arrays, depth=extruded.DEPTH, canvas=images.shape[1])
+    return function("as_batch", images)(images)
+
+
+def take_batch(images: Array | Volumes, *turn: Array, **sizes: Any) -> tuple[Array, Array]:
+    """x and labels of the batch whose turn it is, on a GPU: see take_batch in cuda/batch.py."""
+    if isinstance(images, Volumes):
+        sizes |= {"depth": extruded.DEPTH, "canvas": images.shape[1]}
+        return take_extruded(*images.arrays, *turn, **sizes)
+    return batch.take_batch(images, *turn, **sizes)
