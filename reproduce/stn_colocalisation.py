@@ -49,6 +49,8 @@ QUICK: dict[str, Any] = {
     "iterations": 1500,
 }
 
+QUICK_ENCODER: dict[str, Any] = {"iterations": 5000, "decay_every": 4000}
+
 EXAMPLES = """\
 examples:
   python reproduce/stn_colocalisation.py --quick
@@ -78,7 +80,8 @@ def settings_of(arguments: argparse.Namespace) -> list[Settings]:
     chosen = stn_runs.asked(arguments, QUICK, PROTOCOL)
     source = data.DIGITS if chosen["data"] == "digits" else ""
     precision = chosen["precision"]
-    encoder = _settings("encoder", f"crops{source}", arguments, precision=precision, **ENCODER)
+    learned = ENCODER | (QUICK_ENCODER if arguments.quick else {})
+    encoder = _settings("encoder", f"crops{source}", arguments, precision=precision, **learned)
     same = ("iterations", "batch_size", "optimizer", "lr", "momentum", "loc_lr", "precision")
     common = {name: chosen[name] for name in same}
     common["decay_every"] = max(1, chosen["iterations"] - chosen["iterations"] // SETTLING)
