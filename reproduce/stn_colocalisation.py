@@ -32,12 +32,12 @@ PROTOCOL: dict[str, Any] = {
     "precision": "fp32",
 }
 ENCODER: dict[str, Any] = {
-    "iterations": 30_000,
+    "iterations": 24_000,
     "batch_size": 64,
     "optimizer": "sgd",
     "lr": 0.02,
     "decay": 0.1,
-    "decay_every": 24_000,
+    "decay_every": 19_200,
 }
 SETTLING = 5  # the last fifth of the iterations is at a tenth of the learning rate
 FALL = 0.1

@@ -284,7 +284,7 @@ def script(monkeypatch, tmp_path, capsys):
     monkeypatch.syspath_prepend(str(SCRIPTS))
     monkeypatch.chdir(tmp_path)
     module = importlib.import_module("stn_colocalisation")
-    monkeypatch.setitem(module.ENCODER, "iterations", 2)
+    monkeypatch.setitem(module.QUICK_ENCODER, "iterations", 2)
     monkeypatch.setitem(module.ENCODER, "batch_size", 4)
 
     def run(line: str) -> tuple[int, str, str]:

@@ -8,11 +8,10 @@ and an epoch all of them. No source gives the random crops' size: they are as la
 any whole pixel.
 
 What resembles what is judged by a classifier that has learned from other digits. No source says of
-what size. Ours have all sizes from what a crop of 24x24 pixels shows before anything has been
-found, about a quarter of it, and lie anywhere where three quarters of them can be seen. From digits
-that fill the crop alone, nothing was found. The largest are cut off on all sides: crops were
-measured to become the larger the smaller these digits are, too large to count with up to 1.8 times
-the crop.
+what size. Of ours one half has all sizes from what a crop of 24x24 pixels shows before anything has
+been found, about a quarter of it, to more than twice the crop, which cuts them off; the other half
+about fills the crop. All lie anywhere where three quarters of them can be seen. From digits that
+fill the crop alone, nothing was found; without the second half crops became too large to count.
 
 The embedded digits have 20x20 pixels; their images are as much smaller.
 """
@@ -37,7 +36,7 @@ IMAGES = 100
 FOUND_ABOVE = 0.5  # intersection over union
 
 CROP = 24
-SEEN = 0.28, 2.4  # sizes of the digits that the classifier learns from, of the crop's
+SEEN = (0.28, 2.4), (0.9, 1.35)  # sizes of the digits that the classifier learns from, in crops
 VISIBLE = 3 / 4
 SUPERSAMPLING = 3  # such small digits would fall between the sampling points
 
@@ -118,11 +117,11 @@ def found(theta: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.nda
 
 def crops_recipe(digits: Digits) -> Recipe:
     """Of crops that show such digits."""
-    least, greatest = (size * CROP / digits.images.shape[1] for size in SEEN)
+    crop = CROP / digits.images.shape[1]
     return Recipe(
         "crops",
         CROP,
-        scale=(least, greatest),
+        scale=tuple((least * crop, greatest * crop) for least, greatest in SEEN),
         placed=VISIBLE,
         supersampling=SUPERSAMPLING,
     )
