@@ -7,7 +7,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,14 +30,16 @@ Record = dict[str, Any]
 class Experiment(NamedTuple):
     """A script that trains and reports.
 
-    script: its path in commands. parser: its flags, see ``running_flags``. settings_of: one
-    Settings for each run that the flags ask for; raises UserError for impossible values. extra:
-    entries of a run's record beside its settings. report: the text printed about records. figures:
-    of several runs, by file name; run_figures: of one. smaller: flags that ask for less. alone:
-    whether each run is for one process only.
+    script: its path in commands. networks: the names of all that it trains, by which its runs are
+    known among others'. parser: its flags, see ``running_flags``. settings_of: one Settings for
+    each run that the flags ask for; raises UserError for impossible values. extra: entries of a
+    run's record beside its settings. report: the text printed about records. figures: of several
+    runs, by file name; run_figures: of one. smaller: flags that ask for less. alone: whether each
+    run is for one process only.
     """
 
     script: str
+    networks: Collection[str]
     parser: Callable[[], argparse.ArgumentParser]
     settings_of: Callable[[argparse.Namespace], list[Settings]]
     extra: Callable[[Settings], dict[str, Any]]
@@ -132,7 +134,7 @@ def main(experiment: Experiment, flags: list[str] | None = None) -> int:
     if arguments.gpu and parallel.ranks():
         raise UserError("--gpu trains in one process: start it without mpirun")
     if arguments.report is not None:
-        show(experiment, runs.find_records(arguments.report or [arguments.out]), arguments.out)
+        show(experiment, own(experiment, arguments.report or [arguments.out]), arguments.out)
         return 0
     possible = experiment.settings_of(arguments)
     chosen = shard(possible, arguments.shard)
@@ -269,6 +271,24 @@ def draw(figures: dict[str, Any], folder: Path) -> list[Path]:
     for path, figure in zip(paths, figures.values(), strict=True):
         drawing.save(figure, path)
     return paths
+
+
+def own(experiment: Experiment, folders: list[Path]) -> list[Record]:
+    """The records of the experiment's runs under these folders, which others may share.
+
+    Raises UserError if there is none.
+    """
+    records = runs.find_records(folders)
+    found = [record for record in records if record["settings"]["network"] in experiment.networks]
+    others = len(records) - len(found)
+    if not found:
+        raise UserError(
+            f"none of the {others} runs under {', '.join(map(str, folders))} is of "
+            f"{experiment.script}: nothing to report"
+        )
+    if others:
+        print(f"{others} runs of other scripts are left out")
+    return found
 
 
 def show(experiment: Experiment, records: list[Record], out: Path) -> None:

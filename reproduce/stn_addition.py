@@ -53,6 +53,7 @@ def settings_of(arguments: argparse.Namespace) -> list[Settings]:
 
 EXPERIMENT = sweep.Experiment(
     script=SCRIPT,
+    networks=[f"addition-{model}" for model in MODELS],
     parser=parser,
     settings_of=settings_of,
     extra=stn_runs.extra,

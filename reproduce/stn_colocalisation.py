@@ -13,6 +13,7 @@ import colocalisation_report
 import stn_runs
 
 from ministn import cli, data, runs, sweep
+from ministn.models import colocalisation
 from ministn.settings import Settings
 
 SCRIPT = "reproduce/stn_colocalisation.py"
@@ -114,6 +115,7 @@ def _settings(network: str, name: str, arguments: argparse.Namespace, **asked: A
 
 EXPERIMENT = sweep.Experiment(
     script=SCRIPT,
+    networks=colocalisation.NETWORKS,
     parser=parser,
     settings_of=settings_of,
     extra=stn_runs.extra,

@@ -13,6 +13,7 @@ import stn_report
 import stn_runs
 
 from ministn import cli, sweep
+from ministn.models import projection
 from ministn.settings import Settings
 
 SCRIPT = "reproduce/stn_projection3d.py"
@@ -49,6 +50,7 @@ def settings_of(arguments: argparse.Namespace) -> list[Settings]:
 
 EXPERIMENT = sweep.Experiment(
     script=SCRIPT,
+    networks=projection.NETWORKS,
     parser=parser,
     settings_of=settings_of,
     extra=stn_runs.extra,

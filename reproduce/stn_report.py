@@ -221,12 +221,14 @@ def claimed(model: str) -> Iterator[tuple[str, str]]:
 
 
 def figures(records: list[Record]) -> dict[str, Any]:
-    """Pictures of several runs: their errors, and some of their transformers."""
+    """Pictures of several runs of one script: their errors, and some of their transformers."""
     from ministn import plot
 
-    found = {"stn-errors.png": errors_figure(records)}
+    kind = cell_of(records[0])[0]
+    kind = kind if kind in ("addition", "projection") else "stn"
+    found = {f"{kind}-errors.png": errors_figure(records)}
     shown = pictured(records)
-    return found | ({"stn-transformers.png": plot.grid_figure(shown)} if shown else {})
+    return found | ({f"{kind}-transformers.png": plot.grid_figure(shown)} if shown else {})
 
 
 def pictured(records: list[Record]) -> list[Record]:

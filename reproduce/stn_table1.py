@@ -65,6 +65,7 @@ def settings_of(arguments: argparse.Namespace) -> list[Settings]:
 
 EXPERIMENT = sweep.Experiment(
     script=SCRIPT,
+    networks=[f"{name}-{model}" for name in SETS for model in MODELS],
     parser=parser,
     settings_of=settings_of,
     extra=stn_runs.extra,

@@ -185,6 +185,7 @@ def run_figures(record: Record) -> dict[str, Any]:
 
 EXPERIMENT = sweep.Experiment(
     script="reproduce/table3.py",
+    networks=NETWORKS,
     parser=parser,
     settings_of=settings_of,
     extra=extra,

@@ -157,3 +157,20 @@ def recorded(network, channels=0, epochs=4):
         for entry in (run["examples"], *run["epochs"]):
             entry["projections"] = as_text(rng.integers(0, 256, (6, 24, 24), np.uint8))
     return run
+
+
+def found_in(digit, distractors, error, seed=0):
+    """A run of co-localisation, with as much as its report reads."""
+    made = record(
+        "colocalisation",
+        seed=seed,
+        data=f"colocalisation-{digit}",
+        distractors=distractors,
+        iterations=3000,
+        encoder="encoder",
+    )
+    made["settings"]["epochs"] = None
+    for epoch in made["epochs"]:
+        epoch["theta"] = [[0.3, 0.1, 0.2]] * 6
+    made["best"] |= {"test_error": error, "test_overlap": 0.7}
+    return made

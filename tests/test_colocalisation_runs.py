@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from loops import triplet_hinge
 from small_runs import outcome, shortened
-from synthetic import record
+from synthetic import found_in
 
 from ministn import backend, checkpoint, cli, data, models, planning
 from ministn.data.colocalisation import draw_crops, found
@@ -357,21 +357,6 @@ def test_impossible_flags_are_one_line(flags, message, script, tmp_path):
     status, _, err = script(flags)
     assert status == 2 and message in err and err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
-
-
-def found_in(digit: int, distractors: int, error: float, seed: int = 0) -> dict:
-    """A record with as much as the report reads."""
-    made = record(
-        "colocalisation",
-        seed=seed,
-        data=f"colocalisation-{digit}",
-        distractors=distractors,
-        iterations=3000,
-        epochs=None,
-        encoder="encoder",
-    )
-    made["best"] |= {"test_error": error, "test_overlap": 0.7}
-    return made
 
 
 def test_the_table_has_a_mean_and_the_papers_numbers(script):

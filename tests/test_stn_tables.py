@@ -4,12 +4,13 @@ Which runs there are, the table, the claims.
 """
 
 import importlib
+import json
 import os
 import sys
 from pathlib import Path
 
 import pytest
-from synthetic import record
+from synthetic import found_in, record
 
 from ministn import backend, cli, planning, runs
 from ministn.data import RECIPES
@@ -32,8 +33,8 @@ def script(monkeypatch, tmp_path, capsys):
         return end.value.code, *capsys.readouterr()
 
     yield run
-    for name in ("stn_table1", "stn_addition", "stn_projection3d", "stn_runs", "stn_report"):
-        sys.modules.pop(name, None)
+    for path in SCRIPTS.glob("*.py"):
+        sys.modules.pop(path.stem, None)
 
 
 @pytest.fixture
@@ -163,8 +164,8 @@ def test_projections_run(script, tmp_path, monkeypatch):
     folders = [path.parent for path in tmp_path.glob("runs/*/record.json")]
     assert sorted(len(list(folder.glob("*.png"))) for folder in folders) == [1, 2]
     assert {path.name for path in tmp_path.glob("runs/*.png")} == {
-        "stn-errors.png",
-        "stn-transformers.png",
+        "projection-errors.png",
+        "projection-transformers.png",
     }
 
 
@@ -343,6 +344,29 @@ def test_an_unfinished_run_says_how_far_it_is(table):
     unfinished = stn("r-fcn") | {"status": "interrupted", "best": None}
     text = table.report([unfinished])
     assert "UNFINISHED: 3 epochs of 3,000 iterations (interrupted)" in text
+
+
+SHARED = {
+    "table3": record,
+    "stn_table1": lambda: stn("r-fcn"),
+    "stn_addition": lambda: stn("addition-fcn"),
+    "stn_projection3d": lambda: projected("fcn"),
+    "stn_colocalisation": lambda: found_in(3, 0, 5.0),
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_scripts_may_share_a_folder(name, script, tmp_path):
+    """Each reports its own runs only."""
+    for other, made in SHARED.items():
+        path = tmp_path / "runs" / other / "record.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(made()))
+    status, out, err = script(name, "--report")
+    assert (status, err) == (0, "") and "4 runs of other scripts are left out" in out
+    (tmp_path / "runs" / name / "record.json").unlink()
+    status, _, err = script(name, "--report")
+    assert status == 2 and f"none of the 4 runs under runs is of reproduce/{name}.py" in err
 
 
 def test_records_of_other_scripts_are_refused(table):
