@@ -56,9 +56,11 @@ class Settings:
         for name, least in (("distractors", 0), ("patch", min(1, self.distractors))):
             if getattr(self, name) < least:
                 raise UserError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        for name in ("lr", "loc_lr", "momentum", "weight_decay", "decay"):
+        for name in ("lr", "loc_lr", "weight_decay", "decay"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise UserError(f"{name} must be a number from 0 up, got {getattr(self, name)}")
+        if not 0 <= self.momentum < 1:
+            raise UserError(f"momentum must be at least 0 and below 1, got {self.momentum}")
         for name in ("seed", "data_seed"):
             if not 0 <= getattr(self, name) < 2**64:
                 raise UserError(f"{name} must be from 0 to 2^64 - 1, got {getattr(self, name)}")

@@ -131,7 +131,9 @@ def settings_of(
     for seed in chosen["seeds"]:
         for name, network in cells:
             recipe = data.RECIPES[name + source]
-            size = arguments.train_size or recipe.train_size
+            size = arguments.train_size
+            if size is None:
+                size = recipe.train_size
             if size > recipe.train_size:
                 raise UserError(f"--train-size must be at most {recipe.train_size}")
             found.append(
