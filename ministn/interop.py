@@ -27,6 +27,7 @@ same pixel here, but not there.
 
 import numpy as np
 
+from ministn.backend import device_of
 from ministn.errors import check_arrays
 from ministn.ops.affine_grid import check_size
 
@@ -48,11 +49,13 @@ def theta_to_half_pixel(theta: np.ndarray, input_size: Size, output_size: Size) 
 
 
 def _factors(theta: np.ndarray, input_size: Size, output_size: Size) -> np.ndarray:
-    """(2, 3): what each entry of PyTorch's theta is multiplied by."""
+    """(2, 3), on theta's engine: what each entry of PyTorch's theta is multiplied by."""
     check_arrays(theta=(theta, "N 2 3"))
     (height, width), (h, w) = check_size(input_size), check_size(output_size)
     if min(height, width) == 1:
         raise ValueError(f"input_size must be at least (2, 2), got {input_size!r}")
     rows = np.array([width / (width - 1), height / (height - 1)])
     columns = np.array([(w - 1) / w if w > 1 else 1, (h - 1) / h if h > 1 else 1, 1])
-    return (rows[:, None] * columns).astype(theta.dtype)
+    factors = (rows[:, None] * columns).astype(theta.dtype)
+    device = device_of(theta)
+    return factors if device is None else device.to_gpu(factors)

@@ -142,6 +142,14 @@ def test_there_and_back(dtype, input_size, output_size):
     np.testing.assert_allclose(back, theta, rtol=4 * np.finfo(dtype).eps)
 
 
+@pytest.mark.parametrize("convert", [theta_from_half_pixel, theta_to_half_pixel])
+def test_gpu_arrays_are_converted_alike(quick_device, convert):
+    theta = random_theta(3).astype(np.float32)
+    found = convert(quick_device.to_gpu(theta), (4, 7), (3, 11))
+    assert type(found) is quick_device.array
+    np.testing.assert_array_equal(quick_device.to_cpu(found), convert(theta, (4, 7), (3, 11)))
+
+
 def test_the_identity_keeps_its_numbers_only_where_the_size_stays():
     """Elsewhere PyTorch's two conventions read different points, as its documentation warns."""
     identity = np.array([[[1.0, 0, 0], [0, 1, 0]]])

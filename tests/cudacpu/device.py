@@ -73,6 +73,9 @@ class Emulated:
     def __mul__(self, other: Any) -> "Emulated":
         return self._like(self.host * self._operand(other))
 
+    def __truediv__(self, other: Any) -> "Emulated":
+        return self._like(self.host / self._operand(other))
+
     def __matmul__(self, other: Any) -> "Emulated":
         return self._like(self.host @ self._operand(other))
 
