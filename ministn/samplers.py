@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ministn.engines import implementation
+from ministn.ops.bicubic import check_slope
 from ministn.ops.sampling import check_border
 
 KERNELS = ("bilinear", "nearest", "bicubic")
@@ -35,15 +36,17 @@ class Sampler:
     kernel: "bilinear", "nearest" (nothing is learnt through it) or "bicubic"; for volumes
     (N, D, H, W) -> (N, d, h, w) "trilinear".
     border, fill: what lies outside the image, see ops/sampling.py. supersampling: of how many
-    points both ways each output pixel is the mean.
+    points both ways each output pixel is the mean. a: of the kernel "bicubic" alone, if not -1/2,
+    see ops/bicubic.py.
 
-    Raises ValueError for a kernel, border, fill or supersampling that there is not.
+    Raises ValueError for a kernel, border, fill, supersampling or a that there is not.
     """
 
     kernel: str = "bilinear"
     border: str = "nearest"
     fill: float = 0.0
     supersampling: int = 1
+    a: float | None = None
 
     def __post_init__(self) -> None:
         if self.kernel not in KERNELS + VOLUME_KERNELS:
@@ -51,8 +54,13 @@ class Sampler:
             raise ValueError(f"kernel must be one of {known}, got {self.kernel!r}")
         check_border(self.border, self.fill)
         points = self.supersampling
-        if not isinstance(points, (int, np.integer)) or points < 1:
+        whole = isinstance(points, (int, np.integer)) and not isinstance(points, bool)
+        if not whole or points < 1:
             raise ValueError(f"supersampling must be a whole number of at least 1, got {points!r}")
+        if self.a is not None:
+            if self.kernel != "bicubic":
+                raise ValueError(f"a needs kernel 'bicubic', got a {self.a} with {self.kernel!r}")
+            check_slope(self.a)
 
     def grid_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """(h, w), or (d, h, w), of the grid that gives an output of this size."""
@@ -64,7 +72,8 @@ class Sampler:
         Raises UserError for a kernel that the image's engine does not have.
         """
         sample, backward = implementation(f"{self.kernel}_sampler", image)
-        y, cache = sample(image, grid, border=self.border, fill=self.fill)
+        own = {} if self.a is None else {"a": self.a}
+        y, cache = sample(image, grid, border=self.border, fill=self.fill, **own)
         sampled = backward, cache
         if self.supersampling == 1:
             return y, SamplerCache(sampled, None)

@@ -14,6 +14,7 @@ from ministn.samplers import KERNELS, Sampler
 from ministn.transformer import SpatialTransformer
 
 kernels = pytest.mark.parametrize("kernel", KERNELS)
+PYTORCHS = ("bicubic", -0.75)
 IDENTITY = [[1, 0, 0], [0, 1, 0]]
 CHECKERBOARD = (np.indices((1, 16, 16, 1)).sum(axis=0) % 2).astype(np.float64)
 
@@ -86,6 +87,18 @@ def test_a_transformer_with_any_sampler(kernel, supersampling):
     assert buffer.grad.any() == (kernel != "nearest")
 
 
+def test_the_constant_of_the_bicubic_kernel_is_the_operations():
+    image, grid, dy = normal(2, 6, 5, 3), normal(2, 3, 4, 2), normal(2, 3, 4, 3)
+    sampler = Sampler("bicubic", border="zeros", a=-0.75)
+    y, cache = sampler.forward(image, grid)
+    expected, ops_cache = ops.bicubic_sampler(image, grid, border="zeros", a=-0.75)
+    np.testing.assert_array_equal(y, expected)
+    for got, want in zip(
+        sampler.backward(dy, cache), ops.bicubic_sampler_backward(dy, ops_cache), strict=True
+    ):
+        np.testing.assert_array_equal(got, want)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -97,6 +110,10 @@ def test_a_transformer_with_any_sampler(kernel, supersampling):
         ({"fill": 1.0}, "fill needs border 'zeros', got fill 1.0 with border 'nearest'"),
         ({"supersampling": 0}, "supersampling must be a whole number of at least 1, got 0"),
         ({"supersampling": 1.5}, "supersampling must be a whole number of at least 1, got 1.5"),
+        ({"supersampling": True}, "supersampling must be a whole number of at least 1, got True"),
+        ({"a": -0.75}, "a needs kernel 'bicubic', got a -0.75 with 'bilinear'"),
+        ({"kernel": "trilinear", "a": -0.5}, "a needs kernel 'bicubic', got a -0.5 with 'trilinea"),
+        ({"kernel": "bicubic", "a": -2}, "a must lie between -1 and 0, got -2"),
     ],
 )
 def test_impossible_samplers(options, message):
@@ -107,10 +124,10 @@ def test_impossible_samplers(options, message):
 # ---- on a GPU
 
 
-@kernels
 @pytest.mark.parametrize("border", BORDERS)
-def test_supersampling_on_a_gpu(device, kernel, border):
-    sampler = Sampler(kernel, border, supersampling=2)
+@pytest.mark.parametrize(("kernel", "a"), [*((kernel, None) for kernel in KERNELS), PYTORCHS])
+def test_supersampling_on_a_gpu(device, kernel, a, border):
+    sampler = Sampler(kernel, border, supersampling=2, a=a)
     image, dy = normal(2, 6, 5, 3).astype(np.float32), normal(2, 3, 4, 3).astype(np.float32)
     grid = np.random.default_rng(0).uniform(-2, 2, (2, 6, 8, 2)).astype(np.float32)
     expected, ops_cache = sampler.forward(image, grid)

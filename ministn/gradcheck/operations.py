@@ -257,6 +257,9 @@ OPERATIONS: dict[str, Build] = {
         for kernel in KERNELS
         for border in BORDERS
     },
+    "bicubic zeros, a = -3/4, 2x2 points a pixel": sampler(
+        (2, 5, 6, 2), (2, 3), kernel="bicubic", border="zeros", supersampling=2, a=-0.75
+    ),
     "trilinear_sampler nearest": operation("trilinear_sampler", points((2, 5, 4, 7), (3, 2, 4))),
     "trilinear_sampler zeros, fill": operation(
         "trilinear_sampler", points((2, 4, 7, 5), (2, 4, 3)), border="zeros", fill=1.5
