@@ -58,6 +58,13 @@ def check_arrays(**arrays: tuple[Any, str]) -> dict[str, int]:
     return sizes
 
 
+def check_kind(name: str, value: Any, kind: type) -> None:
+    """Raise TypeError, under the argument's name, unless the value is a ``kind``."""
+    if not isinstance(value, kind):
+        got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+        raise TypeError(f"{name} must be a {kind.__name__}, got {got}")
+
+
 def check_float32(**arrays: Any) -> None:
     """Raise TypeError naming the first array that is not float32."""
     for name, array in arrays.items():

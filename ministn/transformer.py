@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ministn.backend import joined, parted, to_cpu
-from ministn.errors import check_arrays
+from ministn.errors import check_arrays, check_kind
 from ministn.initializers import ZEROS, Constant
 from ministn.layers import Dense, Layer, Sequential
 from ministn.ops.affine_grid import check_size
@@ -77,7 +77,8 @@ class SpatialTransformer:
     forward: U (N, H, W, C) -> V (N, h, w, C). The input has two uses, as what is looked at and as
     what is sampled; where ``need_dx`` is true its gradient is the sum of both.
 
-    Raises ValueError for a size that is not whole numbers of at least 1, one for each axis.
+    Raises TypeError for a transform that is none, as a class is not; ValueError for a size that is
+    not whole numbers of at least 1, one for each axis, or for a start that is not P numbers.
     """
 
     def __init__(
@@ -90,8 +91,12 @@ class SpatialTransformer:
         path: str = "transformer",
         start: Sequence[float] | None = None,
     ) -> None:
+        check_kind("transform", transform, Transform)
         self.path = path
         self.start = transform.identity if start is None else start
+        numbers = len(transform.identity)
+        if len(self.start) != numbers:
+            raise ValueError(f"start must be {numbers} numbers, got {len(self.start)}")
         self.localisation = localisation
         self.size = check_size(size, transform.axes)
         self.transform = transform
@@ -181,10 +186,13 @@ class Parallel:
     U (N, H, W, C) -> (N, h, w, K C) of K transformers, the first one's channels first. It is a
     layer as each of them is. What is watched while it learns is the first one's theta.
 
-    Raises ValueError unless the transformers' outputs have one size.
+    Raises TypeError for anything but SpatialTransformers, ValueError unless their outputs have one
+    size.
     """
 
     def __init__(self, *transformers: SpatialTransformer, path: str = "transformers") -> None:
+        for transformer in transformers:
+            check_kind("a transformer in parallel", transformer, SpatialTransformer)
         if len({tuple(transformer.size) for transformer in transformers}) != 1:
             sizes = ", ".join(str(transformer.size) for transformer in transformers) or "none"
             raise ValueError(f"transformers must have outputs of one size, got {sizes}")
@@ -248,12 +256,14 @@ class HandOn:
 
         y = [layers(V), theta],    dtheta = what comes through the grid + the last P columns of dy
 
-    Raises ValueError where the layers make anything but (N, D): the last one should flatten.
+    Raises TypeError for a transformer that is not a SpatialTransformer, as Parallel is not; in
+    forward ValueError where the layers make anything but (N, D): the last one should flatten.
     """
 
     def __init__(
         self, transformer: SpatialTransformer, *layers: Layer, path: str = "theta handed on"
     ) -> None:
+        check_kind("transformer", transformer, SpatialTransformer)
         self.path = path
         self.transformer = transformer
         self.reader = Sequential(*layers)

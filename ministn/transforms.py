@@ -27,7 +27,7 @@ from scipy.special import xlogy
 
 from ministn.backend import Device, device_of, joined
 from ministn.engines import function, implementation
-from ministn.errors import check_arrays
+from ministn.errors import check_arrays, check_kind
 from ministn.ops.affine_grid import check_size, pixel_centres
 from ministn.parameter import Parameter
 
@@ -326,9 +326,12 @@ class General(Transform):
 
     B is the parameter path/basis (P + 1, h, w, 2), B_0 first. It begins as that of ``start``, in
     float32, in which networks are trained.
+
+    Raises TypeError for a start that is not Linear: Projective and Affine3d have no B.
     """
 
     def __init__(self, path: str, start: Linear, size: Size) -> None:
+        check_kind("start", start, Linear)
         self.identity = start.identity
         self.size = check_size(size)
         basis = start.grids(self.size, np.dtype(np.float32))

@@ -12,12 +12,13 @@ from ministn.models import Network
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
 from ministn.transformer import (
+    HandOn,
     Parallel,
     SpatialTransformer,
     layer_outputs,
     regression_layer,
 )
-from ministn.transforms import AFFINE, Attention
+from ministn.transforms import AFFINE, Attention, General, Projective, ThinPlateSpline
 
 STEP = Step(seed=5, number=7)
 OUTPUT = (4, 6)
@@ -91,6 +92,51 @@ def test_outputs_of_several_sizes_are_refused():
         Parallel(transformer(1), transformer(2, output=(4, 5)))
     with pytest.raises(ValueError, match="outputs of one size, got none"):
         Parallel()
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (
+            lambda: Parallel(transformer(1), Parallel(transformer(2))),
+            TypeError,
+            "a transformer in parallel must be a SpatialTransformer, got Parallel",
+        ),
+        (
+            lambda: Parallel(HandOn(transformer(1), Flatten("flatten"))),
+            TypeError,
+            "a transformer in parallel must be a SpatialTransformer, got HandOn",
+        ),
+        (
+            lambda: HandOn(Parallel(transformer(1), transformer(2)), Flatten("flatten")),
+            TypeError,
+            "transformer must be a SpatialTransformer, got Parallel",
+        ),
+        (
+            lambda: SpatialTransformer(Sequential(), OUTPUT, transform=ThinPlateSpline),
+            TypeError,
+            "transform must be a Transform, got the class ThinPlateSpline",
+        ),
+        (
+            lambda: General("general", Projective(), OUTPUT),
+            TypeError,
+            "start must be a Linear, got Projective",
+        ),
+        (
+            lambda: General("general", Attention, OUTPUT),
+            TypeError,
+            "start must be a Linear, got the class Attention",
+        ),
+        (
+            lambda: SpatialTransformer(Sequential(), OUTPUT, start=(1, 2)),
+            ValueError,
+            "start must be 6 numbers, got 2",
+        ),
+    ],
+)
+def test_impossible_arrangements_are_refused_when_made(make, error, message):
+    with pytest.raises(error, match=f"^{message}$"):
+        make()
 
 
 def deep():
