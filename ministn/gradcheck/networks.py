@@ -10,6 +10,7 @@ from ministn.gradcheck.check import GradientError, Problem, Report, written
 from ministn.layers import Conv2d, Dense, Flatten, Sequential
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
+from ministn.samplers import Sampler
 from ministn.transformer import HandOn, Parallel, SpatialTransformer
 from ministn.transforms import AFFINE, Size, Transform
 
@@ -112,6 +113,18 @@ def hand_on_problem() -> Problem:
     return layer_problem(Sequential(handing, Dense("dense", 3 * 4 * 3 + 4, 2)))
 
 
+def volume_problem() -> Problem:
+    """A transformer of volumes."""
+    theta = Dense("theta", 5 * 4 * 6, 12)
+    layer = SpatialTransformer(
+        Sequential(Flatten("flatten"), theta),
+        (3, 2, 4),
+        transform=transforms.Affine3d(),
+        sampler=Sampler("trilinear"),
+    )
+    return layer_problem(layer, (5, 4, 6))
+
+
 def _transformer(owner: str, size: Size, output: Size, transform: Transform) -> SpatialTransformer:
     """Of images (*size, 2); its localisation network is one dense layer."""
     theta = Dense(f"{owner}theta", size[0] * size[1] * 2, len(transform.identity))
@@ -119,11 +132,11 @@ def _transformer(owner: str, size: Size, output: Size, transform: Transform) -> 
     return SpatialTransformer(localisation, output, transform=transform)
 
 
-def layer_problem(layer: Any) -> Problem:
-    """A product with what a layer makes of two images (5, 7, 2), by parameters and images."""
+def layer_problem(layer: Any, shape: tuple[int, ...] = (5, 7, 2)) -> Problem:
+    """A product with what a layer makes of two images or volumes, by parameters and these."""
     buffer = ParameterBuffer(layer.parameters(), 0, np.float64)
     rng = generator(1, "gradcheck images")
-    x = rng.uniform(-0.5, 0.5, (2, 5, 7, 2))
+    x = rng.uniform(-0.5, 0.5, (2, *shape))
     dx = np.zeros_like(x)
     dy = rng.normal(size=layer.forward(x)[0].shape)
 

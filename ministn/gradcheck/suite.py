@@ -21,6 +21,7 @@ from ministn.gradcheck.networks import (
     series_problem,
     stn_problem,
     transformer_problem,
+    volume_problem,
 )
 from ministn.gradcheck.operations import OPERATIONS
 from ministn.ops.sampling import BORDERS
@@ -59,6 +60,7 @@ PROBLEMS: dict[str, tuple[Callable[[], Problem], dict[str, Any]]] = (
         "spatial transformers, 4 in parallel": (partial(parallel_problem, *PAIR, *PAIR), LAYERS),
         "spatial transformers in series": (series_problem, LAYERS),
         "spatial transformer, theta handed on": (hand_on_problem, LAYERS),
+        "spatial transformer of volumes": (volume_problem, AWAY_FROM_KINKS),
     }
     | {name: (partial(network_problem, name), AMONG_KINKS) for name in models.NETWORKS}
     | {name: (partial(stn_problem, name), AMONG_KINKS) for name in STN}
