@@ -13,6 +13,7 @@ sharing weights means using the same layer object.
 
 from collections.abc import Sequence
 from copy import copy
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -239,7 +240,7 @@ class Flatten:
 
     def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
         check_arrays(x=(x, "N H W C"))
-        return x.reshape(len(x), -1), None if step is None else x.shape
+        return x.reshape(len(x), prod(x.shape[1:])), None if step is None else x.shape
 
     def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
         return dy.reshape(cache) if need_dx else None

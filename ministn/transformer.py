@@ -1,6 +1,7 @@
 """The spatial transformer: localisation network + grid generator + sampler (STN section 3)."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -113,7 +114,7 @@ class SpatialTransformer:
 
     def warp(self, x: np.ndarray, theta: np.ndarray) -> np.ndarray:
         """V: ``x`` sampled at T_theta(G), in evaluation mode. theta: (N, P) in any shape."""
-        return self._warp(x, theta.reshape(len(theta), -1))[0]
+        return self._warp(x, theta.reshape(len(theta), prod(theta.shape[1:])))[0]
 
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, Attended]:
         """V, and where the transformer looked, in evaluation mode."""

@@ -25,8 +25,15 @@ from ministn.ops.sampling import BORDERS
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
 from ministn.samplers import KERNELS, Sampler
-from ministn.transformer import SpatialTransformer
-from ministn.transforms import General, PiecewiseAffine, Projective, ThinPlateSpline
+from ministn.transformer import SpatialTransformer, regression_layer
+from ministn.transforms import (
+    Affine,
+    Affine3d,
+    General,
+    PiecewiseAffine,
+    Projective,
+    ThinPlateSpline,
+)
 
 every = pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
 borders = pytest.mark.parametrize("border", BORDERS)
@@ -169,6 +176,31 @@ def test_an_image_of_one_pixel_teaches_theta_nothing(run, transform):
     theta = near_identity(transform, 2)
     _, _, dtheta = run(transform, theta, normal(2, 1, 1, 3), (4, 3))
     assert dtheta.shape == theta.shape and not dtheta.any()
+
+
+# ---- no images
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [Affine(), ThinPlateSpline(), Affine3d()],
+    ids=["affine", "thin plate spline", "volumes"],
+)
+def test_no_images_are_transformed_to_none(engine, transform):
+    volumes = isinstance(transform, Affine3d)
+    size, sampler = ((3, 2, 4), Sampler("trilinear")) if volumes else ((3, 4), Sampler())
+    localisation = Sequential(
+        Flatten("flatten"), regression_layer("theta", 5 * 6 * 2, transform=transform)
+    )
+    transformer = SpatialTransformer(localisation, size, transform=transform, sampler=sampler)
+    buffer = ParameterBuffer(transformer.parameters(), 0, engine.dtype, engine.device)
+    x = engine.has(np.ones((0, 5, 6, 2)))
+    y, cache = transformer.forward(x, Step(0, 0))
+    assert y.shape == ((0, *size) if volumes else (0, *size, 2))
+    assert transformer.backward(y, cache).shape == x.shape
+    assert not to_cpu(buffer.grad).any()
+    assert transformer.warp(x, transformer.theta(x)).shape == y.shape
+    assert transformer.predict(x)[1].theta.shape == (0, 2, 3)
 
 
 # ---- one clear error
