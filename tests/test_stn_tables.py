@@ -24,6 +24,7 @@ def script(monkeypatch, tmp_path, capsys):
     """Run a script in this process and a folder of its own: (status, stdout, stderr)."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
     monkeypatch.chdir(tmp_path)
+    before = set(sys.modules)
 
     def run(name: str, line: str) -> tuple[int, str, str]:
         module = importlib.import_module(name)
@@ -33,8 +34,8 @@ def script(monkeypatch, tmp_path, capsys):
         return end.value.code, *capsys.readouterr()
 
     yield run
-    for path in SCRIPTS.glob("*.py"):
-        sys.modules.pop(path.stem, None)
+    for name in {path.stem for path in SCRIPTS.glob("*.py")} - before:
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture
