@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import compare, normal
+from helpers import as_view, compare, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,11 +27,6 @@ small = st.integers(1, 9)
 
 def float32(*shape):
     return normal(*shape).astype(np.float32)
-
-
-def as_view(device, array):
-    """A view of a device's array with the values of ``array``."""
-    return device.to_gpu(np.repeat(array, 2, axis=-1))[..., ::2]
 
 
 # ---- ReLU

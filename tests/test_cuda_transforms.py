@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import compare, normal
+from helpers import as_view, compare, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_transforms import TRANSFORMS, near_identity
@@ -26,11 +26,6 @@ GRID, SUMS = (1e-6, 1e-5), (1e-6, 4e-5)
 
 def float32(*shape):
     return normal(*shape).astype(np.float32)
-
-
-def as_view(device, array):
-    """A view of a device's array with the values of ``array``."""
-    return device.to_gpu(np.repeat(array, 2, axis=-1))[..., ::2]
 
 
 def in_float64(*arrays):

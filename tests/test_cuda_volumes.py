@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import GRADIENT_TOLERANCE, TOLERANCE, compare, normal
+from helpers import GRADIENT_TOLERANCE, TOLERANCE, as_view, compare, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_cuda_sampler import check_order_does_not_matter
@@ -18,11 +18,6 @@ BORDERS = [("nearest", 0.0), ("zeros", 0.0), ("zeros", 1.5), ("mirror", 0.0), ("
 
 def float32(*shape):
     return normal(*shape).astype(np.float32)
-
-
-def as_view(device, array):
-    """A view of a device's array with the values of ``array``."""
-    return device.to_gpu(np.repeat(array, 2, axis=-1))[..., ::2]
 
 
 # ---- grid generator
