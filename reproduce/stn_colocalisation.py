@@ -22,10 +22,10 @@ CLUTTER = {"none": 0, "16": data.colocalisation.DISTRACTORS}
 PROTOCOL: dict[str, Any] = {
     "digits": [str(digit) for digit in range(10)],
     "clutter": list(CLUTTER),
-    "iterations": 4000,
-    "batch_size": 50,
+    "iterations": 2000,
+    "batch_size": 200,
     "optimizer": "adam",
-    "lr": 0.002,
+    "lr": 0.005,
     "momentum": 0.0,
     "loc_lr": 1.0,
     "seeds": [0],
@@ -33,12 +33,12 @@ PROTOCOL: dict[str, Any] = {
     "precision": "fp32",
 }
 ENCODER: dict[str, Any] = {
-    "iterations": 24_000,
+    "iterations": 12_000,
     "batch_size": 64,
     "optimizer": "sgd",
     "lr": 0.02,
     "decay": 0.1,
-    "decay_every": 19_200,
+    "decay_every": 9600,
 }
 SETTLING = 5  # the last fifth of the iterations is at a tenth of the learning rate
 FALL = 0.1

@@ -97,9 +97,9 @@ def test_what_the_encoder_learns_from():
     assert split.images.shape == (1500, CROP, CROP)
     corners = (split.poses[:, [0, -1], [0, -1]].astype(np.float64) + 1) * (CROP - 1) / 2
     width = np.diff(corners[..., 0], axis=1)[:, 0] * SIDE / (SIDE - 1)
-    (least, about), (_, greatest) = CROP * np.array(SEEN)
+    (least, small), (_, greatest), _ = CROP * np.array(SEEN)
     assert least <= width.min() < 1.02 * least and 0.98 * greatest < width.max() <= greatest
-    assert (width < about).mean() == pytest.approx(1 / 2, abs=0.04)
+    assert (width < small).mean() == pytest.approx(1 / 3, abs=0.04)
     middle = corners.mean(axis=1)
     off = np.abs(middle - (CROP - 1) / 2).max(axis=1)
     room = np.maximum((CROP - 1) - VISIBLE * width * (SIDE - 1) / SIDE, 0) / 2
