@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[1]
 README, FIGURES = ROOT / "README.md", ROOT / "figures"
 RECORDS = ROOT / "reproduce" / "records"
 TABLE3, QUICK, STUDY = RECORDS / "table3", RECORDS / "quick", RECORDS / "learning-rate"
-STN = RECORDS / "stn-table1"
+STN = {"stn": RECORDS / "stn-table1", "projection": RECORDS / "stn-projection3d"}
 COMMANDS, BENCHMARK = RECORDS / "commands.json", RECORDS / "benchmark-cpu.json"
 SAMPLER = ROOT / "ministn" / "ops" / "bilinear.py"
 
@@ -160,7 +160,10 @@ def filled(text: str) -> str:
         "commands": commands(),
         "table": report.report(table3(), markdown=True).strip(),
         "learning-rate": learning_rate.markdown(runs.find_records([STUDY])),
-        "stn": stn_report.report(runs.find_records([STN]), markdown=True).strip(),
+        **{
+            name: stn_report.report(runs.find_records([folder]), markdown=True).strip()
+            for name, folder in STN.items()
+        },
         "quick": report.report(runs.find_records([QUICK]), markdown=True).strip(),
         "benchmark": benchmark(),
     }
@@ -186,7 +189,10 @@ def draw() -> None:
         "learning-curves.png": plot.learning_curves(records),
         "benchmark-cpu.png": benchmark_figure.figure(read(BENCHMARK)),
         learning_rate.FIGURE: learning_rate.figure(runs.find_records([STUDY])),
-        **stn_report.figures(runs.find_records([STN])),
+        **stn_report.figures(runs.find_records([STN["stn"]])),
+        "projection-transformers.png": plot.grid_figure(
+            stn_report.pictured(runs.find_records([STN["projection"]]))
+        ),
     }
     for name, figure in figures.items():
         drawing.save(figure, FIGURES / name)
