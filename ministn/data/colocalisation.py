@@ -10,9 +10,9 @@ any whole pixel.
 What resembles what is judged by a classifier that has learned from other digits. No source says of
 what size. Of ours one third about fills a crop of 24x24 pixels, as digits do that have been found;
 one is smaller, down to a quarter of the crop, as what is seen before anything has been found; one
-has all larger sizes. All lie anywhere where three quarters of them can be seen. From the first
-third alone, nothing was found; without the small ones, some digits were not; without the large
-ones, crops became too large to count.
+has all larger sizes. All lie anywhere where three quarters of them can be seen. From digits that
+fill the crop alone, nothing was found; without the larger ones, crops became too large to count.
+This is not the last word: crops still miss the digit 8, and of 0 and 1 are often too large.
 
 The embedded digits have 20x20 pixels; their images are as much smaller.
 """
