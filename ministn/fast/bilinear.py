@@ -90,8 +90,16 @@ def bilinear_sampler_backward(
     check_arrays(slopes=(slopes, "2 N h w C"), dy=(dy, "N h w C"))
     dgrid = np.empty(grid.shape, np.float32)
     for axis, half in enumerate(_halves(image)):
-        np.multiply(np.einsum("nijc,nijc->nij", dy, slopes[axis]), half, out=dgrid[..., axis])
+        np.multiply(_over_channels(dy * slopes[axis]), half, out=dgrid[..., axis])
     return None, dgrid
+
+
+def _over_channels(x: np.ndarray) -> np.ndarray:
+    """The sum of x (N, h, w, C) over its channels, which NumPy adds slowly where they are few."""
+    channels = x.shape[-1]
+    if channels == 1:
+        return x[..., 0]
+    return (x.reshape(-1, channels) @ np.ones(channels, np.float32)).reshape(x.shape[:-1])
 
 
 def _halves(image: np.ndarray) -> tuple[np.float32, np.float32]:
@@ -114,6 +122,8 @@ def _sample(framed: np.ndarray, grid: np.ndarray, y: np.ndarray, slopes: np.ndar
 
     left, above = np.floor(xs), np.floor(ys)
     fx, fy = (xs - left)[..., None], (ys - above)[..., None]
+    if channels > 1:  # for each: NumPy is slow where the last axis is short and one operand's is 1
+        fx, fy = np.repeat(fx, channels, axis=-1), np.repeat(fy, channels, axis=-1)
     # Clipped before they become integers, which large numbers do not survive; fmax takes NaN too.
     column = np.fmin(np.fmax(left, -FRAME), width).astype(np.intp)
     row = np.fmin(np.fmax(above, -FRAME), height).astype(np.intp)
