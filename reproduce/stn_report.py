@@ -9,7 +9,7 @@ from itertools import groupby
 from statistics import fmean
 from typing import Any
 
-from stn_runs import PROJECTION, PROTOCOL
+from stn_runs import PROJECTION, PROTOCOL, usual_decay
 
 from ministn import drawing
 from ministn.claims import Record, Row, Verdict, by_seed, compared, smaller
@@ -130,8 +130,11 @@ def title(record: Record) -> str:
     s = record["settings"]
     method = f"momentum {s['momentum']:g}" if s["optimizer"] == "sgd" else "Adam"
     source = "scikit-learn's digits, enlarged" if s["data"].endswith(DIGITS) else "MNIST"
+    rate = f"learning rate {s['lr']:g}"
+    if s["decay_every"] != usual_decay(s["iterations"]):
+        rate += f" falling to {s['decay']:g} of it after each {s['decay_every']:,}"
     text = (
-        f"{s['iterations']:,} iterations of batch {s['batch_size']}, learning rate {s['lr']:g}, "
+        f"{s['iterations']:,} iterations of batch {s['batch_size']}, {rate}, "
         f"{method}; {source}, {s['train_size']:,} images an epoch, data seed {s['data_seed']}"
     )
     whole = "The paper's" if protocol_of(record) is PROTOCOL else "Our"
@@ -146,8 +149,11 @@ def scope(record: Record) -> str:
     shorter = any(s[name] < protocol[name] for name in ("iterations", "batch_size"))
     if shorter or s["train_size"] < record["full_train_size"]:
         return "reduced"
-    same = all(s[name] == protocol[name] for name in ("iterations", "batch_size", "lr"))
-    return "" if same else "other settings"
+    same = all(
+        s[name] == protocol[name] for name in ("iterations", "batch_size", "lr", "optimizer")
+    )
+    usual = s["decay_every"] == usual_decay(s["iterations"])
+    return "" if same and usual else "other settings"
 
 
 def cells(row: Row) -> list[str]:

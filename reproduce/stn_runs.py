@@ -17,13 +17,14 @@ from typing import Any
 from ministn import cli, data, sweep
 from ministn.cuda.choice import PRECISIONS
 from ministn.errors import UserError
-from ministn.settings import Settings
+from ministn.settings import OPTIMIZERS, Settings
 
 PROTOCOL: dict[str, Any] = {
     "iterations": 150_000,
     "batch_size": 256,
     "optimizer": "sgd",
     "lr": 0.01,
+    "decay_every": None,  # a third of the iterations
     "momentum": 0.9,
     "loc_lr": 1.0,
     "seeds": [0, 1, 2],
@@ -71,10 +72,20 @@ def parser(
             help=f"of {' '.join(values)}",
         )
     usual = {name: f"default: {_words(value)}" for name, value in protocol.items()}
+    table = "models" in chosen_from
     what.add_argument("--iterations", type=int, metavar="N", help=usual["iterations"])
     what.add_argument("--batch-size", type=int, metavar="N", help=usual["batch_size"])
     what.add_argument("--lr", type=float, help=f"starting learning rate; {usual['lr']}")
+    if table:
+        what.add_argument(
+            "--decay-every",
+            type=int,
+            metavar="N",
+            help="iterations after which the learning rate falls to a tenth, each time; "
+            "default: a third of them",
+        )
     if protocol["optimizer"] == "sgd":
+        what.add_argument("--optimizer", choices=OPTIMIZERS, help=usual["optimizer"])
         what.add_argument("--momentum", type=float, help=usual["momentum"])
     what.add_argument(
         "--loc-lr",
@@ -93,7 +104,7 @@ def parser(
     source.add_argument(
         "--data", choices=("mnist", "digits"), help="whose digits: MNIST's, or embedded ones"
     )
-    if "models" in chosen_from:
+    if table:
         source.add_argument(
             "--train-size",
             type=int,
@@ -124,6 +135,9 @@ def settings_of(
     """
     cells = list(cells)
     iterations = chosen["iterations"]
+    decay_every = chosen["decay_every"]
+    if decay_every is None:
+        decay_every = usual_decay(iterations)
     source = data.DIGITS if chosen["data"] == "digits" else ""
     same = ("batch_size", "optimizer", "lr", "momentum", "loc_lr", "precision")
     common = {name: chosen[name] for name in same}
@@ -148,11 +162,16 @@ def settings_of(
                     train_size=size,
                     seed=seed,
                     decay=FALL,
-                    decay_every=max(1, -(-iterations // THIRDS)),
+                    decay_every=decay_every,
                     **common,
                 )
             )
     return found
+
+
+def usual_decay(iterations: int) -> int:
+    """After how many of so many iterations the learning rate falls, if nothing else is asked."""
+    return max(1, -(-iterations // THIRDS))
 
 
 def extra(settings: Settings) -> dict[str, Any]:

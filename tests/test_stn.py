@@ -146,12 +146,12 @@ def pooled(network):
 
 
 def test_what_is_pooled():
-    """The output of transformers for RTS, TC and addition, and nothing else."""
+    """The output of transformers for RTS and TC, and nothing else."""
     found = {name for name in stn.NETWORKS if pooled(laid_out(name)[0])}
     expected = {
         name
         for name in stn.NETWORKS
-        if name.startswith(("rts", "tc", "addition")) and not name.endswith(("-fcn", "-cnn"))
+        if name.startswith(("rts", "tc")) and not name.endswith(("-fcn", "-cnn"))
     }
     assert found == expected
     for name in ("rts-st-cnn-tps", "tc-st-cnn-tps", "tc-st-fcn-tps", "rts-st-fcn-tps"):
@@ -160,15 +160,25 @@ def test_what_is_pooled():
         assert output == ((48, 48) if name == "rts-st-cnn-tps" else (side, side))
 
 
+@pytest.mark.parametrize(("side", "half"), [(42, 21), (43, 21)])
+def test_in_addition_transformers_sample_half_as_many_pixels(side, half):
+    for transformer in stn.NETWORKS["addition-2st-fcn-tps"]((side, side), 19).front.transformers:
+        assert transformer.size == (half, half)
+
+
 @pytest.mark.parametrize("name", [n for n in stn.NETWORKS if not n.endswith(("-fcn", "-cnn"))])
 def test_they_start_as_classifiers_of_the_image(name):
     network, _ = laid_out(name)
     x = images(name)
     logits, looked = network.predict(x)
     np.testing.assert_allclose(looked.theta, np.tile(np.eye(2, 3), (3, 1, 1)), atol=1e-6)
-    if network.transformer.size == SMALL:
-        seen = np.concatenate([x] * (2 if "-2st-" in name else 1), axis=-1)
-        expected, _ = network.classifier.forward(seen)
+    if name.startswith("addition"):  # the corners of half as many pixels are the image's
+        seen, _ = network.front.predict(x)
+        assert seen.shape[1:3] == (SMALL[0] // 2, SMALL[1] // 2)
+        corners = np.concatenate([x[:, [0, -1]][:, :, [0, -1]]] * (2 if "-2st-" in name else 1), -1)
+        np.testing.assert_allclose(seen[:, [0, -1]][:, :, [0, -1]], corners, rtol=0, atol=1e-5)
+    elif network.transformer.size == SMALL:
+        expected, _ = network.classifier.forward(x)
         np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5 * abs(expected).max())
     else:  # the CNN reads no less than 24x24
         seen, _ = network.front.predict(x)

@@ -102,10 +102,17 @@ def test_flags_change_the_protocol(monkeypatch):
         monkeypatch, "stn_table1", f"{line} --loc-lr 0.5 --batch-size 8 --data digits"
     )
     assert [s.network for s in settings] == ["e-st-fcn-tps", "e-cnn", "tc-st-fcn-tps", "tc-cnn"]
+    assert {s.optimizer for s in settings} == {"sgd"}
     for s in settings:
         assert (s.iterations, s.decay_every, s.lr, s.momentum) == (100, 34, 0.1, 0.0)
         assert (s.seed, s.loc_lr, s.batch_size) == (7, 0.5, 8)
         assert s.data.endswith("-digits")
+
+
+def test_another_optimizer_and_another_fall_of_the_learning_rate(monkeypatch):
+    line = "--models 2st-fcn-affine --optimizer adam --lr 0.001 --iterations 100 --decay-every 80"
+    for s in chosen(monkeypatch, "stn_addition", line):
+        assert (s.optimizer, s.lr, s.decay, s.decay_every) == ("adam", 0.001, 0.1, 80)
 
 
 @pytest.mark.parametrize(
@@ -230,6 +237,21 @@ def test_ours_stand_beside_the_papers(table):
     assert text.startswith("REDUCED: 3,000 iterations of batch 64, learning rate 0.01")
 
 
+def test_the_title_names_what_is_not_the_protocol(table):
+    full = {"iterations": 150_000, "batch_size": 256, "decay_every": 50_000}
+
+    def title(**settings):
+        run = stn("addition-fcn")
+        run["settings"] |= full | settings
+        return table.title(run)
+
+    assert title().startswith("The paper's protocol: ") and "falling" not in title()
+    later = title(decay_every=120_000)
+    assert later.startswith("OTHER SETTINGS: ")
+    assert "learning rate 0.01 falling to 0.1 of it after each 120,000, momentum 0.9" in later
+    assert title(optimizer="adam").startswith("OTHER SETTINGS: ")
+
+
 @pytest.mark.parametrize(
     ("first", "second", "verdict"),
     [(100, 300, "HOLDS"), (300, 100, "DOES NOT HOLD"), (100, 102, "UNDECIDED")],
@@ -312,7 +334,7 @@ def test_a_localisation_networks_rate_makes_a_row_of_its_own(table):
 
 def test_the_whole_protocol_is_called_that(table):
     found = stn("r-fcn")
-    found["settings"] |= {"iterations": 150_000, "batch_size": 256}
+    found["settings"] |= {"iterations": 150_000, "batch_size": 256, "decay_every": 50_000}
     assert table.report([found]).startswith("The paper's protocol: 150,000 iterations")
 
 

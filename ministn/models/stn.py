@@ -17,9 +17,11 @@ no dropout. The transform layer begins at the identity. An ST-FCN is an FCN behi
 whose output is as large as its input; an ST-CNN likewise.
 
 For RTS and TC, where the digit is smaller than the image, 2x2 average pooling follows the
-transformer. So it does in MNIST addition, whose digits are those of RTS: without it, two
-transformers would leave the FCN 24 neurons in each layer. No source pools for the base networks,
-nor do we: they cannot bring the digit closer first, and would only see less of it.
+transformer. No source pools for the base networks, nor do we: they cannot bring the digit closer
+first, and would only see less of it. In MNIST addition, whose digits are those of RTS and of whose
+transformers' output nothing is known, each samples half as many pixels both ways and pools nothing:
+with as many, two transformers would leave the FCN 24 neurons in each layer, and to sample and pool
+four times as many takes twice the time.
 
 The sources leave two things open. *Width*: all networks of a set have the same number of
 parameters, but which is not in the paper. We take 400,000, and for every network the width that
@@ -30,12 +32,15 @@ transformer's output is 48x48.
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal
 
 from ministn.errors import UserError
 from ministn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, ReLU, Sequential
 from ministn.models.network import Network
 from ministn.transformer import Parallel, SpatialTransformer, regression_layer
 from ministn.transforms import AFFINE, Projective, Size, ThinPlateSpline, Transform
+
+Halved = Literal["", "pooled", "sampled"]
 
 PARAMETERS = 400_000  # of each network, as nearly as its width allows
 SMALLEST = 28  # the localisation CNN's sides are 28, 14, 10, 5, 1
@@ -100,14 +105,15 @@ def stn(
     convolutional: bool,
     transforms: Sequence[Transform] = (),
     channels: int = 1,
-    pooled: bool = False,
+    halved: Halved = "",
     width: int | None = None,
 ) -> Network:
     """An FCN or a CNN, behind one transformer for each of ``transforms``, all side by side.
 
     size: (H, W) of the images, of so many channels; each transformer sees and warps all of them.
-    pooled: by 2 after the transformers. width: of the classifier, by default that which makes the
-    number of parameters closest to PARAMETERS.
+    halved: how the classifier reads half as much of what the transformers show: "pooled" by 2
+    after them, or "sampled" by them at half as many pixels both ways. width: of the classifier, by
+    default that which makes the number of parameters closest to PARAMETERS.
 
     Raises UserError for images that are too small, or too large for so few parameters.
     """
@@ -116,12 +122,14 @@ def stn(
             f"images must be at least {SMALLEST}x{SMALLEST} for the networks of STN, "
             f"got {size[0]}x{size[1]}"
         )
-    pooled = pooled and bool(transforms)
-    output = size
-    if pooled and convolutional:
-        output = max(size[0], 2 * SMALLEST_READ), max(size[1], 2 * SMALLEST_READ)
-    read = (output[0] // 2, output[1] // 2) if pooled else output
-    pooling = [AvgPool2d("classifier/average")] if pooled else []
+    output = read = size
+    pooling: list[Layer] = []
+    if halved and transforms:
+        least = SMALLEST_READ if convolutional else 1
+        output = read = max(size[0] // 2, least), max(size[1] // 2, least)
+        if halved == "pooled":
+            output = max(size[0], 2 * least), max(size[1], 2 * least)
+            pooling = [AvgPool2d("classifier/average")]
     classifier = cnn if convolutional else fcn
     front = _front(convolutional, transforms, size, channels, output)
     joined = channels * max(1, len(transforms))
@@ -167,7 +175,7 @@ def closest_width(network: Callable[[int], Network], size: Size) -> int:
 
 # ---- by name: "rts-st-cnn-tps", "addition-2st-fcn-affine"
 
-POOLED = {"r": False, "rts": True, "p": False, "e": False, "tc": True}
+HALVED: dict[str, Halved] = {"r": "", "rts": "pooled", "p": "", "e": "", "tc": "pooled"}
 TRANSFORMS = {"affine": AFFINE, "projective": Projective(), "tps": ThinPlateSpline()}
 
 FCN = partial(stn, convolutional=False)
@@ -181,14 +189,15 @@ TABLE = BASES | ST_FCN | ST_CNN
 ADDITION = BASES | ST_FCN | ST_FCN_2
 
 NETWORKS: dict[str, Callable[..., Network]] = {
-    f"{data}-{name}": partial(build, pooled=pooled)
-    for data, pooled in POOLED.items()
+    f"{data}-{name}": partial(build, halved=halved)
+    for data, halved in HALVED.items()
     for name, build in TABLE.items()
 }
 NETWORKS |= {
-    f"addition-{name}": partial(build, channels=2, pooled=True) for name, build in ADDITION.items()
+    f"addition-{name}": partial(build, channels=2, halved="sampled")
+    for name, build in ADDITION.items()
 }
-NAMES = f"{{{','.join(POOLED)}}}-{{{','.join(TABLE)}}}, addition-{{{','.join(ADDITION)}}}"
+NAMES = f"{{{','.join(HALVED)}}}-{{{','.join(TABLE)}}}, addition-{{{','.join(ADDITION)}}}"
 
 
 def counts(data: str, size: Size, classes: int = 10) -> dict[str, int]:
