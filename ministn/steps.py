@@ -29,7 +29,8 @@ class Outcome(NamedTuple):
     """What one step came to.
 
     step: number of steps done before it. images: in its batch. loss: their mean. errors: images
-    misclassified. left: images whose attention has left the image, None without a transformer.
+    misclassified. left: images whose attention has left the image, None without a transformer; of
+    several transformers side by side, that of the one which has lost most.
     """
 
     step: int
@@ -121,7 +122,7 @@ class CpuSteps:
                 len(rows),
                 loss,
                 sum(share.errors for share in shares),
-                sum(left) if left else None,
+                max(map(sum, zip(*left, strict=True)), default=None),
             )
         )
 
@@ -236,7 +237,7 @@ class GpuSteps:
             assert cache is not None
             cross_entropy, cross_entropy_backward = implementation("softmax_cross_entropy", logits)
             loss, loss_cache = cross_entropy(logits, labels)
-            log.note(loss, logits, labels, cache.transformer and cache.transformer.theta)
+            log.note(loss, logits, labels, cache.transformer.thetas if cache.transformer else ())
             self.optimizer.buffer.zero_grad()
             self.network.backward(cross_entropy_backward(loss_cache), cache)
             self.optimizer.update(self._schedules)

@@ -47,6 +47,11 @@ class TransformerCache(NamedTuple):
     localisation: Any
     warp: Warp
 
+    @property
+    def thetas(self) -> Sequence[np.ndarray]:
+        """Of each transformer."""
+        return (self.theta,)
+
 
 def regression_layer(path: str, in_features: int, transform: Transform = AFFINE) -> Dense:
     """The last layer of a localisation network: (N, D) -> theta (N, P), at first the identity.
@@ -180,12 +185,17 @@ class ParallelCache(NamedTuple):
     theta: np.ndarray
     each: Sequence[TransformerCache]
 
+    @property
+    def thetas(self) -> Sequence[np.ndarray]:
+        """Of each transformer."""
+        return [cache.theta for cache in self.each]
+
 
 class Parallel:
     """Several transformers of one input, their outputs joined along the channels: STN section 3.4.
 
     U (N, H, W, C) -> (N, h, w, K C) of K transformers, the first one's channels first. It is a
-    layer as each of them is. What is watched while it learns is the first one's theta.
+    layer as each of them is. Attention is measured, after each epoch, on the first one's theta.
 
     Raises TypeError for anything but SpatialTransformers, ValueError unless their outputs have one
     size.
@@ -246,6 +256,11 @@ class HandOnCache(NamedTuple):
     theta: np.ndarray
     transformer: TransformerCache
     reader: Any
+
+    @property
+    def thetas(self) -> Sequence[np.ndarray]:
+        """Of each transformer, which is one."""
+        return (self.theta,)
 
 
 class HandOn:

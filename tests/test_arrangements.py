@@ -65,7 +65,7 @@ def test_outputs_are_joined_along_the_channels_and_gradients_summed():
     assert parallel.backward(dy, cache, need_dx=False) is None
 
 
-def test_the_first_of_several_is_watched():
+def test_attention_is_measured_on_the_first_of_several_and_all_are_watched():
     parallel, x = side_by_side()
     first = parallel.transformers[0]
     _, cache = parallel.forward(x, STEP)
@@ -75,6 +75,8 @@ def test_the_first_of_several_is_watched():
     alone = [transformer.predict(x)[1] for transformer in parallel.transformers]
     for found in (looked.theta, cache.theta):
         np.testing.assert_array_equal(found, alone[0].theta)
+    for watched, each in zip(cache.thetas, alone, strict=True):
+        np.testing.assert_array_equal(watched, each.theta)
     np.testing.assert_array_equal(looked.grid, np.concatenate([a.grid for a in alone], axis=1))
     thetas = [transformer.theta(x) for transformer in parallel.transformers]
     np.testing.assert_array_equal(parallel.theta(x), np.concatenate(thetas, axis=1))

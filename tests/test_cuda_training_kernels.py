@@ -168,12 +168,11 @@ def test_take_batch_goes_through_the_order_again_and_again(device, count, batch_
 # ---- the log: errors
 
 
-def noted(device, loss, logits, labels, theta=None, log=None):
+def noted(device, loss, logits, labels, *thetas, log=None):
     """(errors, left) of one step."""
     log = log or Log(device, 1)
     given = (np.float32([loss]), np.float32(logits), np.int32(labels))
-    on_device = None if theta is None else device.to_gpu(theta)
-    log.note(*map(device.to_gpu, given), on_device)
+    log.note(*map(device.to_gpu, given), [device.to_gpu(theta) for theta in thetas])
     log.count_step()
     ((_, got, errors, left),) = log.read(0)
     np.testing.assert_array_equal(np.float32(got), np.float32(loss))
@@ -277,7 +276,7 @@ def step(device, log, loss):
         device.to_gpu(np.float32([loss])),
         device.to_gpu(np.zeros((1, 2), np.float32)),
         device.to_gpu(np.ones(1, np.int32)),
-        None,
+        [],
     )
     log.count_step()
 
@@ -325,12 +324,25 @@ def test_a_loss_that_is_not_finite_is_the_last(device, value):
     assert log.read(7) == [(7, float(np.float32(3e38)), 1, 0)]
 
 
+@pytest.mark.parametrize("counts", [(2, 4), (4, 2), (0, 3, 1), (0, 0)])
+def test_of_several_transformers_the_one_that_lost_most_counts(device, counts):
+    outside = np.tile(IDENTITY + np.float32([0, 0, 9]), (5, 1, 1))
+    logits, labels = np.zeros((5, 2), np.float32), np.zeros(5, np.int32)
+    log = Log(device, 1)
+    assert noted(device, 0.5, logits, labels, outside, log=log)[1] == 5
+    log.start(0)  # the same entry again: what it had before does not count
+    thetas = [np.tile(IDENTITY, (5, 1, 1)) for _ in counts]
+    for theta, count in zip(thetas, counts, strict=True):
+        theta[:count] = outside[:count]
+    assert noted(device, 0.5, logits, labels, *thetas, log=log)[1] == max(counts)
+
+
 def test_images_that_have_left_are_noted_in_their_step(device):
     log = Log(device, 2)
     outside = np.tile(IDENTITY + np.float32([0, 0, 9]), (3, 1, 1))
     logits, labels = np.zeros((3, 2), np.float32), np.zeros(3, np.int32)
     for theta in (outside, np.concatenate([outside[:1], IDENTITY[None], IDENTITY[None]])):
-        arrays = (np.float32([1]), logits, labels, theta)
-        log.note(*map(device.to_gpu, arrays))
+        arrays = (np.float32([1]), logits, labels)
+        log.note(*map(device.to_gpu, arrays), [device.to_gpu(theta)])
         log.count_step()
     assert [left for *_, left in log.read(0)] == [3, 1]

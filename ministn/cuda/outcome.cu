@@ -34,11 +34,13 @@ note_loss(const float* __restrict__ logits, const int* __restrict__ labels,
 // Images whose attention has left the image: fewer than ``least`` of points x points points of the
 // output fall within [-1, 1]^2 of the input, under theta (n, 2, 3) (attention.py: left_image). As
 // there in double, rounded operation by operation: the corners of the identity lie on the border.
+// Several transformers come in turn, from ``place`` 0 on, and the largest of their counts stays.
 //
 // One block; each thread takes every 256th image. Shared memory holds the count.
 extern "C" __global__ void __launch_bounds__(256)
 note_left(const float* __restrict__ theta, const double* __restrict__ axis, int points, int least,
-          const unsigned* __restrict__ number, int batches, int n, int* __restrict__ left) {
+          const unsigned* __restrict__ number, int batches, int n, int place,
+          int* __restrict__ left) {
     __shared__ int count;
     if (threadIdx.x == 0) count = 0;
     __syncthreads();
@@ -58,7 +60,10 @@ note_left(const float* __restrict__ theta, const double* __restrict__ axis, int 
         if (hits < least) atomicAdd(&count, 1);
     }
     __syncthreads();
-    if (threadIdx.x == 0) left[*number % batches] = count;
+    if (threadIdx.x == 0) {
+        int* const entry = left + *number % batches;
+        *entry = place == 0 ? count : max(*entry, count);
+    }
 }
 
 // The step is done, unless its loss was not finite: then *number stays at it.

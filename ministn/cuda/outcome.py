@@ -1,6 +1,7 @@
 """What training steps came to, kept on the GPU until the host asks: see outcome.cu."""
 
 import math
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -26,19 +27,21 @@ class Log:
         self._errors = device.zeros((batches,), np.int32)
         self._left = device.zeros((batches,), np.int32)
 
-    def note(self, loss: Array, logits: Array, labels: Array, theta: Array | None) -> None:
-        """Write the step's entry: loss (1,), logits (n, K), labels (n,), theta (n, 2, 3)."""
+    def note(self, loss: Array, logits: Array, labels: Array, thetas: Sequence[Array]) -> None:
+        """Write the step's entry: loss (1,), logits (n, K), labels (n,), of each transformer theta
+        (n, 2, 3). Of what has left the images, the entry has the largest count.
+        """
         n, classes = logits.shape
         launch(
             "outcome", "note_loss", 1,
             logits, labels, loss, self.number, self.batches, n, classes,
             self._losses, self._errors, self.halted,
         )  # fmt: skip
-        if theta is not None:
+        for place, theta in enumerate(thetas):
             launch(
                 "outcome", "note_left", 1,
                 theta, _axis(self.device), POINTS, math.ceil(LEFT_BELOW * POINTS**2),
-                self.number, self.batches, n, self._left,
+                self.number, self.batches, n, place, self._left,
             )  # fmt: skip
 
     def count_step(self) -> None:

@@ -20,13 +20,13 @@ from ministn.randomness import Step
 class Share(NamedTuple):
     """What a rank's rows add to a step.
 
-    loss: their part of the batch's mean. errors: images misclassified. left: images whose attention
-    has left the image, None without a transformer or rows.
+    loss: their part of the batch's mean. errors: images misclassified. left: of each
+    transformer, images whose attention has left the image; None without rows.
     """
 
     loss: float
     errors: int
-    left: int | None
+    left: list[int] | None
 
 
 class Worker:
@@ -67,8 +67,8 @@ class Worker:
         if np.isfinite(loss):
             self.network.backward(cross_entropy_backward(loss_cache, weight), cache)
         errors = int((logits.argmax(1) != labels).sum())
-        transformer = cache.transformer
-        left = None if transformer is None else int(left_image(transformer.theta).sum())
+        thetas = cache.transformer.thetas if cache.transformer else ()
+        left = [int(left_image(theta).sum()) for theta in thetas]
         return Share(weight * loss, errors, left)
 
     def update(self, step_sizes: list[float]) -> None:
