@@ -22,7 +22,7 @@ CLUTTER = {"none": 0, "16": data.colocalisation.DISTRACTORS}
 PROTOCOL: dict[str, Any] = {
     "digits": [str(digit) for digit in range(10)],
     "clutter": list(CLUTTER),
-    "iterations": 2000,
+    "iterations": 1000,
     "batch_size": 200,
     "optimizer": "adam",
     "lr": 0.005,
@@ -33,12 +33,12 @@ PROTOCOL: dict[str, Any] = {
     "precision": "fp32",
 }
 ENCODER: dict[str, Any] = {
-    "iterations": 12_000,
+    "iterations": 2000,
     "batch_size": 64,
     "optimizer": "sgd",
     "lr": 0.02,
     "decay": 0.1,
-    "decay_every": 9600,
+    "decay_every": 1600,
 }
 SETTLING = 5  # the last fifth of the iterations is at a tenth of the learning rate
 FALL = 0.1
@@ -47,10 +47,7 @@ QUICK: dict[str, Any] = {
     "data": "digits",
     "digits": ["0", "7"],
     "clutter": ["none"],
-    "iterations": 1500,
 }
-
-QUICK_ENCODER: dict[str, Any] = {"iterations": 5000, "decay_every": 4000}
 
 EXAMPLES = """\
 examples:
@@ -81,8 +78,7 @@ def settings_of(arguments: argparse.Namespace) -> list[Settings]:
     chosen = stn_runs.asked(arguments, QUICK, PROTOCOL)
     source = data.DIGITS if chosen["data"] == "digits" else ""
     precision = chosen["precision"]
-    learned = ENCODER | (QUICK_ENCODER if arguments.quick else {})
-    encoder = _settings("encoder", f"crops{source}", arguments, precision=precision, **learned)
+    encoder = _settings("encoder", f"crops{source}", arguments, precision=precision, **ENCODER)
     same = ("iterations", "batch_size", "optimizer", "lr", "momentum", "loc_lr", "precision")
     common = {name: chosen[name] for name in same}
     common["decay_every"] = max(1, chosen["iterations"] - chosen["iterations"] // SETTLING)

@@ -13,7 +13,7 @@ from small_runs import outcome, shortened
 from synthetic import found_in
 
 from ministn import backend, checkpoint, cli, data, models, planning
-from ministn.data.colocalisation import draw_crops, found
+from ministn.data.colocalisation import CROP, draw_crops, found
 from ministn.data.dataset import DataSet
 from ministn.errors import UserError
 from ministn.models.colocalisation import HIGH, LOW, Description
@@ -88,7 +88,7 @@ def trained(made, encoder, device=None, **changes) -> Trainer:
 def test_parameters_are_those_of_the_appendix():
     localisation = 648 * 32 + 32 + 32 * 32 + 32 + 32 * 3 + 3
     assert models.build("colocalisation", (84, 84)).count == (81 + 1) * 8 + localisation
-    assert models.build("encoder", (24, 24)).count == (81 + 1 + 49 * 32 + 1 + 10) * 32 + 10
+    assert models.build("encoder", (CROP, CROP)).count == (81 + 1 + 49 * 32 + 1 + 10) * 32 + 10
 
 
 def test_a_transformer_begins_where_it_says_and_keeps_its_bounds():
@@ -105,8 +105,8 @@ def test_a_transformer_begins_where_it_says_and_keeps_its_bounds():
 def test_a_description_is_maps_and_scores_and_does_not_learn():
     description = Description(np.float64)
     description.scales = 2.0, 0.5
-    x = generator(0, "crops").uniform(0, 1, (2, 24, 24, 1))
-    encoder = models.build("encoder", (24, 24))
+    x = generator(0, "crops").uniform(0, 1, (2, CROP, CROP, 1))
+    encoder = models.build("encoder", (CROP, CROP))
     own = ParameterBuffer(encoder.parameters(), 0, np.float64)
     own.data[...] = description.buffer.data
     conv1, conv2, *_ = encoder.classifier.layers
@@ -126,7 +126,7 @@ def test_a_description_is_maps_and_scores_and_does_not_learn():
 @pytest.mark.parametrize(
     ("name", "size", "message"),
     [
-        ("encoder", (24, 23), "images must be at least 24x24 for the encoder, got 24x23"),
+        ("encoder", (22, 21), "images must be at least 22x22 for the encoder, got 22x21"),
         ("colocalisation", (12, 40), "images must be at least 13x13 for co-localisation, got"),
     ],
 )
@@ -145,7 +145,7 @@ def test_the_steps_restated(made, encoder):
     x = as_batch(made.test.images)
 
     def described(images, draw):
-        theta = draw_crops(len(images), 60, seed=4, step=draw)
+        theta = draw_crops(len(images), seed=4, step=draw)
         return description.forward(network.transformer.warp(images, theta))[0]
 
     judged = described(x, 0).astype(np.float64)
@@ -284,7 +284,7 @@ def script(monkeypatch, tmp_path, capsys):
     monkeypatch.syspath_prepend(str(SCRIPTS))
     monkeypatch.chdir(tmp_path)
     module = importlib.import_module("stn_colocalisation")
-    monkeypatch.setitem(module.QUICK_ENCODER, "iterations", 2)
+    monkeypatch.setitem(module.ENCODER, "iterations", 2)
     monkeypatch.setitem(module.ENCODER, "batch_size", 4)
 
     def run(line: str) -> tuple[int, str, str]:

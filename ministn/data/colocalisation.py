@@ -4,15 +4,17 @@ A digit of 28x28 pixels lies at a uniform place in 84x84, alone or with 16 patch
 cut out of random digits of all classes, added and clipped to white; 100 images of one class make an
 experiment. They are all there is to learn from: crops that show the digits resemble each other more
 than they do crops at random places, see ops/triplet_hinge.py. A step compares some pairs of images,
-and an epoch all of them. No source gives the random crops' size: they are as large as a digit, at
-any whole pixel.
+and an epoch all of them. No source gives the random crops' size, nor where they may lie. Ours are
+half as wide as a digit, and their centre may be anywhere in the image, as that of the transformer's
+crops. So most are black, and to look at black alone gains nothing: with random crops as wide as a
+digit and wholly inside the image, half of which show some of it, black crops were a better answer
+than what is seen at first, and many a digit was lost to them.
 
 What resembles what is judged by a classifier that has learned from other digits. No source says of
-what size. Of ours one third about fills a crop of 24x24 pixels, as digits do that have been found;
-one is smaller, down to a quarter of the crop, as what is seen before anything has been found; one
-has all larger sizes. All lie anywhere where three quarters of them can be seen. From digits that
-fill the crop alone, nothing was found; without the larger ones, crops became too large to count.
-This is not the last word: crops still miss the digit 8, and of 0 and 1 are often too large.
+what size. One half of ours about fills a crop, as digits do that have been found; the other half is
+smaller, down to a quarter of the crop, as what is seen before anything has been found. All lie
+anywhere where three quarters of them can be seen. With more of the small ones, crops became wider
+and less alike; with fewer, the digit 8 was not found.
 
 The embedded digits have 20x20 pixels; their images are as much smaller.
 """
@@ -36,8 +38,9 @@ PATCH = 6
 IMAGES = 100
 FOUND_ABOVE = 0.5  # intersection over union
 
-CROP = 24
-SEEN = (0.28, 0.7), (0.7, 2.4), (0.9, 1.35)  # the digits that the classifier learns from, in crops
+RANDOM = 1 / 6  # width of the crops at random places, in images
+CROP = 22
+SEEN = (0.28, 1.0), (0.95, 1.2)  # width of the digits that the classifier learns from, in crops
 VISIBLE = 3 / 4
 SUPERSAMPLING = 3  # such small digits would fall between the sampling points
 
@@ -94,18 +97,10 @@ def generate(
     return PosedSplit(images, chosen.labels, boxes, poses)
 
 
-def draw_crops(count: int, canvas: int, *, seed: int, step: int) -> np.ndarray:
-    """theta (count, 3) float32 of Attention: crops as large as a digit, each at a uniform place.
-
-    Their corners fall on whole pixels of the canvas.
-    """
-    draw = generator(seed, "colocalisation crops", step)
-    side = canvas // DIGITS_WIDE
-    first = draw.integers(canvas - side + 1, size=(count, 2))
-    theta = np.empty((count, 3), np.float32)
-    theta[:, 0] = (side - 1) / (canvas - 1)
-    theta[:, 1:] = (2 * first + side - canvas) / (canvas - 1)
-    return theta
+def draw_crops(count: int, *, seed: int, step: int) -> np.ndarray:
+    """theta (count, 3) float32 of Attention: small crops, their centres anywhere in the image."""
+    centres = generator(seed, "colocalisation crops", step).uniform(-1, 1, (count, 2))
+    return np.insert(centres, 0, RANDOM, axis=1).astype(np.float32)
 
 
 def found(theta: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:

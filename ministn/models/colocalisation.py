@@ -1,8 +1,8 @@
 """The networks of co-localisation: STN appendix A.2.
 
-    Localisation network            Encoder: the CNN of section 4.1, for crops of 24x24 pixels
+    Localisation network            Encoder: the CNN of section 4.1, for crops of 22x22 pixels
     8 maps 9x9 with stride 4, pool  32 maps 9x9, pool
-    32 neurons, ReLU                32 maps 7x7, pool
+    32 neurons, ReLU                32 maps 7x7
     32 neurons, ReLU                softmax layer
     transform layer: s, t_x, t_y
 
@@ -21,8 +21,10 @@ prevent. Both count alike, see pairs.py.
 the appendix has 100,000, which takes 128 neurons. So large a network learned the hundred images one
 by one, by moves of a few pixels, and found no digit; one of 8 found three digits about as well as
 ours of 32, which make 22,579.
-*Crops*: one neuron of the encoder's last maps sees 22x22 pixels. At 24x24 a digit that fills the
-crop is seen whole; at 28x28 crops that are wider by a third were measured to be preferred.
+*Crops*: one neuron of the encoder's last maps sees 22x22 pixels, so this is what a crop has, and
+nothing is left to pool behind them. Where crops are larger, digits are preferred to fill no more of
+them than those pixels: the crops that were best were too wide by a tenth at 24x24 pixels, and by
+two fifths at 28x28, whatever sizes of digits the encoder had learned from.
 *Bounds*: theta is kept to crops of a fifth of the image up to all of it, with their centre inside;
 it begins with nine tenths. Without bounds the loss was measured to fall by looking away: black
 crops are all alike.
@@ -39,7 +41,6 @@ from ministn.errors import UserError
 from ministn.initializers import ZEROS, Constant
 from ministn.layers import Bounded, Conv2d, Dense, Flatten, ReLU, Sequential
 from ministn.models.network import Network
-from ministn.models.stn import SMALLEST_READ, cnn
 from ministn.parameter import Parameter, ParameterBuffer
 from ministn.randomness import Step
 from ministn.samplers import Sampler
@@ -56,16 +57,23 @@ SAMPLER = Sampler(border="zeros", supersampling=2)
 
 def encoder(size: Size = (CROP, CROP), classes: int = CLASSES) -> Network:
     """The classifier of crops. Raises UserError for images smaller than it can read."""
-    if min(size) < SMALLEST_READ:
+    rows, columns = ((side - 8) // 2 - 6 for side in size)
+    if min(rows, columns) < 1:
         raise UserError(
-            f"images must be at least {SMALLEST_READ}x{SMALLEST_READ} for the encoder, got "
-            f"{size[0]}x{size[1]}"
+            f"images must be at least {CROP}x{CROP} for the encoder, got {size[0]}x{size[1]}"
         )
-    return Network(Sequential(*cnn(size, 1, WIDTH, classes)))
+    return Network(
+        Sequential(
+            Conv2d("classifier/conv1", 1, WIDTH, 9, padding="valid", pool=True),
+            Conv2d("classifier/conv2", WIDTH, WIDTH, 7, padding="valid"),
+            Flatten("classifier/flatten"),
+            Dense("classifier/softmax", rows * columns * WIDTH, classes),
+        )
+    )
 
 
 class Description:
-    """Crops (N, 24, 24, 1) -> what an encoder makes of them, (N, 42): a Layer that does not learn.
+    """Crops (N, 22, 22, 1) -> what an encoder makes of them, (N, 42): a Layer that does not learn.
 
     The encoder's last maps, then its scores of the classes, each times one of ``scales``.
 
