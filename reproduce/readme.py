@@ -18,6 +18,7 @@ from typing import Any
 
 import benchmark_figure
 import benchmark_record
+import colocalisation_report
 import learning_rate
 import stn_report
 from benchmark_record import shown
@@ -32,7 +33,12 @@ ROOT = Path(__file__).parents[1]
 README, FIGURES = ROOT / "README.md", ROOT / "figures"
 RECORDS = ROOT / "reproduce" / "records"
 TABLE3, QUICK, STUDY = RECORDS / "table3", RECORDS / "quick", RECORDS / "learning-rate"
-STN = {"stn": RECORDS / "stn-table1", "projection": RECORDS / "stn-projection3d"}
+STN = {
+    "stn": RECORDS / "stn-table1",
+    "addition": RECORDS / "stn-addition",
+    "projection": RECORDS / "stn-projection3d",
+}
+COLOCALISATION = RECORDS / "stn-colocalisation"
 COMMANDS, BENCHMARK = RECORDS / "commands.json", RECORDS / "benchmark-cpu.json"
 SAMPLER = ROOT / "ministn" / "ops" / "bilinear.py"
 
@@ -164,6 +170,9 @@ def filled(text: str) -> str:
             name: stn_report.report(runs.find_records([folder]), markdown=True).strip()
             for name, folder in STN.items()
         },
+        "colocalisation": colocalisation_report.report(
+            runs.find_records([COLOCALISATION]), markdown=True
+        ).strip(),
         "quick": report.report(runs.find_records([QUICK]), markdown=True).strip(),
         "benchmark": benchmark(),
     }
@@ -189,10 +198,12 @@ def draw() -> None:
         "learning-curves.png": plot.learning_curves(records),
         "benchmark-cpu.png": benchmark_figure.figure(read(BENCHMARK)),
         learning_rate.FIGURE: learning_rate.figure(runs.find_records([STUDY])),
-        **stn_report.figures(runs.find_records([STN["stn"]])),
-        "projection-transformers.png": plot.grid_figure(
-            stn_report.pictured(runs.find_records([STN["projection"]]))
-        ),
+        "stn-errors.png": stn_report.errors_figure(runs.find_records([STN["stn"]])),
+        **{
+            f"{name}-transformers.png": stn_report.transformers_figure(runs.find_records([folder]))
+            for name, folder in STN.items()
+        },
+        **colocalisation_report.figures(runs.find_records([COLOCALISATION])),
     }
     for name, figure in figures.items():
         drawing.save(figure, FIGURES / name)

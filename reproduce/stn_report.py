@@ -228,13 +228,19 @@ def claimed(model: str) -> Iterator[tuple[str, str]]:
 
 def figures(records: list[Record]) -> dict[str, Any]:
     """Pictures of several runs of one script: their errors, and some of their transformers."""
-    from ministn import plot
-
     kind = cell_of(records[0])[0]
     kind = kind if kind in ("addition", "projection") else "stn"
     found = {f"{kind}-errors.png": errors_figure(records)}
-    shown = pictured(records)
-    return found | ({f"{kind}-transformers.png": plot.grid_figure(shown)} if shown else {})
+    if pictured(records):
+        found[f"{kind}-transformers.png"] = transformers_figure(records)
+    return found
+
+
+def transformers_figure(records: list[Record]) -> Any:
+    """What the best transformers make of test images, each set's and one of bent grids."""
+    from ministn import plot
+
+    return plot.grid_figure(pictured(records))
 
 
 def pictured(records: list[Record]) -> list[Record]:

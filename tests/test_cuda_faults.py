@@ -127,6 +127,12 @@ CASES = {
     "errors": training.test_rows_count_one_by_one,
     "errors, ties": partial(training.test_errors_are_those_of_argmax, n=300, classes=10),
     "left": training.test_points_on_the_border_lie_in_the_image,
+    "left, several": partial(
+        training.test_of_several_transformers_the_one_that_lost_most_counts, counts=(4, 2)
+    ),
+    "left, again": partial(
+        training.test_of_several_transformers_the_one_that_lost_most_counts, counts=(2, 4)
+    ),
     "bad loss": partial(training.test_a_loss_that_is_not_finite_is_the_last, value=np.nan),
     "partials": partial(test_cuda_conv.test_partials_are_summed_in_order, shape=(17, 2, 3, 43)),
     "sgd": partial(test_sgd.test_sgd_is_that_of_ops_to_the_last_bit, size=257),
@@ -287,6 +293,8 @@ FAULTS = [
     Fault("outcome", "__syncthreads();\n    for (int row", "for (int row", "errors", "race, "),
     Fault("outcome", "z[k] > z[best]", "z[k] >= z[best]", "errors, ties", DIFFERENT),
     Fault("outcome", "fabs(s) <= 1.0", "fabs(s) < 1.0", "left", DIFFERENT),
+    Fault("outcome", "max(*entry, count)", "count", "left, several", DIFFERENT),
+    Fault("outcome", "place == 0 ? count : ", "", "left, again", DIFFERENT),
     Fault("outcome", "if (!*halted) ++*number", "++*number", "bad loss", DIFFERENT),
     Fault("projective_grid", "i / width % height]", "i / width]", "projective_grid", READ),
     Fault("projective_grid", "__fadd_rn(__fmul_rn(a, x), __fmul_rn(b, y))",

@@ -7,6 +7,7 @@ import pytest
 from small_runs import outcome, shortened
 
 from ministn import data, evaluation, models, ops, parallel, training
+from ministn.backend import assign
 from ministn.data import addition, digits, distorted
 from ministn.errors import UserError
 from ministn.optimizers import SGD
@@ -183,6 +184,25 @@ def test_addition_has_two_digits_and_nineteen_classes():
     judged = evaluation.evaluate(lambda images: network.predict(ops.as_batch(images)), made.test)
     found = training.attended(judged, made.test)
     assert found["overlap"] > 0.1 and found["pose_spread"] == pytest.approx(found["pose_unmoved"])
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_whichever_of_two_transformers_leaves_the_image_is_noticed(lost, quick_device):
+    made = data.load("addition-digits", train_size=20)
+    settings = replace(
+        SETTINGS, network="addition-2st-fcn-affine", data="addition-digits", canvas=42,
+        train_size=20,
+    )  # fmt: skip
+    with parallel.team(2) as team:
+        for options in ({}, {"team": team}, {"device": quick_device}):
+            trainer = Trainer(settings, made, lambda line: None, **options)
+            trainer.step()
+            values = trainer.buffer.views(trainer.buffer.data)
+            assign(values[f"localisation{lost}/theta/bias"], np.float32([1, 0, 9, 0, 1, 0]))
+            trainer.step()
+            trainer.catch_up()
+            (collapse,) = trainer.state.collapses
+            assert (collapse["step"], collapse["images"], collapse["batch"]) == (2, 4, 4)
 
 
 def test_every_digit_that_is_not_for_testing_is_trained_on():

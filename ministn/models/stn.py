@@ -20,8 +20,8 @@ For RTS and TC, where the digit is smaller than the image, 2x2 average pooling f
 transformer. No source pools for the base networks, nor do we: they cannot bring the digit closer
 first, and would only see less of it. In MNIST addition, whose digits are those of RTS and of whose
 transformers' output nothing is known, each samples half as many pixels both ways and pools nothing:
-with as many, two transformers would leave the FCN 24 neurons in each layer, and to sample and pool
-four times as many takes twice the time.
+with as many, two transformers would leave the FCN 24 neurons in each layer, and sampling four times
+as many to pool them again would be most of the work.
 
 The sources leave two things open. *Width*: all networks of a set have the same number of
 parameters, but which is not in the paper. We take 400,000, and for every network the width that
