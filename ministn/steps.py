@@ -30,7 +30,7 @@ class Outcome(NamedTuple):
 
     step: number of steps done before it. images: in its batch. loss: their mean. errors: images
     misclassified. left: images whose attention has left the image, None without a transformer; of
-    several transformers side by side, that of the one which has lost most.
+    several transformers in front, that of the one which has lost most.
     """
 
     step: int

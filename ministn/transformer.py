@@ -49,7 +49,7 @@ class TransformerCache(NamedTuple):
 
     @property
     def thetas(self) -> Sequence[np.ndarray]:
-        """Of each transformer."""
+        """theta (N, 2, 3) of each transformer, which is one."""
         return (self.theta,)
 
 
@@ -180,14 +180,13 @@ class SpatialTransformer:
 
 
 class ParallelCache(NamedTuple):
-    """theta (N, 2, 3) of the first transformer, as TransformerCache has it, and all caches."""
+    """What each transformer kept."""
 
-    theta: np.ndarray
     each: Sequence[TransformerCache]
 
     @property
     def thetas(self) -> Sequence[np.ndarray]:
-        """Of each transformer."""
+        """theta (N, 2, 3) of each transformer, as TransformerCache has it."""
         return [cache.theta for cache in self.each]
 
 
@@ -214,7 +213,7 @@ class Parallel:
         self, x: np.ndarray, step: Step | None = None
     ) -> tuple[np.ndarray, ParallelCache | None]:
         warped, caches = zip(*(t.forward(x, step) for t in self.transformers), strict=True)
-        return joined(warped), None if step is None else ParallelCache(caches[0].theta, caches)
+        return joined(warped), None if step is None else ParallelCache(caches)
 
     def backward(
         self, dy: np.ndarray, cache: ParallelCache, need_dx: bool = True
@@ -251,16 +250,15 @@ class Parallel:
 
 
 class HandOnCache(NamedTuple):
-    """theta (N, 2, 3), as TransformerCache has it, and what the parts kept."""
+    """What the parts kept."""
 
-    theta: np.ndarray
     transformer: TransformerCache
     reader: Any
 
     @property
     def thetas(self) -> Sequence[np.ndarray]:
-        """Of each transformer, which is one."""
-        return (self.theta,)
+        """theta (N, 2, 3) of each transformer, as TransformerCache has it."""
+        return self.transformer.thetas
 
 
 class HandOn:
@@ -291,7 +289,7 @@ class HandOn:
         features, reader_cache = self.reader.forward(warped, step)
         check_arrays(features=(features, "N D"))
         y = joined([features, theta])
-        return y, None if cache is None else HandOnCache(cache.theta, cache, reader_cache)
+        return y, None if cache is None else HandOnCache(cache, reader_cache)
 
     def backward(
         self, dy: np.ndarray, cache: HandOnCache, need_dx: bool = True

@@ -63,6 +63,10 @@ def title(record: Record, encoder: Record | None) -> str:
         f"{s['iterations']:,} iterations of {s['batch_size']} pairs, learning rate {s['lr']:g}, "
         f"Adam; {source}, data seed {s['data_seed']}; {record['parameters']:,} parameters"
     )
+    if s["loc_lr"] != 1:
+        text += f"; loc-lr x{s['loc_lr']:g}"
+    if s["precision"] != Settings.precision:
+        text += f"; {s['precision']}"
     if encoder is None or encoder["best"] is None:
         return text
     return f"{text}; encoder with a test error of {encoder['best']['test_error']:.2f} %"

@@ -23,7 +23,7 @@ QUICK: dict[str, Any] = {
     "models": ["fcn", "cnn", "st-fcn-affine", "2st-fcn-affine"],
     "iterations": 1500,
     "batch_size": 32,
-    "loc_lr": 0.3,  # at 1 an ST-CNN lost the image
+    "loc_lr": 0.3,
     "seeds": [0],
 }
 

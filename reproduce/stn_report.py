@@ -132,7 +132,8 @@ def title(record: Record) -> str:
     source = "scikit-learn's digits, enlarged" if s["data"].endswith(DIGITS) else "MNIST"
     rate = f"learning rate {s['lr']:g}"
     if s["decay_every"] != usual_decay(s["iterations"]):
-        rate += f" falling to {s['decay']:g} of it after each {s['decay_every']:,}"
+        falls = f"falling to {s['decay']:g} of it after each {s['decay_every']:,}"
+        rate += f" {falls if s['decay_every'] < s['iterations'] else 'throughout'}"
     text = (
         f"{s['iterations']:,} iterations of batch {s['batch_size']}, {rate}, "
         f"{method}; {source}, {s['train_size']:,} images an epoch, data seed {s['data_seed']}"
@@ -146,14 +147,14 @@ def scope(record: Record) -> str:
     s, protocol = record["settings"], protocol_of(record)
     if s["data"].endswith(DIGITS):
         return "reduced, other data"
-    shorter = any(s[name] < protocol[name] for name in ("iterations", "batch_size"))
-    if shorter or s["train_size"] < record["full_train_size"]:
-        return "reduced"
-    same = all(
-        s[name] == protocol[name] for name in ("iterations", "batch_size", "lr", "optimizer")
-    )
-    usual = s["decay_every"] == usual_decay(s["iterations"])
-    return "" if same and usual else "other settings"
+    method = ["lr", "optimizer", *(["momentum"] if s["optimizer"] == "sgd" else [])]
+    same = all(s[name] == protocol[name] for name in method)
+    same = same and s["decay_every"] == usual_decay(s["iterations"])
+    size = {name: s[name] - protocol[name] for name in ("iterations", "batch_size")}
+    size["train_size"] = s["train_size"] - record["full_train_size"]
+    if min(size.values()) < 0:
+        return "reduced" if same else "reduced, other settings"
+    return "other settings" if any(size.values()) or not same else ""
 
 
 def cells(row: Row) -> list[str]:

@@ -85,8 +85,12 @@ def parser(
             "default: a third of them",
         )
     if protocol["optimizer"] == "sgd":
-        what.add_argument("--optimizer", choices=OPTIMIZERS, help=usual["optimizer"])
-        what.add_argument("--momentum", type=float, help=usual["momentum"])
+        what.add_argument(
+            "--optimizer",
+            choices=OPTIMIZERS,
+            help=f"{usual['optimizer']}, for which the default of --lr is meant",
+        )
+        what.add_argument("--momentum", type=float, help=f"of sgd; {usual['momentum']}")
     what.add_argument(
         "--loc-lr",
         type=float,
@@ -133,6 +137,8 @@ def settings_of(
 
     Raises UserError for impossible values.
     """
+    if chosen["optimizer"] != "sgd" and getattr(arguments, "momentum", None) is not None:
+        raise UserError(f"--momentum is for sgd: {chosen['optimizer']} has none")
     cells = list(cells)
     iterations = chosen["iterations"]
     decay_every = chosen["decay_every"]

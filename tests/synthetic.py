@@ -169,7 +169,7 @@ def found_in(digit, distractors, error, seed=0):
         iterations=3000,
         encoder="encoder",
     )
-    made["settings"]["epochs"] = None
+    made["settings"] |= {"epochs": None, "precision": "fp32"}
     for epoch in made["epochs"]:
         epoch["theta"] = [[0.3, 0.1, 0.2]] * 6
     made["best"] |= {"test_error": error, "test_overlap": 0.7}

@@ -73,8 +73,7 @@ def test_attention_is_measured_on_the_first_of_several_and_all_are_watched():
     assert parallel.forward(x)[1] is None
     np.testing.assert_array_equal(parallel.forward(x)[0], y)
     alone = [transformer.predict(x)[1] for transformer in parallel.transformers]
-    for found in (looked.theta, cache.theta):
-        np.testing.assert_array_equal(found, alone[0].theta)
+    np.testing.assert_array_equal(looked.theta, alone[0].theta)
     for watched, each in zip(cache.thetas, alone, strict=True):
         np.testing.assert_array_equal(watched, each.theta)
     np.testing.assert_array_equal(looked.grid, np.concatenate([a.grid for a in alone], axis=1))
@@ -86,7 +85,7 @@ def test_attention_is_measured_on_the_first_of_several_and_all_are_watched():
     logits, looked = network.predict(x)
     trained, kept = network.forward(x, STEP)
     np.testing.assert_array_equal(logits, trained)
-    np.testing.assert_array_equal(looked.theta, kept.transformer.theta)
+    np.testing.assert_array_equal(looked.theta, kept.transformer.thetas[0])
 
 
 def test_outputs_of_several_sizes_are_refused():

@@ -95,8 +95,8 @@ def test_what_the_encoder_learns_from():
     width = np.diff(corners[..., 0], axis=1)[:, 0] * SIDE / (SIDE - 1)
     (least, full), (fitting, greatest) = CROP * np.array(SEEN)
     assert least <= width.min() < 1.02 * least and 0.98 * greatest < width.max() <= greatest
-    small = (fitting - least) / (full - least) / 2  # of all that are smaller than the second half
-    assert (width < fitting).mean() == pytest.approx(small, abs=0.04)
+    share_below = (fitting - least) / (full - least) / 2  # of all digits, before the second half's
+    assert (width < fitting).mean() == pytest.approx(share_below, abs=0.04)
     middle = corners.mean(axis=1)
     off = np.abs(middle - (CROP - 1) / 2).max(axis=1)
     room = np.maximum((CROP - 1) - VISIBLE * width * (SIDE - 1) / SIDE, 0) / 2

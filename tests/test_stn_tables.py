@@ -127,6 +127,7 @@ def test_another_optimizer_and_another_fall_of_the_learning_rate(monkeypatch):
         ("--train-size 0", "train_size must be at least 1, got 0"),
         ("--train-size -5", "train_size must be at least 1, got -5"),
         ("--momentum 1", "momentum must be at least 0 and below 1, got 1.0"),
+        ("--optimizer adam --momentum 0.5", "--momentum is for sgd: adam has none"),
         ("--train-size 60001", "--train-size must be at most 60000"),
         ("--lr x", "argument --lr: invalid float value: 'x'"),
         ("--epochs 3", "unrecognized arguments: --epochs 3"),
@@ -249,7 +250,13 @@ def test_the_title_names_what_is_not_the_protocol(table):
     later = title(decay_every=120_000)
     assert later.startswith("OTHER SETTINGS: ")
     assert "learning rate 0.01 falling to 0.1 of it after each 120,000, momentum 0.9" in later
-    assert title(optimizer="adam").startswith("OTHER SETTINGS: ")
+    assert "learning rate 0.01 throughout, " in title(decay_every=150_000)
+    for other in ({"optimizer": "adam"}, {"momentum": 0.0}, {"lr": 0.1}):
+        assert title(**other).startswith("OTHER SETTINGS: ")
+        assert title(iterations=3000, decay_every=1000, **other).startswith(
+            "REDUCED, OTHER SETTINGS: "
+        )
+    assert title(iterations=3000, decay_every=1000).startswith("REDUCED: ")
 
 
 @pytest.mark.parametrize(
@@ -320,8 +327,8 @@ def test_only_runs_of_one_protocol_share_a_table(table):
     assert sorted(len(one) for one in found) == [1, 1, 2]
     assert [table.scope(one[0][0]) for one in found] == [
         "reduced",
-        "reduced",
         "reduced, other data",
+        "reduced, other settings",
     ]
 
 

@@ -40,7 +40,8 @@ AMONG_KINKS = {"eps": 1e-6, "elements": 10, "directions": 4}
 
 PAIR = AFFINE, Projective()
 
-# Each network of STN's tables once, pooled and not; which data set it is for makes no difference.
+# Each network of STN's tables once: pooled, sampled at half, and neither. Which data set it is for
+# makes no difference.
 STN = [
     *(f"rts-{name}" for name in models.stn.TABLE),
     "p-st-fcn-projective",

@@ -26,8 +26,8 @@ nothing is left to pool behind them. Of larger crops, digits are preferred to fi
 many pixels: over five digits, the crops of lowest loss were wider than the digits by an eighth at
 24x24 pixels and by a third at 28x28, against a fiftieth at 22x22.
 *Bounds*: theta is kept to crops of a fifth of the image up to all of it, with their centre inside;
-it begins with nine tenths. Without bounds the loss was measured to fall by looking away: black
-crops are all alike.
+it begins with nine tenths. Without bounds, and with random crops as wide as a digit, the loss was
+measured to fall by looking away: black crops are all alike.
 """
 
 from collections.abc import Callable
@@ -48,6 +48,7 @@ from ministn.transformer import SpatialTransformer
 from ministn.transforms import Attention, Size
 
 WIDTH, CLASSES = 32, 10  # maps of the encoder, and its scores
+SMALLEST_READ = 22  # the encoder's sides are 22, 14, 7, 1
 MAPS, KERNEL, STRIDE = 8, 9, 4
 NEURONS = 32
 LOW, HIGH = (0.2, -1.0, -1.0), (1.0, 1.0, 1.0)  # of s, t_x, t_y
@@ -60,7 +61,8 @@ def encoder(size: Size = (CROP, CROP), classes: int = CLASSES) -> Network:
     rows, columns = ((side - 8) // 2 - 6 for side in size)
     if min(rows, columns) < 1:
         raise UserError(
-            f"images must be at least {CROP}x{CROP} for the encoder, got {size[0]}x{size[1]}"
+            f"images must be at least {SMALLEST_READ}x{SMALLEST_READ} for the encoder, got "
+            f"{size[0]}x{size[1]}"
         )
     return Network(
         Sequential(

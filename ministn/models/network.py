@@ -38,7 +38,7 @@ class Network:
 
     @property
     def transformer(self) -> SpatialTransformer | None:
-        """The transformer whose theta is watched and drawn: of those in front, the first."""
+        """The first transformer in front: attention is measured on its theta, after each epoch."""
         return None if self.front is None else self.front.transformers[0]
 
     def forward(

@@ -14,14 +14,14 @@
 
 Convolutions are 'valid' and followed by ReLU, "pool" is 2x2 max pooling with stride 2, and there is
 no dropout. The transform layer begins at the identity. An ST-FCN is an FCN behind a transformer
-whose output is as large as its input; an ST-CNN likewise.
+whose output is as large as its input, but in addition; an ST-CNN likewise.
 
 For RTS and TC, where the digit is smaller than the image, 2x2 average pooling follows the
 transformer. No source pools for the base networks, nor do we: they cannot bring the digit closer
 first, and would only see less of it. In MNIST addition, whose digits are those of RTS and of whose
-transformers' output nothing is known, each samples half as many pixels both ways and pools nothing:
-with as many, two transformers would leave the FCN 24 neurons in each layer, and sampling four times
-as many to pool them again would be most of the work.
+networks the paper tells hardly more, each transformer samples half as many pixels both ways and
+pools nothing. With as many, two transformers would leave the FCN 24 neurons in each layer, and to
+sample four times as many only to pool them would be most of the work.
 
 The sources leave two things open. *Width*: all networks of a set have the same number of
 parameters, but which is not in the paper. We take 400,000, and for every network the width that

@@ -21,7 +21,7 @@ class Share(NamedTuple):
     """What a rank's rows add to a step.
 
     loss: their part of the batch's mean. errors: images misclassified. left: of each
-    transformer, images whose attention has left the image; None without rows.
+    transformer in front, images whose attention has left the image; None without rows.
     """
 
     loss: float
