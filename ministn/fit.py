@@ -1,17 +1,56 @@
-"""One training step at a time, for networks of your own: what a loop around them needs.
+"""Training for networks of your own: so many steps by Adam, or one step at a time.
 
 training.py has all that a recorded run needs beside it: epochs, validation, checkpoints, workers.
 """
 
 import numpy as np
+from tqdm import trange
 
 from ministn.backend import Array, to_cpu
 from ministn.data import as_batch
 from ministn.engines import implementation
 from ministn.errors import UserError
 from ministn.models import Network
-from ministn.optimizers import Optimizer
-from ministn.randomness import Step
+from ministn.optimizers import Adam, Optimizer
+from ministn.parameter import ParameterBuffer
+from ministn.randomness import Step, generator
+
+
+def train(
+    network: Network,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    steps: int,
+    batch_size: int = 64,
+    lr: float = 0.001,
+    loc_lr: float = 1.0,
+    seed: int = 0,
+) -> list[float]:
+    """Give the network its initial values and take steps of Adam; returns their losses.
+
+    images, labels: see train_on_batch. Batches are whole, and each pass over the images is in
+    another order. loc_lr: times lr for the layers that only localisation networks have. seed: of
+    initial values, order and dropout.
+
+    Raises UserError for fewer images than a batch, and as train_on_batch does.
+    """
+    if not 1 <= batch_size <= len(images):
+        raise UserError(f"batch_size must be from 1 to {len(images)} images, got {batch_size}")
+    for parameter in network.localisation_only():
+        parameter.lr_multiplier = loc_lr
+    optimizer = Adam(ParameterBuffer(network.parameters(), seed))
+    batches = len(images) // batch_size
+    losses = []
+    for number in trange(steps, desc="training", unit="step", leave=False, disable=None):
+        epoch, batch = divmod(number, batches)
+        if batch == 0:
+            order = generator(seed, "shuffle", epoch + 1).permutation(len(images))
+        rows = order[batch * batch_size :][:batch_size]
+        losses.append(
+            train_on_batch(network, optimizer, images[rows], labels[rows], lr=lr, seed=seed)
+        )
+    return losses
 
 
 def train_on_batch(

@@ -4,6 +4,8 @@ The paper's: 150,000 iterations of SGD on batches of 256, at a learning rate of 
 tenth after each third of them, three seeds; distortions are drawn anew in each epoch of 60,000
 digits. Its momentum is not known; we take 0.9.
 
+In MNIST addition, this SGD on fewer images hardly learns; Adam does, see stn_addition.py --help.
+
 Of co-localisation it says only that it is done by SGD on random pairs, and shows it done after 180
 steps; our protocol is in stn_colocalisation.py. Of the projection experiment it says nothing like
 that, and the protocol is ours: 3,000 iterations of Adam on batches of 32, at a learning rate of

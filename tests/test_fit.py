@@ -1,4 +1,4 @@
-"""train_on_batch: a step as it is written out, on both engines, and where it stops."""
+"""A step as it is written out, on both engines, where it stops; and many of them."""
 
 import numpy as np
 import pytest
@@ -7,12 +7,12 @@ from helpers import normal
 from ministn import ops
 from ministn.backend import to_cpu
 from ministn.errors import UserError
-from ministn.fit import train_on_batch
+from ministn.fit import train, train_on_batch
 from ministn.layers import Conv2d, Dense, Dropout, Flatten, Sequential
 from ministn.models import Network
 from ministn.optimizers import SGD, Adam
 from ministn.parameter import ParameterBuffer
-from ministn.randomness import Step
+from ministn.randomness import Step, generator
 from ministn.transformer import SpatialTransformer, regression_layer
 
 IMAGES = (abs(normal(6, 8, 9)) * 80).astype(np.uint8)
@@ -71,3 +71,27 @@ def test_a_loss_that_is_not_finite_names_the_layer_and_changes_nothing():
         train_on_batch(made, optimizer, IMAGES, LABELS)
     np.testing.assert_array_equal(optimizer.buffer.data, before)
     assert optimizer.t == 0
+
+
+def test_training_is_steps_of_adam_in_an_order_of_its_own():
+    made, _ = network()
+    losses = train(made, IMAGES, LABELS, steps=7, batch_size=2, lr=0.01, loc_lr=0.5, seed=3)
+    own, _ = network()
+    for parameter in own.localisation_only():
+        parameter.lr_multiplier = 0.5
+    optimizer = Adam(ParameterBuffer(own.parameters(), 3))
+    orders = [generator(3, "shuffle", epoch).permutation(6) for epoch in (1, 2, 3)]
+    batches = np.concatenate(orders).reshape(-1, 2)[:7]
+    expected = [
+        train_on_batch(own, optimizer, IMAGES[rows], LABELS[rows], lr=0.01, seed=3)
+        for rows in batches
+    ]
+    assert losses == expected
+    for one, other in zip(made.parameters(), own.parameters(), strict=True):
+        np.testing.assert_array_equal(one.data, other.data)
+
+
+@pytest.mark.parametrize("batch_size", [0, 7])
+def test_a_batch_has_some_images_and_not_more_than_there_are(batch_size):
+    with pytest.raises(UserError, match=f"batch_size must be from 1 to 6 images, got {batch_size}"):
+        train(network()[0], IMAGES, LABELS, steps=1, batch_size=batch_size)

@@ -11,12 +11,10 @@ import pytest
 
 from ministn import backend
 from ministn.errors import UserError
-from ministn.fit import train_on_batch
+from ministn.fit import train
 from ministn.layers import Conv2d, Dense, Flatten, Sequential
 from ministn.models import Network
 from ministn.ops import as_batch
-from ministn.optimizers import Adam
-from ministn.parameter import ParameterBuffer
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -53,17 +51,19 @@ def test_python_blocks_run_and_print_what_they_say(capsys):
 
 
 def test_own_network_learns_where_to_look():
-    """It is ten statements or so, and what the text says of its errors holds: measured 21 and 51 %.
+    """It has ten lines, and what the text says of its errors holds: measured 24 and 51 %.
 
     Without the transformer the last layer sees 9x9 pixels instead of 4x4.
     """
     names: dict[str, object] = {}
     exec(compile(OWN_NETWORK[1], "README.md", "exec"), names)
-    statements = [line for line in OWN_NETWORK[1].splitlines() if re.match(r"(?!from)\S", line)]
-    assert len(statements) <= 12
+    lines = [line for line in OWN_NETWORK[1].splitlines() if line and not line.startswith("from ")]
+    assert len(lines) <= 10
     digits = names["digits"]
     assert errors(names["network"], digits) < 30
-    assert names["looked"].theta[:, 0, 0].mean() < 0.8  # it looks closer
+    middle = (digits.test.boxes[:, :2] + digits.test.boxes[:, 2:]) / 2
+    for axis in (0, 1):  # it looks where the digit is
+        assert np.corrcoef(names["looked"].theta[:, axis, 2], middle[:, axis])[0, 1] > 0.8
 
     alone = Network(
         Sequential(
@@ -73,12 +73,7 @@ def test_own_network_learns_where_to_look():
             Dense("softmax", 9 * 9 * 16, 10),
         )
     )
-    optimizer = Adam(ParameterBuffer(alone.parameters(), seed=0))
-    for number in range(300):
-        rows = slice(number % 40 * 50, number % 40 * 50 + 50)
-        train_on_batch(
-            alone, optimizer, digits.train.images[rows], digits.train.labels[rows], lr=0.003
-        )
+    train(alone, digits.train.images, digits.train.labels, steps=300, batch_size=50, lr=0.003)
     assert errors(alone, digits) > 40
 
 
