@@ -22,7 +22,7 @@ CLUTTER = {"none": 0, "16": data.colocalisation.DISTRACTORS}
 PROTOCOL: dict[str, Any] = {
     "digits": [str(digit) for digit in range(10)],
     "clutter": list(CLUTTER),
-    "iterations": 1000,
+    "iterations": 600,
     "batch_size": 200,
     "optimizer": "adam",
     "lr": 0.005,

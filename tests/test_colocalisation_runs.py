@@ -95,8 +95,8 @@ def test_a_transformer_begins_where_it_says_and_keeps_its_bounds():
     network = models.build("colocalisation", (60, 52))
     buffer = ParameterBuffer(network.parameters(), 0)
     x = as_batch(np.random.default_rng(0).integers(0, 256, (3, 60, 52), np.uint8))
-    np.testing.assert_allclose(network.transformer.theta(x), [[0.9, 0, 0]] * 3, atol=1e-6)
-    assert network.transformer.start == (0.9, 0, 0)
+    np.testing.assert_allclose(network.transformer.theta(x), [[0.7, 0, 0]] * 3, atol=1e-6)
+    assert network.transformer.start == (0.7, 0, 0)
     for sign, bounds in ((1, HIGH), (-1, LOW)):
         buffer.views(buffer.data)["localisation/theta/bias"][...] = 100 * sign
         np.testing.assert_allclose(network.transformer.theta(x), [bounds] * 3, atol=1e-6)

@@ -26,7 +26,8 @@ nothing is left to pool behind them. Of larger crops, digits are preferred to fi
 many pixels: over five digits, the crops of lowest loss were wider than the digits by an eighth at
 24x24 pixels and by a third at 28x28, against a fiftieth at 22x22.
 *Bounds*: theta is kept to crops of a fifth of the image up to all of it, with their centre inside;
-it begins with nine tenths. Without bounds, and with random crops as wide as a digit, the loss was
+it begins with seven tenths: from nine, the digits 8 and 9 were not found in 1,000 steps, since
+shifts change little where nearly all is seen. Without bounds, and with random crops as wide as a digit, the loss was
 measured to fall by looking away: black crops are all alike.
 """
 
@@ -52,7 +53,7 @@ SMALLEST_READ = 22  # the encoder's sides are 22, 14, 7, 1
 MAPS, KERNEL, STRIDE = 8, 9, 4
 NEURONS = 32
 LOW, HIGH = (0.2, -1.0, -1.0), (1.0, 1.0, 1.0)  # of s, t_x, t_y
-START = (0.9, 0.0, 0.0)
+START = (0.7, 0.0, 0.0)
 SAMPLER = Sampler(border="zeros", supersampling=2)
 
 
