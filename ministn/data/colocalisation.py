@@ -14,7 +14,8 @@ What resembles what is judged by a classifier that has learned from other digits
 what size. One half of ours about fills a crop, as digits do that have been found; the other half is
 smaller, down to a quarter of the crop, as what is seen before anything has been found. All lie
 anywhere where three quarters of them can be seen. With more of the small ones, crops became wider
-and less alike; with fewer, the digit 8 was not found.
+and less alike; with fewer, the digit 8 was not found. This is not the last word: from these, the
+digit 9 is lost to black crops, which from more small ones was found.
 
 The embedded digits have 20x20 pixels; their images are as much smaller.
 """
