@@ -6,7 +6,7 @@ experiment. They are all there is to learn from: crops that show the digits rese
 than they do crops at random places, see ops/triplet_hinge.py. A step compares some pairs of images,
 and an epoch all of them. No source gives the random crops' size, nor where they may lie. Ours are
 half as wide as a digit, and their centre may be anywhere in the image, as that of the transformer's
-crops. So without clutter most are black, and to look at black alone gains nothing: with random
+crops. So without clutter most are black, and to look at black alone gains little: with random
 crops as wide as a digit and wholly inside the image, half of which show some of it, black crops
 were a better answer than what is seen at first, and many a digit was lost to them.
 
