@@ -180,9 +180,10 @@ def test_each_transformer_gets_its_part_of_theta():
     both = front("addition-2st-fcn-projective").transformers
     for number in (0, 1):
         own = np.ascontiguousarray(theta[:, 8 * number : 8 * number + 8])
-        grid, _ = Projective().forward(own, (SIDE, SIDE))
+        size = both[number].size
+        grid, _ = Projective().forward(own, size)
         edge = panels[6].lines[2 + 2 * number].get_xydata()  # after the two boxes
-        np.testing.assert_allclose(edge[:SIDE], pixels(grid[0, 0], (SIDE, SIDE)), atol=1e-4)
+        np.testing.assert_allclose(edge[: size[1]], pixels(grid[0, 0], (SIDE, SIDE)), atol=1e-4)
         warped = both[number].warp(example_images(run), own)[0] / 255
         expected = np.clip(warped @ CHANNELS[2], 0, 1)
         np.testing.assert_allclose(pictures[7 + number], expected, atol=1e-6)
