@@ -25,7 +25,7 @@ PROTOCOL: dict[str, Any] = {
     "iterations": 1000,
     "batch_size": 200,
     "optimizer": "adam",
-    "lr": 0.002,  # at 0.005 three digits were not found, at this one
+    "lr": 0.002,  # at 0.005 three digits were not found; now one is not
     "momentum": 0.0,
     "loc_lr": 1.0,
     "seeds": [0],

@@ -178,7 +178,7 @@ def test_they_start_as_classifiers_of_the_image(name):
         seen, _ = ops.bilinear_sampler(x, grid)
         seen = np.concatenate([seen] * (2 if "-2st-" in name else 1), axis=-1)
         expected, _ = network.classifier.forward(seen)
-        np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4 * abs(expected).max())
+        np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5 * abs(expected).max())
     elif network.transformer.size == SMALL:
         expected, _ = network.classifier.forward(x)
         np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5 * abs(expected).max())

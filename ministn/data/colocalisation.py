@@ -39,7 +39,7 @@ PATCH = 6
 IMAGES = 100
 FOUND_ABOVE = 0.5  # intersection over union
 
-RANDOM = 1 / 6  # width of the crops at random places, in images
+RANDOM = 1 / (2 * DIGITS_WIDE)  # width of the crops at random places, in images: half a digit
 CROP = 22
 SEEN = (0.28, 1.0), (0.95, 1.2)  # width of the digits that the classifier learns from, in crops
 VISIBLE = 3 / 4
