@@ -171,13 +171,21 @@ class Run:
         return device.get("workers", threads and 1), threads
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Own the folder. Raises UserError if another process does; its death releases it."""
+    def locked(self, wait: bool = False) -> Iterator[None]:
+        """Own the folder. Another process's death releases it.
+
+        Raises UserError if another process owns it; with ``wait``, says so and waits for its end.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / "run.lock", timeout=0).acquire()
-        except Timeout:
-            raise UserError(f"another process is writing {self.folder}") from None
+            lock = FileLock(self.folder / "run.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                if not wait:
+                    raise UserError(f"another process is writing {self.folder}") from None
+                tqdm.write(f"waiting for another process to finish {self.folder}")
+                lock.acquire()
         except OSError as error:
             raise UserError(f"cannot write {self.folder}: {error.strerror}") from error
         with lock:
@@ -185,14 +193,21 @@ class Run:
             yield
 
     def train(
-        self, data: DataSet, team: Team | None = None, *, resume: bool, bar: bool = True
+        self,
+        data: DataSet,
+        team: Team | None = None,
+        *,
+        resume: bool,
+        bar: bool = True,
+        wait: bool = False,
     ) -> str:
         """Train to the end, or to Ctrl-C; returns the status the record ends with.
 
-        team: the processes that train where no GPU does, by default this one alone.
+        team: the processes that train where no GPU does, by default this one alone. wait: for
+        another process that trains it already, see ``locked``.
         """
         team = team or Team()
-        with self.locked(), memory_explained(LESS_MEMORY):
+        with self.locked(wait), memory_explained(LESS_MEMORY):
             if self.already_finished(resume):  # by another process, since this one looked
                 return read_record(self.record_path)["status"]
             gc.collect()  # a GPU's memory: a trainer that is done with may be part of a cycle

@@ -184,7 +184,11 @@ def train(
 ) -> int:
     """Plan, then run whatever is not finished, then report on all the chosen runs."""
     todo = []
+    awaited = {run.settings.encoder for run in everything}  # what all shards need, one may train
     for run in everything:
+        if run.folder.name in awaited and run.folder.exists() and not arguments.plan:
+            with run.locked(wait=True):
+                pass
         finished = None if arguments.plan else run.already_finished(arguments.resume)
         if finished:
             print(finished)
@@ -202,7 +206,12 @@ def train(
     for run in todo:
         print(f"\n{run.folder}", flush=True)
         with as_before(run, arguments, team) as its_team:
-            status = run.train(made.of(run.settings), its_team, resume=arguments.resume)
+            status = run.train(
+                made.of(run.settings),
+                its_team,
+                resume=arguments.resume,
+                wait=run.folder.name in awaited,
+            )
         if status == "interrupted":
             print(f"interrupted: the same command with --resume goes on with {run.folder}")
             return cli.INTERRUPTED

@@ -93,10 +93,9 @@ def test_what_the_encoder_learns_from():
     assert split.images.shape == (1500, CROP, CROP)
     corners = (split.poses[:, [0, -1], [0, -1]].astype(np.float64) + 1) * (CROP - 1) / 2
     width = np.diff(corners[..., 0], axis=1)[:, 0] * SIDE / (SIDE - 1)
-    (least, full), (fitting, greatest) = CROP * np.array(SEEN)
+    least, greatest = CROP * np.array(SEEN)
     assert least <= width.min() < 1.02 * least and 0.98 * greatest < width.max() <= greatest
-    share_below = (fitting - least) / (full - least) / 2  # of all digits, before the second half's
-    assert (width < fitting).mean() == pytest.approx(share_below, abs=0.04)
+    assert (width < (least + greatest) / 2).mean() == pytest.approx(0.5, abs=0.04)
     middle = corners.mean(axis=1)
     off = np.abs(middle - (CROP - 1) / 2).max(axis=1)
     room = np.maximum((CROP - 1) - VISIBLE * width * (SIDE - 1) / SIDE, 0) / 2

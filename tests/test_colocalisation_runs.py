@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from loops import triplet_hinge
 from small_runs import outcome, shortened
 from synthetic import found_in
 
-from ministn import backend, checkpoint, cli, data, models, planning
+from ministn import backend, checkpoint, cli, data, models, planning, runs
 from ministn.data.colocalisation import CROP, draw_crops, found
 from ministn.data.dataset import DataSet
 from ministn.errors import UserError
@@ -95,8 +96,8 @@ def test_a_transformer_begins_where_it_says_and_keeps_its_bounds():
     network = models.build("colocalisation", (60, 52))
     buffer = ParameterBuffer(network.parameters(), 0)
     x = as_batch(np.random.default_rng(0).integers(0, 256, (3, 60, 52), np.uint8))
-    np.testing.assert_allclose(network.transformer.theta(x), [[0.7, 0, 0]] * 3, atol=1e-6)
-    assert network.transformer.start == (0.7, 0, 0)
+    np.testing.assert_allclose(network.transformer.theta(x), [[0.9, 0, 0]] * 3, atol=1e-6)
+    assert network.transformer.start == (0.9, 0, 0)
     for sign, bounds in ((1, HIGH), (-1, LOW)):
         buffer.views(buffer.data)["localisation/theta/bias"][...] = 100 * sign
         np.testing.assert_allclose(network.transformer.theta(x), [bounds] * 3, atol=1e-6)
@@ -343,6 +344,28 @@ def test_gpu_is_the_same_program_with_the_other_engine(quick_device, script, mon
 def test_a_shard_trains_the_encoder_that_it_needs(script, tmp_path):
     status, _, _ = script(f"{TINY} --shard 2/2")
     assert status == 0 and len(list(tmp_path.glob("runs/*/record.json"))) == 2
+
+
+def test_a_shard_waits_for_the_encoder_that_another_trains(script, tmp_path, monkeypatch):
+    """It is finished at the moment when the waiting shard says so."""
+    script(TINY)
+    (folder,) = tmp_path.glob("runs/encoder*")
+    finished = (folder / "record.json").read_text()
+    assert finished.count('"finished"') == 1
+    (folder / "record.json").write_text(finished.replace('"finished"', '"running"'))
+    lock = FileLock(folder / "run.lock").acquire()
+    said = []
+
+    def write(line: str) -> None:
+        said.append(line)
+        (folder / "record.json").write_text(finished)
+        lock.lock.release()
+
+    monkeypatch.setattr(runs.tqdm, "write", write)
+    status, out, _ = script(f"{TINY} --digits 0")
+    assert status == 0 and f"{folder.name} is finished: skipped" in out
+    assert said[0] == f"waiting for another process to finish runs/{folder.name}"
+    assert (folder / "record.json").read_text() == finished
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_a_shift_by_whole_pixels_is_that_of_the_array():
 
 def test_scale_two_puts_the_pixels_two_apart():
     small = NOISE[:, :5, :5]
-    found = distort(Recipe("twice", 13, scale=((2, 2),)), small, drawn(2, scale=2.0))
+    found = distort(Recipe("twice", 13, scale=(2, 2)), small, drawn(2, scale=2.0))
     np.testing.assert_array_equal(found[:, 2:11:2, 2:11:2], small)
     between = (small[:, :, 1:].astype(int) + small[:, :, :-1] + 1) // 2
     np.testing.assert_array_equal(found[:, 2:11:2, 3:10:2], between)

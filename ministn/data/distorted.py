@@ -50,17 +50,16 @@ from ministn.transforms import AFFINE, Projective
 class Recipe(NamedTuple):
     """How a set is distorted.
 
-    canvas: side of the images in pixels. rotation: largest angle, in degrees. scale: ranges, from
-    each of which come as many digits. placed: how much of the digit's image lies on the canvas
-    wherever it is put, as a share of its side; 0 for the middle. corners, controls: standard
-    deviation of the noise in pixels. distractors, patch: see data/cluttered.py. supersampling: see
-    samplers.py.
+    canvas: side of the images in pixels. rotation: largest angle, in degrees. scale: least and
+    greatest. placed: how much of the digit's image lies on the canvas wherever it is put, as a
+    share of its side; 0 for the middle. corners, controls: standard deviation of the noise in
+    pixels. distractors, patch: see data/cluttered.py. supersampling: see samplers.py.
     """
 
     name: str
     canvas: int
     rotation: float = 0.0
-    scale: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
+    scale: tuple[float, float] = (1.0, 1.0)
     placed: float = 0.0
     corners: float = 0.0
     controls: float = 0.0
@@ -70,9 +69,9 @@ class Recipe(NamedTuple):
 
 
 R = Recipe("R", 28, rotation=90.0)
-RTS = Recipe("RTS", 42, rotation=45.0, scale=((0.7, 1.2),), placed=1.0)
-P = Recipe("P", 42, scale=((0.75, 1.0),), corners=5.0)
-E = Recipe("E", 42, scale=((0.75, 1.0),), controls=1.5)
+RTS = Recipe("RTS", 42, rotation=45.0, scale=(0.7, 1.2), placed=1.0)
+P = Recipe("P", 42, scale=(0.75, 1.0), corners=5.0)
+E = Recipe("E", 42, scale=(0.75, 1.0), controls=1.5)
 TC = Recipe("TC", 60, placed=1.0, distractors=6, patch=6)
 RECIPES = {recipe.name: recipe for recipe in (R, RTS, P, E, TC)}
 
@@ -155,9 +154,7 @@ def draw(recipe: Recipe, name: str, side: int, seed: int, epoch: int, number: in
     """The distortions of a whole chunk; side: of the digits' images."""
     rng = generator(seed, f"data/{recipe.name}/{name}", epoch, number)
     angle = rng.uniform(-recipe.rotation, recipe.rotation, CHUNK)
-    ranges = np.array(recipe.scale)
-    low, high = ranges[rng.integers(len(ranges), size=CHUNK) if len(ranges) > 1 else 0].T
-    scale = rng.uniform(low, high, CHUNK)
+    scale = rng.uniform(*recipe.scale, CHUNK)
     room = np.maximum((recipe.canvas - 1) - recipe.placed * scale * (side - 1), 0) / 2
     shift = rng.uniform(-1, 1, (CHUNK, 2)) * room[:, None] * (recipe.placed > 0)
     corners = rng.normal(0, recipe.corners, (CHUNK, *CORNERS.shape))
