@@ -1,6 +1,7 @@
 """What a set of runs will cost on this machine, from a few timed steps of each network."""
 
 import gc
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -67,8 +68,9 @@ def _noise(settings: Settings, count: int) -> Split:
         side = extruded.DEPTH
         digits = Digits(draw.integers(0, 256, (count, side, side), np.uint8), labels)
         return extruded.generate("noise", digits, count, seed=0)
-    if settings.encoder:  # pairs of as many images as there are in the set
-        n = recipe.test_size
+    if settings.encoder:  # pairs: of the set's number of images, or of more for large batches
+        pairs = (GPU_TRIES + 1) * min(settings.batch_size, settings.train_size)
+        n = max(recipe.test_size, math.isqrt(pairs) + 2)
         images = draw.integers(0, 256, (n, *recipe.shape), np.uint8)
         return Pairs(images, labels[:n], np.zeros((n, 4), np.int16), np.zeros((n, 4, 4, 2)))
     shape = count, *recipe._replace(canvas=settings.canvas).shape

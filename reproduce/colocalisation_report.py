@@ -17,10 +17,11 @@ PAPER = {0: "100", 16: "75 to 93"}  # percent found, over the ten digits
 
 HEADER = ["digit", *(f"{words}, {what}" for words in CLUTTER.values() for what in ("%", "overlap"))]
 LEGEND = (
-    "Digits found, in percent of the 100 images after the last step: those whose 28x28 pixels "
-    "overlap the transformer's crop by more than half, intersection over union; overlap: its mean. "
-    "Several seeds: mean [lowest, highest]. Learning sees neither boxes nor labels, only that all "
-    "images show the same digit."
+    "Digits found, in percent of the 100 images after the last step: those whose own "
+    "square, in MNIST of 28x28 pixels, overlaps the transformer's crop by more than half, "
+    "intersection over union; overlap: its mean. Several seeds: mean [lowest, highest]. The "
+    "transformer is told neither squares nor labels, only that all images show the same digit; the "
+    "encoder has learned to classify digits, these among them."
 )
 
 
@@ -154,8 +155,8 @@ def boxes_figure(records: list[Record], images: int = 3) -> Any:
         )
     drawing.caption(
         figure,
-        "Yellow: what the transformer cuts out after the last step. Dashed: the digit's 28x28 "
-        f"pixels, which it was never shown. {'. '.join(tables(records))}.",
+        "Yellow: what the transformer cuts out after the last step. Dashed: the digit's own "
+        f"square, which it was never told. {'. '.join(tables(records))}.",
     )
     return figure
 

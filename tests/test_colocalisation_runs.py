@@ -255,8 +255,9 @@ def test_with_the_weights_of_another_network(made, encoder):
         Trainer(SETTINGS, made, encoder=encoder)
 
 
-def test_its_time_can_be_planned():
-    cost = planning.costs([replace(SETTINGS, train_size=9900)])["colocalisation"]
+@pytest.mark.parametrize("batch", [8, 9900])
+def test_its_time_can_be_planned(batch):
+    cost = planning.costs([replace(SETTINGS, train_size=9900, batch_size=batch)])["colocalisation"]
     assert cost.step > 0 and cost.image > 0 and cost.parameters > 10_000
 
 

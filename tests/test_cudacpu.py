@@ -308,7 +308,7 @@ extern "C" __global__ void divergent(int at) {
 def test_without_the_checker_some_faults_are_found_too(name, message):
     kernel = Module(OVERRUNS).get_function(name)
     with pytest.raises(KernelError, match=re.escape(f"{name}: {message}")):
-        kernel((2,), (32,), (np.int32(4),), shared_mem=16)
+        kernel((1,), (32,), (np.int32(4),), shared_mem=16)
 
 
 # ---- wrong calls and texts

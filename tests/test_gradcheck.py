@@ -17,7 +17,7 @@ from ministn.gradcheck.operations import OPERATIONS
 from ministn.gradcheck.suite import CHECKS, PROBLEMS, check_problem
 from ministn.ops.projective_grid import NEAR
 from ministn.ops.sampling import BORDERS
-from ministn.samplers import KERNELS
+from ministn.samplers import KERNELS, VOLUME_KERNELS
 
 LAYERS = [name for name in PROBLEMS if name in OPERATIONS or name.startswith("spatial")]
 
@@ -171,7 +171,7 @@ def test_whole_pixels_are_kinks_of_the_sampler() -> None:
     assert report.kinks == ()
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", KERNELS + VOLUME_KERNELS)
 @pytest.mark.parametrize("border", BORDERS)
 def test_points_on_pixels_and_borders(kernel: str, border: str) -> None:
     report = kinks.check_kinks(kernel, border)
@@ -245,7 +245,7 @@ def test_every_check_is_run_by_a_test_above_or_below() -> None:
 
     Their number, since a check of another kind would need another test.
     """
-    assert len(CHECKS) == len(PROBLEMS) + len(KERNELS) * len(BORDERS) + len(TIED)
+    assert len(CHECKS) == len(PROBLEMS) + len(KERNELS + VOLUME_KERNELS) * len(BORDERS) + len(TIED)
 
 
 @pytest.mark.parametrize("tied", TIED)

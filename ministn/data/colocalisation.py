@@ -10,14 +10,15 @@ crops. So without clutter most are black, and to look at black alone gains littl
 crops as wide as a digit and wholly inside the image, half of which show some of it, black crops
 were a better answer than what is seen at first, and many a digit was lost to them.
 
-What resembles what is judged by a classifier that has learned from other digits. No source says of
-what size. Ours are from about a quarter of the crop, as what is seen before anything has been
-found, to a fifth more than all of it, and lie anywhere where nine tenths of them can be seen. What
-we measured: where a third or more of them filled the crop, and once where they were up to 1.25
-crops, a digit or two were lost to black crops. Where they were up to 1.05 crops, the digits 6 and 9
-were found, but then zoomed in on for as long as learning went on. Where only three quarters had to
-be seen, the best crops of some digits lay 3 or 4 pixels beside them. All this is without clutter;
-with it, crops stay nearly as large as the image, also where the classifier knew patches.
+What resembles what is judged by a classifier of digits. No source says what it has learned from.
+Ours has from all training digits, those of the hundred images among them. They are as wide as a
+quarter of the crop (of the first crops, digits fill more than a third) up to a fifth more than all
+of it, and lie anywhere where nine tenths of them can be seen. What we measured: where a third or
+more of them filled the crop, and once where they were up to 1.25 crops, a digit or two were lost to
+black crops. Where they were up to 1.05 crops, the digits 6 and 9 were found, but then zoomed in on
+for as long as learning went on. Where only three quarters had to be seen, the best crops of some
+digits lay 3 or 4 pixels beside them. All this is without clutter; with it, crops stay nearly as
+large as the image, in a trial also where the classifier knew patches.
 
 The embedded digits have 20x20 pixels; their images are as much smaller.
 """

@@ -25,7 +25,7 @@ from ministn.gradcheck.networks import (
 )
 from ministn.gradcheck.operations import OPERATIONS
 from ministn.ops.sampling import BORDERS
-from ministn.samplers import KERNELS
+from ministn.samplers import KERNELS, VOLUME_KERNELS
 from ministn.transforms import AFFINE, Projective
 
 # Operations are checked away from kinks, so there may be none.
@@ -89,7 +89,7 @@ CHECKS: dict[str, Callable[[], Report]] = {}
 CHECKS |= {name: partial(check_problem, name) for name in PROBLEMS}
 CHECKS |= {
     f"{kernel}_sampler {border}, points on pixels": partial(check_kinks, kernel, border)
-    for kernel in KERNELS
+    for kernel in KERNELS + VOLUME_KERNELS
     for border in BORDERS
 }
 CHECKS |= {
