@@ -350,23 +350,21 @@ def test_a_shard_trains_the_encoder_that_it_needs(script, tmp_path):
 def test_a_shard_waits_for_the_encoder_that_another_trains(script, tmp_path, monkeypatch):
     """It is finished at the moment when the waiting shard says so."""
     script(TINY)
-    (folder,) = tmp_path.glob("runs/encoder*")
-    finished = (folder / "record.json").read_text()
-    assert finished.count('"finished"') == 1
-    (folder / "record.json").write_text(finished.replace('"finished"', '"running"'))
+    (record,) = tmp_path.glob("runs/encoder*/record.json")
+    folder, finished, said = record.parent, record.read_text(), []
+    record.write_text(finished.replace('"finished"', '"running"'))
     lock = FileLock(folder / "run.lock").acquire()
-    said = []
 
     def write(line: str) -> None:
         said.append(line)
-        (folder / "record.json").write_text(finished)
+        record.write_text(finished)
         lock.lock.release()
 
     monkeypatch.setattr(runs.tqdm, "write", write)
     status, out, _ = script(f"{TINY} --digits 0")
     assert status == 0 and f"{folder.name} is finished: skipped" in out
     assert said[0] == f"waiting for another process to finish runs/{folder.name}"
-    assert (folder / "record.json").read_text() == finished
+    assert record.read_text() == finished
 
 
 @pytest.mark.parametrize(
