@@ -34,7 +34,9 @@ class Cost:
         tries = CPU_TRIES if device is None else GPU_TRIES
         team = team or Team()
         count = (tries + 1) * batch  # so that no epoch ends while it is timed
-        train, judged = (_noise(settings, n) for n in (count, BATCH * team.size))
+        train = _noise(settings, count)
+        # The images that are compared are those in which digits are to be found.
+        judged = train if settings.encoder else _noise(settings, BATCH * team.size)
         data = DataSet("noise", train, None, judged, {})
         never_ending = replace(
             settings, batch_size=batch, train_size=count, epochs=1, iterations=None
@@ -69,8 +71,7 @@ def _noise(settings: Settings, count: int) -> Split:
         digits = Digits(draw.integers(0, 256, (count, side, side), np.uint8), labels)
         return extruded.generate("noise", digits, count, seed=0)
     if settings.encoder:  # pairs: of the set's number of images, or of more for large batches
-        pairs = (GPU_TRIES + 1) * min(settings.batch_size, settings.train_size)
-        n = max(recipe.test_size, math.isqrt(pairs) + 2)
+        n = max(recipe.test_size, math.isqrt(count) + 2)
         images = draw.integers(0, 256, (n, *recipe.shape), np.uint8)
         return Pairs(images, labels[:n], np.zeros((n, 4), np.int16), np.zeros((n, 4, 4, 2)))
     shape = count, *recipe._replace(canvas=settings.canvas).shape

@@ -36,8 +36,8 @@ WITHOUT_CURVATURE = {"bicubic": {"eps": 1e-7, "tolerance": 1e-5}}
 
 def check_kinks(kernel: str, border: str) -> Report:
     """Raises GradientError where a gradient is wrong or a kink is missing or too many."""
-    volume = kernel in VOLUME_KERNELS
-    name, axes, channels = ("volume", 3, ()) if volume else ("image", 2, (2,))
+    of_volumes = kernel in VOLUME_KERNELS
+    name, axes, channels = ("volume", 3, ()) if of_volumes else ("image", 2, (2,))
     lengths = LENGTHS[:axes]
     points = np.concatenate([_along(axis, lengths) for axis in range(axes)])
     half = (np.array(lengths) - 1) / 2
