@@ -25,6 +25,10 @@ POINTS = 8
 LEFT_BELOW = 0.1
 
 
+# How far from its centre the attended frame is looked at, in halves of its width: a digit that is
+# farther away counts as being there, so that one theta without area does not outweigh all others.
+REACH = 3.0
+
 IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 
@@ -40,10 +44,15 @@ def summary(
     moved: mean absolute difference of theta's entries from the identity, all images alike.
     spread: standard deviation of theta's entries over the images, mean of the six. Near zero,
     every image gets the same transform, whatever it shows.
+    correlation: of the function below.
+    wander_in, wander_out, widths_in, widths_out: how much the digit's centre still wanders, see
+    ``wander``. A transformer that only centres the digit has a low overlap, a high correlation
+    and less wander out than in.
     """
     names = ("overlap", "inside", "left_image", "moved", "spread")
+    followed = ("correlation", "wander_in", "wander_out", "widths_in", "widths_out")
     if theta is None:
-        return dict.fromkeys(names)
+        return dict.fromkeys(names + followed)
     quads = quadrilateral(theta, size)
     exact = theta.astype(np.float64)
     measured = (
@@ -53,7 +62,11 @@ def summary(
         np.abs(exact - IDENTITY),
         exact.std(axis=0),
     )
-    return {name: float(values.mean()) for name, values in zip(names, measured, strict=True)}
+    means = (values.mean() for values in measured)
+    still = np.broadcast_to(IDENTITY, exact.shape)
+    before, after = wander(still, boxes, size), wander(exact, boxes, size)
+    values = (*means, correlation(theta, boxes), before[0], after[0], before[1], after[1])
+    return {name: float(value) for name, value in zip(names + followed, values, strict=True)}
 
 
 def quadrilateral(theta: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -115,6 +128,59 @@ def left_image(theta: np.ndarray, threshold: float = LEFT_BELOW) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         hits = (np.abs(_transform(theta, points)) <= 1).all(axis=-1)
     return hits.mean(axis=1) < threshold
+
+
+def correlation(theta: np.ndarray, boxes: np.ndarray) -> float:
+    """How closely the attended centre follows the digit's, over the images.
+
+    theta: (N, 2, 3); boxes: (N, 4). Returns the mean of Pearson's correlations along x and along y,
+    from -1 to 1. A centre that is the same in all images follows nothing: 0.
+    """
+    theta, boxes = _beside(theta, boxes)
+    attended, digit = _about_mean(theta[..., 2]), _about_mean(_centres(boxes))
+    together = (attended * digit).sum(axis=0)
+    alone = np.sqrt((attended**2).sum(axis=0) * (digit**2).sum(axis=0))
+    return float(np.where(alone > 0, together / np.where(alone > 0, alone, 1.0), 0.0).mean())
+
+
+def wander(theta: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> tuple[float, float]:
+    """How much the digit's centre wanders from image to image in the attended frame.
+
+    theta: (N, 2, 3); boxes: (N, 4); size: the input's (H, W). Returns its standard deviation, the
+    root mean square of those along x and along y: in pixels of a frame drawn as large as the
+    input, and in widths of the digit, the root of its box's area, of the median image there. A
+    centre outside the frame counts as at most REACH away from the frame's middle.
+    """
+    theta, boxes = _beside(theta, boxes)
+    half = (np.array(size[::-1], np.float64) - 1) / 2
+    (a, b), (c, d) = np.moveaxis(theta[..., :2], 0, -1)
+    area = a * d - b * c
+    x, y = ((_centres(boxes) - half) / half - theta[..., 2]).T
+    ink = np.prod(boxes[:, 2:] - boxes[:, :2] + 1.0, axis=1)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        # The inverse of theta: from the input to the attended frame.
+        seen = np.stack([d * x - b * y, a * y - c * x], axis=1) / area[:, None]
+        width = np.sqrt(ink / np.abs(area))
+    seen = np.clip(np.nan_to_num(seen, nan=REACH), -REACH, REACH) * half
+    pixels = float(np.sqrt((_about_mean(seen) ** 2).mean()))
+    return pixels, pixels / float(np.median(width))
+
+
+def _beside(theta: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both in float64. Raises TypeError or ValueError for others than (N, 2, 3) and (N, 4)."""
+    check_arrays(theta=(theta, "N 2 3"))
+    boxes = np.asarray(boxes, np.float64)
+    check_arrays(boxes=(boxes, f"{len(theta)} 4"))
+    return theta.astype(np.float64), boxes
+
+
+def _centres(boxes: np.ndarray) -> np.ndarray:
+    """(N, 2), pixels."""
+    return (boxes[:, :2] + boxes[:, 2:]) / 2
+
+
+def _about_mean(values: np.ndarray) -> np.ndarray:
+    return values - values.mean(axis=0)
 
 
 def _transform(theta: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -41,7 +41,10 @@ TABLE3 = {
 }
 PAPER_TEST_IMAGES = 10_000
 PAPER_DATA = {"data": "mnist", "canvas": 60, "distractors": 6, "patch": 8}
+PAPER_DECAY = 20  # epochs
 PAPER_RATES = {"lr": 0.001, "loc_lr": 1.0, "batch_size": 256}
+
+TRANSFORMERS_ONLY = "loc_lr", "downsample"  # settings that say nothing of a CNN
 
 NAMES = {"tstn": "TSTN", "untied": "untied", "cnn": "CNN"}  # in what is said of a claim
 
@@ -94,6 +97,11 @@ def label(record: Record) -> list[str]:
     for name, text in (("lr", "lr {:g}"), ("loc_lr", "loc-lr x{:g}"), ("batch_size", "batch {}")):
         if settings[name] != PAPER_RATES[name] and not (name == "loc_lr" and is_cnn(record)):
             parts.append(text.format(settings[name]))
+    if settings.get("downsample", 1) != 1:
+        parts.append(f"d = {settings['downsample']:g}")
+    every = settings.get("decay_every", PAPER_DECAY)
+    if every != PAPER_DECAY and compression(record) is None:
+        parts.append(f"decay every {every}")
     if settings.get("precision", "fp32") != "fp32":
         parts.append(settings["precision"])
     return parts
@@ -126,14 +134,31 @@ def on_paper_data(table: Table) -> bool:
     return all(settings[name] == value for name, value in PAPER_DATA.items())
 
 
+def compression(record: Record) -> float | None:
+    """How many times faster than the paper's a run's protocol is to be, None for one of its own.
+
+    It is 1 where the run is to last as long as in Table 3.
+    """
+    if _network(record) not in TABLE3:
+        return None
+    same = record["settings"]["epochs"] == record["paper_epochs"]
+    return 1.0 if same else record.get("compress")
+
+
 def paper_length(record: Record) -> bool:
     """Whether the run is to last as long as in Table 3."""
-    return _network(record) in TABLE3 and record["settings"]["epochs"] == record["paper_epochs"]
+    return compression(record) == 1
+
+
+def faster(table: Table) -> float | None:
+    """How many times faster than the paper's protocol all of a table's runs are to be, if alike."""
+    found = {compression(row[0]) for row in table}
+    return found.pop() if len(found) == 1 else None
 
 
 def paper_lengths(table: Table) -> bool:
     """Whether every run of a table is to last as long as in Table 3."""
-    return all(paper_length(row[0]) for row in table)
+    return faster(table) == 1
 
 
 def _network(record: Record) -> str:
@@ -159,22 +184,23 @@ def _data_key(record: Record) -> tuple[Any, ...]:
 
 
 def _by_epochs(records: list[Record]) -> Iterator[list[Record]]:
-    """All runs of N epochs, for each N that is not the paper's for some; the paper's lengths.
+    """All runs of N epochs, for each N of a run's own; those K times faster, for each K.
 
     So a run of the paper's length is compared with those that lasted as long as it, and stays
     beside the others of the paper's lengths, if there are any.
     """
-    lengths = {record["settings"]["epochs"] for record in records if not paper_length(record)}
+    lengths = {r["settings"]["epochs"] for r in records if compression(r) is None}
     for epochs in sorted(lengths):
         yield [record for record in records if record["settings"]["epochs"] == epochs]
-    paper = [record for record in records if paper_length(record)]
-    if any(record["settings"]["epochs"] not in lengths for record in paper):
-        yield paper
+    for times in sorted({compression(record) or 1.0 for record in records}):
+        same = [record for record in records if compression(record) == times]
+        if any(record["settings"]["epochs"] not in lengths for record in same):
+            yield same
 
 
 def _row_key(record: Record) -> tuple[Any, ...]:
     """A CNN has no localisation network, so its loc_lr says nothing."""
-    return _without(record, "seed", *(["loc_lr"] if is_cnn(record) else []))
+    return _without(record, "seed", *(TRANSFORMERS_ONLY if is_cnn(record) else []))
 
 
 def _row_order(row: Row) -> tuple[Any, ...]:
@@ -234,7 +260,7 @@ def _settings_heads(rows: list[Row]) -> list[Record]:
 
 def _comparable(record: Record, head: Record) -> bool:
     """Whether all settings agree but network, seed, and the epochs, which the table fixes."""
-    free = ["network", "seed", "epochs", *(["loc_lr"] if is_cnn(record) else [])]
+    free = ["network", "seed", "epochs", *(TRANSFORMERS_ONLY if is_cnn(record) else [])]
     return _without(record, *free) == _without(head, *free)
 
 

@@ -8,6 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_info
+
 from ministn.backend import Device
 
 PACKAGE = Path(__file__).parent
@@ -31,9 +33,18 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
+def blas() -> str:
+    """The linear algebra library and the processor that it computes for: "openblas SkylakeX".
+
+    An environment variable can force an older one than the processor; the last bits follow it.
+    """
+    found = (info for info in threadpool_info() if info["user_api"] == "blas")
+    return ", ".join(sorted({f"{i['internal_api']} {i.get('architecture', '')}" for i in found}))
+
+
 def device(gpu: Device | None = None) -> dict[str, Any]:
     """What computes: the machine, or the GPU and the machine that it is in."""
-    machine = {"name": processor(), "cores": os.cpu_count()}
+    machine = {"name": processor(), "cores": os.cpu_count(), "blas": blas()}
     return machine if gpu is None else gpu.describe() | {"host": machine}
 
 

@@ -13,11 +13,11 @@ from ministn.claims import (
     Row,
     Table,
     Verdict,
+    faster,
     label,
     on_paper_data,
     paper_interval,
     paper_length,
-    paper_lengths,
     scope,
     tables,
     verdicts,
@@ -90,7 +90,9 @@ def title(table: Table) -> str:
     images = f"{count:,} of {full:,} images" if count <= full else f"{count:,} images"
     if not scope(table):
         return f"The paper's data, images and epochs: {images}"
-    epochs = "the paper's" if paper_lengths(table) else first["settings"]["epochs"]
+    epochs, times = first["settings"]["epochs"], faster(table)
+    if times is not None:
+        epochs = "the paper's" if times == 1 else f"1/{times:g} of the paper's"
     advice = ": compare rows, not columns" if first["settings"]["network"] in TABLE3 else ""
     return f"{scope(table).upper()}: {images}, {epochs} epochs{advice}"
 

@@ -57,6 +57,8 @@ def folder_name(settings: Settings) -> str:
         parts.append(f"its{s.iterations}")
     if (s.decay, s.decay_every) != (Settings.decay, Settings.decay_every):
         parts.append(f"decay{_short(s.decay)}x{s.decay_every}")
+    if s.downsample != Settings.downsample:
+        parts.append(f"d{_short(s.downsample)}")
     if s.encoder:
         parts.append(f"by{sha256(s.encoder.encode()).hexdigest()[:8]}")
     if s.precision != Settings.precision:
@@ -328,13 +330,14 @@ class Run:
 
 def _compare_devices(before: dict[str, Any], now: dict[str, Any]) -> None:
     """Say so where a run goes on with something else that can change its last bits."""
-    if "threads" in before:
-        before = {"workers": 1} | before  # of a record from before there were workers
+    if "threads" in before:  # a record from before these were in it
+        before = {"workers": 1, "blas": now.get("blas")} | before
     entries = {
         "engine": "engine {}",
         "name": "{}",
         "workers": "{} workers",
         "threads": "{} threads",
+        "blas": "{}",
     }
     for name, unit in entries.items():
         if before.get(name) != now.get(name):

@@ -23,6 +23,7 @@ class Settings:
     the layers that only the localisation network has. seed: of initial values, shuffling and
     dropout. precision: of products, "tf32" on a GPU only, see cuda/choice.py. encoder: for
     co-localisation, the name of the run whose network describes what is seen, see pairs.py.
+    downsample: factor d by which the transformer's output is smaller than its input.
     """
 
     network: str
@@ -45,6 +46,7 @@ class Settings:
     decay: float = 0.7
     decay_every: int = 20
     encoder: str = ""
+    downsample: float = 1.0
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.iterations is None):
@@ -59,6 +61,8 @@ class Settings:
         for name in ("lr", "loc_lr", "weight_decay", "decay"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise UserError(f"{name} must be a number from 0 up, got {getattr(self, name)}")
+        if not 0 < self.downsample < np.inf:
+            raise UserError(f"downsample must be a number above 0, got {self.downsample}")
         if not 0 <= self.momentum < 1:
             raise UserError(f"momentum must be at least 0 and below 1, got {self.momentum}")
         for name in ("seed", "data_seed"):

@@ -42,7 +42,7 @@ class Experiment(NamedTuple):
     networks: Collection[str]
     parser: Callable[[], argparse.ArgumentParser]
     settings_of: Callable[[argparse.Namespace], list[Settings]]
-    extra: Callable[[Settings], dict[str, Any]]
+    extra: Callable[[Settings, argparse.Namespace], dict[str, Any]]
     report: Callable[[list[Record]], str]
     figures: Callable[[list[Record]], dict[str, Any]]
     run_figures: Callable[[Record], dict[str, Any]]
@@ -159,8 +159,8 @@ def main(experiment: Experiment, flags: list[str] | None = None) -> int:
     command = shlex.join([*start, "python", experiment.script, *flags])
     with parallel.team(1 if arguments.gpu else workers, arguments.threads or 1) as team:
         everything = [
-            runs.Run(arguments.out, settings, command, device, **experiment.extra(settings))
-            for settings in chosen
+            runs.Run(arguments.out, s, command, device, **experiment.extra(s, arguments))
+            for s in chosen
         ]
         return train(experiment, everything, arguments, device, team)
 
@@ -265,8 +265,11 @@ def plan(
         text += f"\n  a smaller one: python {experiment.script} {experiment.smaller}"
         small = experiment.settings_of(experiment.parser().parse_args(experiment.smaller.split()))
         # What was timed serves the smaller runs only if their steps are the same.
-        timed = {(s.network, s.batch_size, s.canvas) for s in chosen}
-        if timed >= {(s.network, s.batch_size, s.canvas) for s in small}:
+        timed, wanted = (
+            {(s.network, s.batch_size, s.canvas, s.downsample) for s in runs}
+            for runs in (chosen, small)
+        )
+        if timed >= wanted:
             text += f": {planning.hours(planning.total(small, cost))}"
     return text
 

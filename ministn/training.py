@@ -46,7 +46,8 @@ def build(
     settings: Settings, size: tuple[int, ...], device: Device | None = None
 ) -> tuple[models.Network, Optimizer]:
     """The network for images of this size as it is before training, and its optimiser."""
-    network = models.build(settings.network, size, RECIPES[settings.data].classes)
+    classes = RECIPES[settings.data].classes
+    network = models.build(settings.network, size, classes, settings.downsample)
     for parameter in network.localisation_only():
         parameter.lr_multiplier = settings.loc_lr
     buffer = ParameterBuffer(network.parameters(), settings.seed, device=device)
@@ -338,7 +339,7 @@ def _summary(result: dict[str, Any], epochs: int) -> str:
     if result["overlap"] is not None:
         text += (
             f", overlap {result['overlap']:.2f}, digit inside {100 * result['inside']:.0f} %, "
-            f"left image {100 * result['left_image']:.0f} %"
+            f"follows it {result['correlation']:.2f}, left image {100 * result['left_image']:.0f} %"
         )
     if result.get("pose_spread") is not None:
         text += f", pose {result['pose_spread']:.1f} of {result['pose_unmoved']:.1f} pixels"

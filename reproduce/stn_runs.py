@@ -182,7 +182,7 @@ def usual_decay(iterations: int) -> int:
     return max(1, -(-iterations // THIRDS))
 
 
-def extra(settings: Settings) -> dict[str, Any]:
+def extra(settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
     """What a record needs for the table beside the run's settings."""
     return {"full_train_size": data.RECIPES[settings.data].train_size}
 

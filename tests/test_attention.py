@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from ministn.attention import IDENTITY, inside, left_image, overlap, quadrilateral, summary
+from ministn.attention import (
+    IDENTITY,
+    correlation,
+    inside,
+    left_image,
+    overlap,
+    quadrilateral,
+    summary,
+    wander,
+)
 
 SIZE = (40, 60)  # H, W: not square, so that a swap shows
 WHOLE = [0, 0, 59, 39]
@@ -202,7 +211,8 @@ def test_summary_of_the_identity_has_not_moved():
     theta = np.tile(IDENTITY.astype(np.float32), (3, 1, 1))
     found = summary(theta, np.array([[0, 0, 9, 4]] * 3), (5, 10))
     expected = {"overlap": 1, "inside": 1, "left_image": 0, "moved": 0, "spread": 0}
-    assert found == expected
+    expected |= dict.fromkeys(("correlation", "wander_in", "wander_out"), 0)
+    assert found == expected | dict.fromkeys(("widths_in", "widths_out"), 0)
 
 
 def test_summary_tells_moving_from_following_the_image():
@@ -216,3 +226,63 @@ def test_summary_tells_moving_from_following_the_image():
     found = summary(np.concatenate([away, away]), box, (10, 10))
     assert (found["left_image"], found["moved"], found["spread"]) == (1, 1.5, 0)
     assert set(summary(None, box, (10, 10)).values()) == {None}
+
+
+def scattered(count=400, seed=5):
+    """Boxes of 8x18 pixels in images of 41x61, and their centres from -1 to 1."""
+    size, rng = (41, 61), np.random.default_rng(seed)
+    corner = rng.integers(0, (54, 24), (count, 2))
+    boxes = np.concatenate([corner, corner + [7, 17]], axis=1)
+    half = np.array([30.0, 20.0])
+    return boxes, (corner + [3.5, 8.5] - half) / half, size
+
+
+def looking(place, matrix=((1.0, 0.0), (0.0, 1.0))):
+    """theta with its centre at each place."""
+    linear = np.broadcast_to(np.array(matrix), (len(place), 2, 2))
+    return np.concatenate([linear, place[..., None]], axis=2)
+
+
+def test_centring_without_zooming_follows_the_digit_and_halves_what_it_wanders():
+    boxes, place, size = scattered()
+    still, half_way, turned = (summary(looking(place * s), boxes, size) for s in (0, 0.5, -0.5))
+    assert still["correlation"] == 0 and still["wander_out"] == still["wander_in"]
+    np.testing.assert_allclose(half_way["correlation"], 1, rtol=1e-12)
+    np.testing.assert_allclose(turned["correlation"], -1, rtol=1e-12)
+    np.testing.assert_allclose(half_way["wander_out"], still["wander_in"] / 2, rtol=1e-12)
+    np.testing.assert_allclose(turned["wander_out"], still["wander_in"] * 1.5, rtol=1e-12)
+    np.testing.assert_allclose(still["wander_in"], np.sqrt((place.var(0) * [900, 400]).mean()))
+    assert half_way["widths_in"] == still["widths_in"] == still["wander_in"] / 12  # of 8x18 pixels
+    np.testing.assert_allclose(half_way["overlap"], still["overlap"])  # which cannot see it
+
+
+def test_wander_is_seen_in_the_attended_frame():
+    boxes, place, size = scattered()
+    before = wander(looking(0 * place), boxes, size)
+    zoomed = wander(looking(0 * place, ((0.5, 0), (0, 0.5))), boxes, size)  # twice as large
+    np.testing.assert_allclose(zoomed, (2 * before[0], before[1]), rtol=1e-12)
+    bent = ((0.3, -0.5), (0.7, 0.2))
+    np.testing.assert_allclose(wander(looking(place, bent), boxes, size), 0, atol=1e-12)
+    image = (place - looking(0.3 * place)[..., 2]) @ np.linalg.inv(np.array(bent)).T * [30, 20]
+    found, _ = wander(looking(0.3 * place, bent), boxes, size)
+    np.testing.assert_allclose(found, np.sqrt(image.var(axis=0).mean()), rtol=1e-12)
+
+
+def test_a_theta_without_area_counts_like_a_digit_beside_the_frame():
+    boxes, place, size = scattered()
+    theta = looking(place)
+    theta[0] = 0
+    pixels, widths = wander(theta, boxes, size)
+    assert 0 < pixels < 6 and np.isfinite(widths)
+    assert correlation(theta, boxes) > 0.98
+    nowhere = wander(0 * theta, boxes, size)
+    assert np.isfinite(nowhere).all()
+
+
+def test_correlation_is_the_mean_along_x_and_y():
+    boxes, place, size = scattered()
+    theta = looking(place * [1, 0] + np.random.default_rng(0).normal(0, 0.2, place.shape))
+    expected = [np.corrcoef(theta[:, axis, 2], place[:, axis])[0, 1] for axis in (0, 1)]
+    np.testing.assert_allclose(correlation(theta, boxes), np.mean(expected), rtol=1e-12)
+    with pytest.raises(ValueError, match="boxes must have"):
+        correlation(theta, boxes[:3])

@@ -140,14 +140,14 @@ def test_altered_data_are_refused(table3, tmp_path):
 def test_help_names_all_flags_and_ends_with_examples(table3):
     status, out, _ = table3("--help")
     assert status == 0
-    flags = "quick nets epochs train-size batch-size lr loc-lr seeds data data-dir data-seed " \
-        "out resume shard threads gpu precision plan report".split()  # fmt: skip
+    flags = "quick nets epochs compress train-size batch-size lr loc-lr decay-every downsample " \
+        "seeds data data-dir data-seed out resume shard threads gpu precision plan report".split()  # fmt: skip
     assert not [flag for flag in flags if not re.search(rf"^  --{flag}\b", out, re.MULTILINE)]
     assert all(network in out for network in NETWORKS)
     examples = out[out.index("\nexamples") :]
     commands = re.findall(r"^  (python reproduce/table3.py .*?)(?: && \\)?$", examples, re.M)
     times = re.findall(r"^      .*", examples, re.M)
-    assert len(times) == 5 and examples.rstrip().endswith(times[-1].strip())
+    assert len(times) == 6 and examples.rstrip().endswith(times[-1].strip())
     for command in commands:
         TABLE3.settings_of(TABLE3.parser().parse_args(command.split()[2:]))
 

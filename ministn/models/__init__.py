@@ -9,7 +9,7 @@ from ministn.models.network import Network
 from ministn.models.recipe import small_stn
 from ministn.models.tstn import classification_cnn, tstn, untied_stn
 
-__all__ = ["NETWORKS", "Network", "build"]
+__all__ = ["DOWNSAMPLING", "NETWORKS", "Network", "build"]
 
 NETWORKS: dict[str, Callable[..., Network]] = {
     "arch1-cnn": partial(classification_cnn, 1),
