@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ministn.errors import UserError
-from ministn.statistics import PairedTest, binomial_interval, paired_test
+from ministn.statistics import PairedTest, SeedTest, binomial_interval, over_seeds, paired_test
 
 Record = dict[str, Any]
 Row = list[Record]  # one run per seed
@@ -48,8 +48,10 @@ TRANSFORMERS_ONLY = "loc_lr", "downsample"  # settings that say nothing of a CNN
 
 NAMES = {"tstn": "TSTN", "untied": "untied", "cnn": "CNN"}  # in what is said of a claim
 
-# Each seed is a vote, and a claim holds, or does not, only where all seeds vote alike.
-SIGNIFICANT = 0.05  # level of the exact paired test
+# A claim is about methods: it holds, or does not, by a test over at least so many seeds. What one
+# or two seeds say is said of their runs only, where they say the same.
+SEEDS = 3
+SIGNIFICANT = 0.05  # level of the tests
 MARGIN = 0.5  # "about equal", in percentage points: about the paper's own 95 % interval
 CONVERGED_BELOW = 50.0  # final training error in percent; chance is 90
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
@@ -58,8 +60,8 @@ HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 class Verdict(NamedTuple):
     claim: str
     verdict: str  # HOLDS, FAILS or UNDECIDED
-    seeds: int  # that voted
-    details: list[str]  # one line per seed
+    seeds: int  # of which there are results
+    details: list[str]  # one line per seed, one over them
     collapses: bool = False  # whether the attention of a run that voted collapsed at any time
 
 
@@ -274,17 +276,21 @@ def _architecture(architecture: int, runs: dict[str, Row]) -> Iterator[Verdict]:
         yield _no_convergence(runs.get("untied", []))
 
 
-def _p_value(test: PairedTest) -> str:
-    return f"= {test.p_value:.2g}" if test.p_value > 1e-300 else "< 1e-300"
+def _points(names: tuple[str, str], test: PairedTest | SeedTest) -> str:
+    p_value = f"= {test.p_value:.2g}" if test.p_value > 1e-300 else "< 1e-300"
+    return (
+        f"{names[0]} - {names[1]} = {test.difference:+.2f} [{test.low:+.2f}, {test.high:+.2f}] "
+        f"points, p {p_value}"
+    )
 
 
-def smaller(test: PairedTest) -> str:
+def smaller(test: PairedTest | SeedTest) -> str:
     if test.p_value >= SIGNIFICANT:
         return UNDECIDED
     return HOLDS if test.difference < 0 else FAILS
 
 
-def about_equal(test: PairedTest) -> str:
+def about_equal(test: PairedTest | SeedTest) -> str:
     if -MARGIN <= test.low and test.high <= MARGIN:
         return HOLDS
     return FAILS if test.low > MARGIN or test.high < -MARGIN else UNDECIDED
@@ -294,14 +300,16 @@ def compared(
     claim: str,
     runs: dict[str, Row],
     names: tuple[str, str],
-    vote: Callable[[PairedTest], str],
+    vote: Callable[[PairedTest | SeedTest], str],
 ) -> Verdict:
-    """Compare two networks, seed by seed; runs: of each name, none or one for each seed.
+    """Compare two networks, seed by seed and over the seeds; runs: of each name, one for each seed.
 
-    A run that diverged blocks a verdict; one that is missing or unfinished casts no vote.
+    vote: what a test says of the claim. From SEEDS seeds on the test over them decides, unless
+    that of a seed says the opposite; before, all seeds must say the same. A run that diverged
+    blocks a verdict; one that is missing or unfinished does not count.
     """
     first, second = ({r["settings"]["seed"]: r for r in runs.get(name, [])} for name in names)
-    votes, details, collapses, blocked = [], [], False, False
+    tests, details, collapses, blocked = [], [], False, False
     for seed in sorted(first.keys() | second.keys()):
         pair = dict(zip(names, (first.get(seed), second.get(seed)), strict=True))
         states = {name: state(record) for name, record in pair.items()}
@@ -311,18 +319,22 @@ def compared(
             blocked = blocked or "diverged" in states.values()
             continue
         test = paired_test(*(correct(record) for record in pair.values() if record))
-        votes.append(vote(test))
+        tests.append(test)
         fallen = [name for name, record in pair.items() if record and record["collapses"]]
         collapses = collapses or bool(fallen)
         details.append(
-            f"seed {seed}: {names[0]} - {names[1]} = {test.difference:+.2f} "
-            f"[{test.low:+.2f}, {test.high:+.2f}] points, p {_p_value(test)}"
+            f"seed {seed}: {_points(names, test)}"
             + "".join(f"; {name} collapsed" for name in fallen)
         )
+    votes = {vote(test) for test in tests}
+    verdict = votes.pop() if len(votes) == 1 else UNDECIDED
+    if len(tests) >= SEEDS:
+        over = over_seeds([test.difference for test in tests])
+        details.append(f"over {over.seeds} seeds: {_points(names, over)} (paired t test)")
+        verdict = UNDECIDED if {HOLDS, FAILS} <= {vote(over), *map(vote, tests)} else vote(over)
     absent = [name for name in names if not runs.get(name)]
-    verdict = votes[0] if len(set(votes)) == 1 and not blocked else UNDECIDED
     details = [f"{name} not run" for name in absent] or details
-    return Verdict(claim, verdict, len(votes), details, collapses)
+    return Verdict(claim, UNDECIDED if blocked else verdict, len(tests), details, collapses)
 
 
 def _no_convergence(runs: Row) -> Verdict:

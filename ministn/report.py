@@ -7,7 +7,11 @@ from itertools import groupby, zip_longest
 from statistics import fmean
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from ministn import attention
 from ministn.claims import (
+    SEEDS,
     TABLE3,
     Record,
     Row,
@@ -29,8 +33,8 @@ from ministn.layout import NONE, aligned, pipes, wrapped
 RECIPE_ERROR, RECIPE_EPOCH = 3.9, 46
 
 ERRORS = ["train", "valid", "test"]
-ATTENTION = ["overlap", "inside"]
-HEADER = ["parameters", "epochs", "seed", "best", *ERRORS, "paper [95 %]", *ATTENTION]
+ATTENTION = ["IoU", "follows", "wander"]
+HEADER = ["params", "epochs", "seed", "best", *ERRORS, "paper [95 %]", *ATTENTION]
 
 RATES = (
     "Unless said otherwise: learning rate 0.001, loc-lr x1 (multiplier for the localisation "
@@ -38,8 +42,11 @@ RATES = (
 )
 LEGEND = (
     "Errors in percent. best: the epoch of lowest validation error; train, valid and test are "
-    "of that epoch. overlap: mean IoU of the attended quadrilateral with the digit's ink box; "
-    "inside: share of digits wholly attended; both on the test images. " + RATES
+    "of that epoch. IoU: mean overlap of the attended quadrilateral with the digit's ink box; "
+    "follows: correlation of the attended centre with the digit's; wander: how much of the way "
+    "that the digit's centre wanders from image to image, in widths of the digit, is left in the "
+    "attended frame. All on the test images; in brackets, of older runs, on the six that their "
+    "records show. " + RATES
 )
 PAPER_LEGEND = (
     "paper: test error in its Table 3 with the 95 % binomial interval on 10,000 images. Its best "
@@ -52,11 +59,13 @@ RECIPE_LEGEND = (
 OUR_EPOCHS = "Arch 2 untied STN: the paper names no number of epochs; 231 is our choice."
 RULES = (
     "Networks are compared on the same test images, seed by seed, where all other settings agree: "
-    "difference of the test errors [95 % interval], p of the exact McNemar test. '<' holds if "
-    "every seed's difference is negative and significant at 5 %; it does not hold if every one is "
-    "positive and significant. 'About' holds if every interval lies within +-0.5 points; it does "
-    "not hold if every one lies outside. 'Does not converge' holds if every seed's last training "
-    "error is above 50 % or it diverged; it does not hold if one converged. All else is undecided."
+    "difference of the test errors [95 % interval], p of the exact McNemar test. That says whether "
+    "two trained networks differ; whether methods do, a paired t test over at least three seeds "
+    "says. With fewer, what every seed's own test says is said of these runs only. '<' holds if "
+    "the difference is negative and significant at 5 %; it does not hold if it is positive and "
+    "significant. 'About' holds if the interval lies within +-0.5 points; it does not hold if it "
+    "lies outside. 'Does not converge' holds if every seed's last training error is above 50 % or "
+    "it diverged; it does not hold if one converged. All else is undecided."
 )
 
 
@@ -150,14 +159,15 @@ def _block(row: Row, beside_paper: bool) -> Block:
     for record in row:
         best = _best_so_far(record)
         head = (
-            [f"{first['parameters']:,}", str(settings["epochs"])] if record is first else ["", ""]
+            [f"{first['parameters'] / 1e6:.2f} M", str(settings["epochs"])]
+            if record is first
+            else ["", ""]
         )
         mark = "! " if troubles(record) else ""
         seed = [f"{mark}{record['settings']['seed']}", str(best.get("epoch", NONE))]
         errors = [_number(best.get(name + "_error")) for name in ERRORS]
         paper = (_paper(settings["network"]) if beside_paper else NONE) if record is first else ""
-        attention = [_number(best.get("test_" + name)) for name in ATTENTION]
-        lines.append([*head, *seed, *errors, paper, *attention])
+        lines.append([*head, *seed, *errors, paper, *_attention(record, best)])
     if len(row) > 1:
         lines.append(_mean_line(row))
     notes = [f"seed {r['settings']['seed']} {text}" for r in row for text in troubles(r)]
@@ -169,12 +179,28 @@ def _best_so_far(record: Record) -> dict[str, Any]:
     return record["best"] or min(record["epochs"], key=lambda e: e["valid_error"], default={})
 
 
+def _attention(record: Record, best: dict[str, Any]) -> list[str]:
+    """How well the best epoch's transformer attends on the test images."""
+    overlap = best.get("test_overlap")
+    if overlap is None:
+        return [NONE] * len(ATTENTION)
+    if "test_correlation" in best:
+        left = best["test_widths_out"] / best["test_widths_in"]
+        return [_number(overlap), _number(best["test_correlation"]), _number(left)]
+    theta = np.reshape(record["epochs"][best["epoch"] - 1]["theta"], (-1, 2, 3))
+    boxes, size = record["examples"]["boxes"], record["examples"]["shape"][1:3]
+    still = np.broadcast_to(attention.IDENTITY, theta.shape)
+    (_, before), (_, after) = (attention.wander(each, boxes, size) for each in (still, theta))
+    follows = attention.correlation(theta, boxes)
+    return [_number(overlap), f"({_number(follows)})", f"({_number(after / before)})"]
+
+
 def _mean_line(row: Row) -> list[str]:
     """The mean over the runs that finished; it says how many those are."""
     best = [record["best"] for record in row if record["status"] == "finished" and record["best"]]
     errors = [_number(fmean(b[name + "_error"] for b in best) if best else None) for name in ERRORS]
     share = f"mean of {len(best)}" + (f"/{len(row)}" if len(best) < len(row) else "")
-    return ["", "", share, "", *errors, "", "", ""]
+    return ["", "", share, "", *errors, "", *[""] * len(ATTENTION)]
 
 
 def _number(value: float | None) -> str:
@@ -259,7 +285,7 @@ def claims_as_text(
     lines = ["", heading] if claims else []
     for verdict in claims:
         word, remarks = _spoken(verdict, extent)
-        lines.append(f"  {word:15}{verdict.claim} {remarks}")
+        lines.append(f"  {word:15}{verdict.claim} {remarks}".rstrip())
         for detail in verdict.details:
             lines += wrapped(detail, " " * 6)
     return lines
@@ -308,6 +334,7 @@ def _origin(record: Record) -> tuple[str, str, str]:
 
 def _spoken(verdict: Verdict, extent: str) -> tuple[str, str]:
     """The verdict, and what to know when reading it."""
-    seeds = f"{verdict.seeds} seed{'s' if verdict.seeds != 1 else ''}"
-    collapses = "with collapses" if verdict.collapses else ""
-    return verdict.verdict.upper(), f"({', '.join(filter(None, [extent, seeds, collapses]))})"
+    n = verdict.seeds
+    of = f"over {n} seeds" if n >= SEEDS else ("", "in this run", "in these 2 runs")[n]
+    limits = ", ".join(filter(None, [extent, "with collapses" if verdict.collapses else ""]))
+    return verdict.verdict.upper(), " ".join(filter(None, [of, f"({limits})" if limits else ""]))

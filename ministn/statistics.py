@@ -1,9 +1,9 @@
-"""Exact intervals and tests for error counts: no normal approximation anywhere."""
+"""Exact intervals and tests for error counts, and a test over the seeds of two methods."""
 
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import bdtr, betaincinv  # scipy.stats would take a second to import
+from scipy.special import bdtr, betaincinv, stdtr, stdtrit  # scipy.stats takes a second to import
 
 CONFIDENCE = 0.95
 
@@ -18,6 +18,34 @@ class PairedTest(NamedTuple):
     only_a: int  # images that only a has right
     only_b: int  # images that only b has right
     images: int
+
+
+class SeedTest(NamedTuple):
+    """Two methods, each trained with the same seeds; error of a minus error of b."""
+
+    difference: float  # percentage points, mean over the seeds
+    low: float  # 95 % interval
+    high: float
+    p_value: float  # paired t test, two-sided
+    seeds: int
+
+
+def over_seeds(differences: list[float]) -> SeedTest:
+    """Student's paired t test of differences of the error, one for each seed.
+
+    It asks whether the methods differ, where `paired_test` asks whether two trained networks do.
+    Raises ValueError for fewer than two seeds, which do not show how much seeds differ.
+    """
+    n = len(differences)
+    if n < 2:
+        raise ValueError(f"a test over seeds needs at least two, got {n}")
+    mean = float(np.mean(differences))
+    error = float(np.std(differences, ddof=1)) / n**0.5
+    if error == 0:
+        return SeedTest(mean, mean, mean, float(mean == 0), n)
+    reach = error * float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
+    p_value = 2 * float(stdtr(n - 1, -abs(mean) / error))
+    return SeedTest(mean, mean - reach, mean + reach, p_value, n)
 
 
 def binomial_interval(errors: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:

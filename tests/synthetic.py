@@ -50,6 +50,7 @@ def record(
     collapses=(),
     scale=0.6,
     data_sha256="3fa91c22" * 8,
+    compress=None,
     **settings,
 ):
     """A run of `epochs` epochs, of which `done` are done, whose best weights miss images `wrong`.
@@ -117,6 +118,7 @@ def record(
         },
         "full_train_size": 50_000,
         "paper_epochs": paper_epochs,
+        "compress": compress,
         "command": f"python reproduce/table3.py --seeds {seed}",
         "commit": "0123456789abcdef",
         "dirty": False,

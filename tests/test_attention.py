@@ -232,9 +232,9 @@ def scattered(count=400, seed=5):
     """Boxes of 8x18 pixels in images of 41x61, and their centres from -1 to 1."""
     size, rng = (41, 61), np.random.default_rng(seed)
     corner = rng.integers(0, (54, 24), (count, 2))
-    boxes = np.concatenate([corner, corner + [7, 17]], axis=1)
+    boxes = np.concatenate([corner, np.add(corner, [7, 17])], axis=1)
     half = np.array([30.0, 20.0])
-    return boxes, (corner + [3.5, 8.5] - half) / half, size
+    return boxes, (np.add(corner, [3.5, 8.5]) - half) / half, size
 
 
 def looking(place, matrix=((1.0, 0.0), (0.0, 1.0))):
@@ -280,7 +280,7 @@ def test_a_theta_without_area_counts_like_a_digit_beside_the_frame():
 
 
 def test_correlation_is_the_mean_along_x_and_y():
-    boxes, place, size = scattered()
+    boxes, place, _ = scattered()
     theta = looking(place * [1, 0] + np.random.default_rng(0).normal(0, 0.2, place.shape))
     expected = [np.corrcoef(theta[:, axis, 2], place[:, axis])[0, 1] for axis in (0, 1)]
     np.testing.assert_allclose(correlation(theta, boxes), np.mean(expected), rtol=1e-12)

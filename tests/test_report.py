@@ -2,9 +2,11 @@
 
 import re
 
+import numpy as np
 import pytest
-from synthetic import COLLAPSE, record
+from synthetic import COLLAPSE, SIDE, record
 
+from ministn.attention import summary
 from ministn.claims import FAILS, HOLDS, UNDECIDED, correct, label, scope, tables, verdicts
 from ministn.errors import UserError
 from ministn.layout import WIDTH
@@ -51,7 +53,7 @@ def test_runs_of_equal_epochs_share_a_table():
     text = report([cnn, tied])
     assert rows(table) == [[0], [0]] and scope(table) == "reduced"
     assert text.startswith("REDUCED: 50,000 of 50,000 images, 145 epochs: compare rows")
-    assert "HOLDS          Arch 1: tied < CNN (reduced, 1 seed)" in text
+    assert "HOLDS          Arch 1: tied < CNN in this run (reduced)" in text
 
     longer = record("arch1-cnn", epochs=231)
     assert [scope(t) for t in tables([record("arch2-tstn"), longer])] == ["other epochs"]
@@ -96,8 +98,8 @@ def test_the_row_of_one_seed_has_no_mean():
     text = report([record("arch1-cnn", 3, wrong=range(500), train_error=0.25)])
     assert text.startswith("The paper's data, images and epochs: 50,000 of 50,000 images\n")
     assert line_with(text, "Arch 1 CNN") == [
-        *["Arch", "1", "CNN", "9,780,963", "145", "3", "145", "0.25", "5.00", "5.00"],
-        *["4.44", "[4.04-4.86]", "-", "-"],
+        *["Arch", "1", "CNN", "9.78", "M", "145", "3", "145", "0.25", "5.00", "5.00"],
+        *["4.44", "[4.04-4.86]", "-", "-", "-"],
     ]
     assert "mean of" not in text.split("Errors in percent")[0]
 
@@ -124,7 +126,8 @@ def test_an_unfinished_run_shows_its_best_epoch_so_far(status):
     for epoch, valid in zip(run["epochs"], (50, 20.5, 20.5, 30), strict=True):
         epoch.update(valid_error=valid, train_error=10 * epoch["epoch"])
     line = line_with(report([run]), "Arch 1 TSTN")
-    assert line[5:] == ["!", "0", "2", "20.00", "20.50", "-", "3.14", "[2.81-3.50]", "-", "-"]
+    assert line[6:12] == ["!", "0", "2", "20.00", "20.50", "-"]
+    assert line[12:] == ["3.14", "[2.81-3.50]", "-", "-", "-"]
 
 
 @pytest.mark.parametrize(
@@ -245,6 +248,7 @@ def pair(first, second, wrongs, **settings):
 
 FEWER, MORE = range(300), range(433)  # nested: 133 images decide, all one way
 NEARLY = range(307)  # 7 images more: significant, but only 0.07 points
+FAR_MORE = range(900)
 APART = range(5000, 5300)  # as many as FEWER, but others
 
 
@@ -256,6 +260,9 @@ APART = range(5000, 5300)  # as many as FEWER, but others
         ([(MORE, FEWER)] * 3, (FAILS, 3)),
         ([(FEWER, MORE), (MORE, FEWER)], (UNDECIDED, 2)),
         ([(FEWER, MORE), (FEWER, APART)], (UNDECIDED, 2)),
+        ([(FEWER, MORE), (FEWER, APART), (FEWER, FAR_MORE)], (UNDECIDED, 3)),  # p = 0.2
+        ([(FEWER, MORE)] * 2 + [(FEWER, MORE[:-20])], (HOLDS, 3)),
+        ([(FEWER, MORE)] * 30 + [(MORE, FEWER)], (UNDECIDED, 31)),  # one says the opposite
         ([(FEWER, FEWER)], (UNDECIDED, 1)),
     ],
 )
@@ -280,6 +287,8 @@ def test_smaller(claim, networks, wrongs, expected):
         ([(FEWER, MORE), (MORE, FEWER)], (FAILS, 2)),
         ([(FEWER, APART)], (UNDECIDED, 1)),
         ([(FEWER, NEARLY), (FEWER, MORE)], (UNDECIDED, 2)),
+        ([(FEWER, NEARLY), (NEARLY, FEWER), (FEWER, FEWER)], (HOLDS, 3)),
+        ([(FEWER, MORE)] * 3, (FAILS, 3)),
     ],
 )
 def test_about_equal(wrongs, expected):
@@ -340,8 +349,48 @@ def test_settings_are_judged_apart_and_never_across():
         "Arch 2: all claims": (UNDECIDED, False),
     }
     text = report(runs)
-    assert "HOLDS          Arch 1: tied < untied (1 seed, with collapses)" in text
-    assert "DOES NOT HOLD  Arch 1, loc-lr x0.1: tied < untied (1 seed)" in text
+    assert "HOLDS          Arch 1: tied < untied in this run (with collapses)" in text
+    assert "DOES NOT HOLD  Arch 1, loc-lr x0.1: tied < untied in this run\n" in text
+
+
+def test_a_claim_over_three_seeds_has_a_test_over_them():
+    wrongs = [(FEWER, MORE), (FEWER, MORE[:-20]), (FEWER, MORE[:-40])]
+    text = report(pair("arch1-tstn", "arch1-untied", wrongs))
+    assert "HOLDS          Arch 1: tied < untied over 3 seeds\n" in text
+    assert "over 3 seeds: TSTN - untied = -1.13 [-1.63, -0.63] points, p = 0.01 (paired t" in text
+    two = report(pair("arch1-tstn", "arch1-untied", wrongs[:2]))
+    assert "HOLDS          Arch 1: tied < untied in these 2 runs\n" in two
+    assert "paired t test)" not in two
+
+
+def test_runs_of_a_compressed_protocol_share_a_table_and_claims():
+    faster = {"epochs": 18, "compress": 8, "decay_every": 3}
+    cnn = record("arch1-cnn", wrong=MORE, **faster)
+    tied = record("arch1-tstn", loc_lr=0.3, wrong=FEWER, **faster | {"epochs": 25})
+    small = record("arch1-tstn", loc_lr=0.3, downsample=3.0, **faster | {"epochs": 25})
+    other = record("arch1-tstn", epochs=25, decay_every=3)
+    found = tables([cnn, tied, small, other, record()])
+    assert [len(table) for table in found] == [1, 3, 3]
+    assert found[0][0][0]["settings"]["epochs"] == 196
+    text = report([cnn, tied, small])
+    assert text.startswith("REDUCED: 50,000 of 50,000 images, 1/8 of the paper's epochs: compare")
+    assert "decay" not in text.split("Errors in percent")[0]
+    assert re.search(r"Arch 1 TSTN.*\n  loc-lr x0.3\n  d = 3\n", text)
+    assert "HOLDS          Arch 1, loc-lr x0.3: tied < CNN in this run (reduced)" in text
+    assert "Arch 1, loc-lr x0.3, d = 3: tied < CNN in this run (reduced)" in text
+    assert "decay every 3" in report([other])
+
+
+def test_attention_of_older_records_is_that_of_their_six_images():
+    old = record()
+    text = report([old])
+    boxes = np.array(old["examples"]["boxes"])
+    theta = np.array(old["epochs"][-1]["theta"]).reshape(6, 2, 3)
+    few = summary(theta, boxes, (SIDE, SIDE))
+    wander = few["widths_out"] / few["widths_in"]
+    assert line_with(text, "Arch 1 TSTN")[-2:] == [f"({few['correlation']:.2f})", f"({wander:.2f})"]
+    old["best"] |= {"test_correlation": 0.875, "test_widths_in": 0.5, "test_widths_out": 0.25}
+    assert line_with(report([old]), "Arch 1 TSTN")[-3:] == ["0.50", "0.88", "0.50"]
 
 
 @pytest.mark.parametrize("markdown", [False, True])
@@ -351,7 +400,7 @@ def test_verdicts_on_reduced_runs_say_so(markdown):
         line for line in report(runs, markdown=markdown).splitlines() if "Arch 1: tied" in line
     ]
     assert len(lines) == 2
-    assert all("reduced, " in line for line in lines)
+    assert all("(reduced)" in line for line in lines) and "in this run" in lines[0]
     assert "DOES NOT HOLD" in lines[0]
 
 

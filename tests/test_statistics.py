@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binom, binomtest
+from scipy.stats import binom, binomtest, ttest_1samp
 
-from ministn.statistics import binomial_interval, difference_interval, paired_test
+from ministn.statistics import binomial_interval, difference_interval, over_seeds, paired_test
 
 
 @pytest.mark.parametrize(
@@ -98,3 +98,19 @@ def test_few_images_without_a_difference_prove_nothing():
 def test_impossible_counts_are_refused(call):
     with pytest.raises(ValueError, match="must"):
         call()
+
+
+@pytest.mark.parametrize("differences", [[-1.0, -0.9, -1.4], [2.0, -0.5, 0.25, 1.0], [3.0, 5.0]])
+def test_over_seeds_is_students_paired_t_test(differences):
+    found, expected = over_seeds(differences), ttest_1samp(differences, 0)
+    low, high = expected.confidence_interval(0.95)
+    ours = found.difference, found.low, found.high, found.p_value
+    np.testing.assert_allclose(ours, (np.mean(differences), low, high, expected.pvalue), rtol=1e-9)
+    assert found.seeds == len(differences)
+
+
+def test_seeds_that_agree_wholly():
+    assert over_seeds([-2.0, -2.0, -2.0])[:4] == (-2, -2, -2, 0)
+    assert over_seeds([0.0, 0.0])[:4] == (0, 0, 0, 1)
+    with pytest.raises(ValueError, match="at least two, got 1"):
+        over_seeds([1.0])

@@ -76,6 +76,18 @@ def started(line: str, folder: Path, **options) -> subprocess.Popen[str]:
         ("--lr fast", "argument --lr: invalid float value: 'fast'; --help lists all flags"),
         ("--loc-lr -0.1", "loc_lr must be a number from 0 up, got -0.1"),
         ("--loc-lr nan", "loc_lr must be a number from 0 up, got nan"),
+        ("--compress 0.5", "--compress must be a number from 1 up, got 0.5"),
+        ("--compress nan", "--compress must be a number from 1 up, got nan"),
+        ("--compress 8 --epochs 3", "--compress says how many epochs: leave out --epochs or --com"),
+        (
+            "--compress 8 --decay-every 3",
+            "--compress says how many epochs: leave out --decay-every",
+        ),
+        ("--decay-every 0", "decay_every must be at least 1, got 0"),
+        ("--downsample 0", "downsample must be a number above 0, got 0.0"),
+        ("--downsample nan", "downsample must be a number above 0, got nan"),
+        ("--data digits --downsample 5", "images must be at least 8x8 for three poolings, got 7x7"),
+        ("--nets arch1-cnn small-stn --downsample 3", "--downsample is for arch1-untied, arch1-ts"),
         ("--batch-size 0", "batch_size must be at least 1, got 0"),
         ("--train-size 0", "train_size must be at least 1, got 0"),
         ("--train-size -5", "train_size must be at least 1, got -5"),
@@ -137,11 +149,39 @@ def test_altered_data_are_refused(table3, tmp_path):
     assert os.listdir(tmp_path) == ["mnist"] and os.listdir(tmp_path / "mnist") == [path.name]
 
 
+def settings_of(line):
+    return TABLE3.settings_of(TABLE3.parser().parse_args(line.split()))
+
+
+@pytest.mark.parametrize(
+    ("times", "epochs", "every"),
+    [("1", [145, 179, 196, 95, 231, 231], 20), ("8", [18, 22, 25, 12, 29, 29], 3),
+     ("10", [15, 18, 20, 10, 23, 23], 2), ("2.5", [58, 72, 78, 38, 92, 92], 8),
+     ("1000", [1] * 6, 1)],
+)  # fmt: skip
+def test_a_protocol_so_many_times_faster(times, epochs, every):
+    found = settings_of(f"--compress {times}")
+    assert [s.epochs for s in found] == epochs and {s.decay_every for s in found} == {every}
+    if times == "1":
+        assert found == settings_of("")
+
+
+def test_a_cnn_is_the_same_run_whatever_the_transformers_factor():
+    found = settings_of("--nets arch1-cnn arch1-tstn small-stn --downsample 1.5 --decay-every 4")
+    assert [s.downsample for s in found] == [1, 1.5, 1]
+    assert {s.decay_every for s in found} == {4}
+    names = [runs.folder_name(s) for s in found]
+    assert ["-d1.5-" in name for name in names] == [False, True, False]
+    assert all("-decay0.7x4-" in name for name in names)
+
+
 def test_help_names_all_flags_and_ends_with_examples(table3):
     status, out, _ = table3("--help")
     assert status == 0
-    flags = "quick nets epochs compress train-size batch-size lr loc-lr decay-every downsample " \
-        "seeds data data-dir data-seed out resume shard threads gpu precision plan report".split()  # fmt: skip
+    flags = (
+        "quick nets epochs compress train-size batch-size lr loc-lr decay-every downsample seeds "
+        "data data-dir data-seed out resume shard threads gpu precision plan report"
+    ).split()
     assert not [flag for flag in flags if not re.search(rf"^  --{flag}\b", out, re.MULTILINE)]
     assert all(network in out for network in NETWORKS)
     examples = out[out.index("\nexamples") :]
