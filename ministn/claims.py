@@ -13,7 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ministn.errors import UserError
-from ministn.statistics import PairedTest, SeedTest, binomial_interval, over_seeds, paired_test
+from ministn.metrics.statistics import (
+    PairedTest,
+    SeedTest,
+    binomial_interval,
+    over_seeds,
+    paired_test,
+)
 
 Record = dict[str, Any]
 Row = list[Record]  # one run per seed

@@ -11,9 +11,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ministn import checkpoint, cli, data, models
-from ministn.attention import inside, overlap, quadrilateral
 from ministn.data import Split
 from ministn.drawing import draw_outline, save, show_image
+from ministn.metrics.attention import inside, overlap, quadrilateral
 from ministn.ops import as_batch
 from ministn.parameter import ParameterBuffer
 

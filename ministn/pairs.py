@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from ministn import checkpoint
-from ministn.attention import left_image
 from ministn.backend import Array, joined, parted, to_cpu
 from ministn.data import Pairs, Split, as_batch
 from ministn.data.colocalisation import draw_crops, found
 from ministn.engines import implementation
 from ministn.evaluation import Evaluation, Prediction, predict
+from ministn.metrics.attention import left_image
 from ministn.models import Network
 from ministn.models.colocalisation import Description
 from ministn.ops import triplet_hinge

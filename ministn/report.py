@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ministn import attention
 from ministn.claims import (
     SEEDS,
     TABLE3,
@@ -28,6 +27,7 @@ from ministn.claims import (
 )
 from ministn.errors import UserError
 from ministn.layout import NONE, aligned, pipes, wrapped
+from ministn.metrics import attention
 
 # The Lasagne Recipes notebook's own log, not the paper: test error of small-stn, and its epoch.
 RECIPE_ERROR, RECIPE_EPOCH = 3.9, 46

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ministn import attention, checkpoint, evaluation, models, pose
+from ministn import checkpoint, evaluation, models
 from ministn.backend import Device
 from ministn.cuda.choice import check_precision, precision
 from ministn.data import RECIPES, DataSet, Pairs, PosedSplit, Split, as_batch
 from ministn.errors import UserError
 from ministn.evaluation import Evaluation
 from ministn.examples import shown
+from ministn.metrics import attention, pose
 from ministn.optimizers import SGD, Adam, Optimizer
 from ministn.pairs import PairSteps
 from ministn.parallel import Team

@@ -30,7 +30,7 @@ class Attended(NamedTuple):
     """Where one or K transformers look, in NumPy.
 
     theta: (N, 2, 3) of the first of them, as TransformerCache has it. grid: (N, K, 4, 4, 2), what
-    T_theta makes of a regular grid of 4x4 points: what a pose is compared with, see pose.py.
+    T_theta makes of a regular grid of 4x4 points: what a pose is compared with, see metrics/pose.py.
     """
 
     theta: np.ndarray

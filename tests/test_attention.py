@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ministn.attention import (
+from ministn.metrics.attention import (
     IDENTITY,
     correlation,
     inside,

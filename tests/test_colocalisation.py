@@ -5,11 +5,11 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from ministn.attention import quadrilateral
 from ministn.data import colocalisation
 from ministn.data.colocalisation import CROP, SEEN, VISIBLE, Pairs, draw_crops, found
 from ministn.data.dataset import Digits
 from ministn.errors import UserError
+from ministn.metrics.attention import quadrilateral
 from ministn.transforms import Attention
 
 SIDE, CANVAS = 28, 84

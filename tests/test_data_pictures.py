@@ -9,7 +9,7 @@ from ministn.data import __main__ as command
 from ministn.data import mnist, picture
 from ministn.data.dataset import Digits
 from ministn.errors import UserError
-from ministn.pose import FRAME
+from ministn.metrics.pose import FRAME
 
 
 @pytest.fixture

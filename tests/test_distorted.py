@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from ministn.attention import CORNERS
 from ministn.data import distorted
 from ministn.data.cluttered import CHUNK
 from ministn.data.dataset import Digits, PosedSplit
 from ministn.data.distorted import RECIPES, RTS, TC, Drawn, E, P, R, Recipe
 from ministn.data.warping import SPLINE, homography, projective_theta, spline_theta, warp
 from ministn.errors import UserError
+from ministn.metrics.attention import CORNERS
 from ministn.transforms import Projective
 
 SIDE = 28

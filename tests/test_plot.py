@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from synthetic import COLLAPSE, SIDE, record, recorded
 
-from ministn.attention import quadrilateral
 from ministn.drawing import save
 from ministn.errors import UserError
+from ministn.metrics.attention import quadrilateral
 from ministn.ops import affine_grid, bilinear_sampler
 from ministn.plot import (
     attention_figure,

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ministn import ops, pose
+from ministn import ops
+from ministn.metrics import pose
 
 SIZE = 31, 41  # half = 20 pixels in x, 15 in y
 HALF = np.array([20.0, 15.0])

@@ -5,17 +5,17 @@ import pytest
 from helpers import normal
 
 from ministn import backend, models, ops
-from ministn.attention import left_image
 from ministn.data.extruded import Volumes, draw, true_poses
 from ministn.engines import implementation
 from ministn.errors import UserError
 from ministn.evaluation import predict
 from ministn.gradcheck.networks import perturbed
+from ministn.metrics.attention import left_image
+from ministn.metrics.pose import FRAME
 from ministn.models import projection
 from ministn.models.stn import PARAMETERS
 from ministn.optimizers import Adam
 from ministn.parameter import ParameterBuffer
-from ministn.pose import FRAME
 from ministn.randomness import Step
 
 STEP = Step(seed=5, number=7)

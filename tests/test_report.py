@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from synthetic import COLLAPSE, SIDE, record
 
-from ministn.attention import summary
 from ministn.claims import FAILS, HOLDS, UNDECIDED, correct, label, scope, tables, verdicts
 from ministn.errors import UserError
 from ministn.layout import WIDTH
+from ministn.metrics.attention import summary
 from ministn.report import report
 
 BACK = {**COLLAPSE, "epoch": 2, "step": 400, "end": {"epoch": 5, "step": 900}}

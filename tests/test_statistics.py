@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest, ttest_1samp
 
-from ministn.statistics import binomial_interval, difference_interval, over_seeds, paired_test
+from ministn.metrics.statistics import (
+    binomial_interval,
+    difference_interval,
+    over_seeds,
+    paired_test,
+)
 
 
 @pytest.mark.parametrize(

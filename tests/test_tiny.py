@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ministn import attention, data, models, ops
+from ministn import data, models, ops
 from ministn.data import Split
+from ministn.metrics import attention
 from ministn.settings import Settings
 from ministn.training import Trainer
 

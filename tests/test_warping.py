@@ -3,7 +3,6 @@
 import numpy as np
 from scipy.interpolate import RBFInterpolator
 
-from ministn.attention import CORNERS
 from ministn.data.warping import (
     CENTRES,
     SPLINE,
@@ -16,6 +15,7 @@ from ministn.data.warping import (
     spline_theta,
     warp,
 )
+from ministn.metrics.attention import CORNERS
 from ministn.transforms import AFFINE, Projective
 
 rng = np.random.default_rng(5)

@@ -6,9 +6,9 @@ from functools import cache
 
 import numpy as np
 
-from ministn.attention import LEFT_BELOW, POINTS
 from ministn.backend import Array, Device
 from ministn.cuda.launch import launch
+from ministn.metrics.attention import LEFT_BELOW, POINTS
 
 
 class Log:

@@ -28,12 +28,12 @@ from typing import Any
 
 import numpy as np
 
-from ministn.attention import overlap, quadrilateral
 from ministn.backend import Array, Device
 from ministn.data import cluttered, distorted
 from ministn.data.dataset import Digits, Map, PosedSplit
 from ministn.data.distorted import Recipe, only_placed, true_poses
 from ministn.errors import UserError
+from ministn.metrics.attention import overlap, quadrilateral
 from ministn.randomness import generator
 
 DIGITS_WIDE = 3  # an image is as wide as three digits

@@ -74,7 +74,7 @@ class PosedSplit(Split):
 
     images: (N, H, W) or, with a digit in each of C channels, (N, H, W, C) uint8; boxes then are
     (N, C, 4). poses: (N, 4, 4, 2), with channels (N, C, 4, 4, 2), float32: where in the image the
-    points of the undistorted digit's image lie, see ministn/pose.py.
+    points of the undistorted digit's image lie, see metrics/pose.py.
     """
 
     poses: np.ndarray

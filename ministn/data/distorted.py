@@ -25,7 +25,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ministn.attention import CORNERS
 from ministn.backend import Array, Device
 from ministn.data import cluttered
 from ministn.data.cluttered import CHUNK, ink_boxes
@@ -41,7 +40,8 @@ from ministn.data.warping import (
     warp,
 )
 from ministn.errors import UserError
-from ministn.pose import FRAME
+from ministn.metrics.attention import CORNERS
+from ministn.metrics.pose import FRAME
 from ministn.randomness import generator
 from ministn.samplers import Sampler
 from ministn.transforms import AFFINE, Projective
@@ -223,7 +223,7 @@ def sampling_grid(recipe: Recipe, side: int, drawn: Drawn, device: Device | None
 
 
 def true_poses(recipe: Recipe, side: int, drawn: Drawn) -> np.ndarray:
-    """(n, 4, 4, 2) float32: where the points of the digit's image went, see ministn/pose.py."""
+    """(n, 4, 4, 2) float32: where the points of the digit's image went, see metrics/pose.py."""
     poses = project(placement(recipe, side, drawn), FRAME.reshape(-1, 2))
     if recipe.controls:
         poses = spline_inverse(moved_centres(recipe, drawn), poses)

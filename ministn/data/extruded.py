@@ -20,7 +20,7 @@ from ministn.data.cluttered import CHUNK
 from ministn.data.dataset import Digits, Map, PosedSplit
 from ministn.data.distorted import check
 from ministn.data.warping import as_bytes, sampled
-from ministn.pose import POINTS
+from ministn.metrics.pose import POINTS
 from ministn.randomness import generator
 from ministn.transforms import AFFINE
 

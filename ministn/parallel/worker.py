@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ministn.attention import left_image
 from ministn.engines import implementation
 from ministn.evaluation import Prediction, predict
 from ministn.fast.memory import keep_freed
+from ministn.metrics.attention import left_image
 from ministn.models import Network
 from ministn.ops import as_batch
 from ministn.optimizers import Optimizer

@@ -1,0 +1,1 @@
+"""What is measured, whatever the paper: attention, poses, exact tests."""
