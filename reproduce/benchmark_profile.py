@@ -13,8 +13,8 @@ from benchmark_sides import Job, our_step
 from ministn import parallel
 from ministn.layers import Conv2d, Dense, Dropout, Flatten, MaxPool2d, ReLU
 from ministn.parameter import ParameterBuffer
-from ministn.samplers import Sampler
-from ministn.transforms import Affine
+from ministn.transformer.samplers import Sampler
+from ministn.transformer.transforms import Affine
 
 BOTH_WAYS = ("forward", "backward")
 

@@ -18,7 +18,7 @@ from ministn.transformer import (
     layer_outputs,
     regression_layer,
 )
-from ministn.transforms import AFFINE, Attention, General, Projective, ThinPlateSpline
+from ministn.transformer.transforms import AFFINE, Attention, General, Projective, ThinPlateSpline
 
 STEP = Step(seed=5, number=7)
 OUTPUT = (4, 6)

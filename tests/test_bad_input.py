@@ -24,9 +24,9 @@ from ministn.ops.projective_grid import NEAR
 from ministn.ops.sampling import BORDERS
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
-from ministn.samplers import KERNELS, Sampler
 from ministn.transformer import SpatialTransformer, regression_layer
-from ministn.transforms import (
+from ministn.transformer.samplers import KERNELS, Sampler
+from ministn.transformer.transforms import (
     Affine,
     Affine3d,
     General,

@@ -10,7 +10,7 @@ from ministn.data.colocalisation import CROP, SEEN, VISIBLE, Pairs, draw_crops, 
 from ministn.data.dataset import Digits
 from ministn.errors import UserError
 from ministn.metrics.attention import quadrilateral
-from ministn.transforms import Attention
+from ministn.transformer.transforms import Attention
 
 SIDE, CANVAS = 28, 84
 LABELS = np.tile(np.arange(3, dtype=np.uint8), 60)

@@ -14,7 +14,7 @@ from ministn.ops.projective_grid import NEAR
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
 from ministn.transformer import SpatialTransformer
-from ministn.transforms import Attention, General, ThinPlateSpline, regular_grid
+from ministn.transformer.transforms import Attention, General, ThinPlateSpline, regular_grid
 
 quick = settings(max_examples=20, deadline=None, derandomize=True, database=None)
 every = pytest.mark.parametrize("name", TRANSFORMS)

@@ -9,7 +9,7 @@ from test_cuda_sampler import check_order_does_not_matter
 
 from ministn import cuda, ops
 from ministn.ops.affine_grid import pixel_centres
-from ministn.transforms import Affine3d
+from ministn.transformer.transforms import Affine3d
 
 FORWARD, GRADIENT = TOLERANCE[np.float32], GRADIENT_TOLERANCE[np.float32]
 quick = settings(max_examples=15, deadline=None, derandomize=True, database=None)

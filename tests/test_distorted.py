@@ -15,7 +15,7 @@ from ministn.data.distorted import RECIPES, RTS, TC, Drawn, E, P, R, Recipe
 from ministn.data.warping import SPLINE, homography, projective_theta, spline_theta, warp
 from ministn.errors import UserError
 from ministn.metrics.attention import CORNERS
-from ministn.transforms import Projective
+from ministn.transformer.transforms import Projective
 
 SIDE = 28
 each_set = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)

@@ -14,7 +14,12 @@ from ministn.drawing import (
     outline,
     show_image,
 )
-from ministn.transforms import PiecewiseAffine, Projective, ThinPlateSpline, regular_grid
+from ministn.transformer.transforms import (
+    PiecewiseAffine,
+    Projective,
+    ThinPlateSpline,
+    regular_grid,
+)
 
 SIZE = (27, 25)
 

@@ -17,7 +17,7 @@ from ministn.gradcheck.operations import OPERATIONS
 from ministn.gradcheck.suite import CHECKS, PROBLEMS, check_problem
 from ministn.ops.projective_grid import NEAR
 from ministn.ops.sampling import BORDERS
-from ministn.samplers import KERNELS, VOLUME_KERNELS
+from ministn.transformer.samplers import KERNELS, VOLUME_KERNELS
 
 LAYERS = [name for name in PROBLEMS if name in OPERATIONS or name.startswith("spatial")]
 

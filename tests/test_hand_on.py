@@ -12,7 +12,7 @@ from ministn.parameter import ParameterBuffer
 from ministn.plot import draw_transformer
 from ministn.randomness import Step
 from ministn.transformer import HandOn, SpatialTransformer, layer_outputs, regression_layer
-from ministn.transforms import AFFINE, Attention
+from ministn.transformer.transforms import AFFINE, Attention
 
 STEP = Step(seed=5, number=7)
 SIZE, OUTPUT = (7, 9), (4, 6)

@@ -20,9 +20,9 @@ from ministn.layers import Flatten, Sequential
 from ministn.parameter import ParameterBuffer
 from ministn.plot import __main__ as command
 from ministn.plot import attention_figure, attention_gif, draw_transformer, grid_figure
-from ministn.samplers import Sampler
 from ministn.transformer import Parallel, SpatialTransformer, regression_layer
-from ministn.transforms import (
+from ministn.transformer.samplers import Sampler
+from ministn.transformer.transforms import (
     AFFINE,
     General,
     Projective,

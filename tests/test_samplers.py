@@ -12,7 +12,7 @@ from ministn import ops
 from ministn.cuda import nearest_sampler
 from ministn.gradcheck import KinkError, check_operation
 from ministn.ops.sampling import BORDERS
-from ministn.samplers import KERNELS
+from ministn.transformer.samplers import KERNELS
 
 SCIPY = {"nearest": "nearest", "zeros": "grid-constant", "mirror": "mirror", "wrap": "grid-wrap"}
 ORDER = {"nearest": 0, "bilinear": 1}

@@ -10,8 +10,8 @@ from ministn.layers import Dense, Flatten, Sequential
 from ministn.ops.sampling import BORDERS
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
-from ministn.samplers import KERNELS, Sampler
 from ministn.transformer import SpatialTransformer
+from ministn.transformer.samplers import KERNELS, Sampler
 
 kernels = pytest.mark.parametrize("kernel", KERNELS)
 PYTORCHS = ("bicubic", -0.75)

@@ -12,7 +12,7 @@ from ministn.layers import Dense, Flatten, Sequential
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
 from ministn.transformer import SpatialTransformer, regression_layer
-from ministn.transforms import Affine, Attention, General, Similarity, regular_grid
+from ministn.transformer.transforms import Affine, Attention, General, Similarity, regular_grid
 
 STEP = Step(seed=5, number=7)
 

@@ -9,7 +9,7 @@ from scipy.interpolate import RBFInterpolator
 from ministn import ops
 from ministn.ops.projective_grid import NEAR
 from ministn.parameter import ParameterBuffer
-from ministn.transforms import (
+from ministn.transformer.transforms import (
     Affine,
     Attention,
     General,

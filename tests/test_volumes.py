@@ -12,9 +12,9 @@ from ministn.ops.affine_grid import pixel_centres
 from ministn.ops.sampling import BORDERS
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
-from ministn.samplers import Sampler
 from ministn.transformer import SpatialTransformer, regression_layer
-from ministn.transforms import Affine3d
+from ministn.transformer.samplers import Sampler
+from ministn.transformer.transforms import Affine3d
 
 SCIPY = {"nearest": "nearest", "zeros": "grid-constant", "mirror": "mirror", "wrap": "grid-wrap"}
 NUMPY = {"nearest": "edge", "zeros": "constant", "mirror": "reflect", "wrap": "wrap"}

@@ -16,7 +16,7 @@ from ministn.data.warping import (
     warp,
 )
 from ministn.metrics.attention import CORNERS
-from ministn.transforms import AFFINE, Projective
+from ministn.transformer.transforms import AFFINE, Projective
 
 rng = np.random.default_rng(5)
 QUADS = CORNERS + rng.normal(0, 0.2, (6, 4, 2))

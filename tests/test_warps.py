@@ -16,9 +16,9 @@ from test_transforms import theta_through
 from ministn import ops
 from ministn.layers import Sequential
 from ministn.ops.sampling import BORDERS
-from ministn.samplers import Sampler
 from ministn.transformer import SpatialTransformer
-from ministn.transforms import (
+from ministn.transformer.samplers import Sampler
+from ministn.transformer.transforms import (
     Affine,
     Attention,
     General,

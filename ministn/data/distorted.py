@@ -43,8 +43,8 @@ from ministn.errors import UserError
 from ministn.metrics.attention import CORNERS
 from ministn.metrics.pose import FRAME
 from ministn.randomness import generator
-from ministn.samplers import Sampler
-from ministn.transforms import AFFINE, Projective
+from ministn.transformer.samplers import Sampler
+from ministn.transformer.transforms import AFFINE, Projective
 
 
 class Recipe(NamedTuple):
@@ -53,7 +53,7 @@ class Recipe(NamedTuple):
     canvas: side of the images in pixels. rotation: largest angle, in degrees. scale: least and
     greatest. placed: how much of the digit's image lies on the canvas wherever it is put, as a
     share of its side; 0 for the middle. corners, controls: standard deviation of the noise in
-    pixels. distractors, patch: see data/cluttered.py. supersampling: see samplers.py.
+    pixels. distractors, patch: see data/cluttered.py. supersampling: see transformer/samplers.py.
     """
 
     name: str

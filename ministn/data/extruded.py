@@ -22,7 +22,7 @@ from ministn.data.distorted import check
 from ministn.data.warping import as_bytes, sampled
 from ministn.metrics.pose import POINTS
 from ministn.randomness import generator
-from ministn.transforms import AFFINE
+from ministn.transformer.transforms import AFFINE
 
 CANVAS = 60
 DEPTH = 28

@@ -8,8 +8,8 @@ import numpy as np
 
 from ministn.backend import Array
 from ministn.engines import function
-from ministn.samplers import Sampler
-from ministn.transforms import ThinPlateSpline
+from ministn.transformer.samplers import Sampler
+from ministn.transformer.transforms import ThinPlateSpline
 
 SPLINE = ThinPlateSpline()  # 4x4 control points
 CENTRES = SPLINE.points

@@ -23,7 +23,7 @@ from ministn.gradcheck.check import (
     written,
 )
 from ministn.randomness import generator
-from ministn.samplers import VOLUME_KERNELS
+from ministn.transformer.samplers import VOLUME_KERNELS
 
 # Width, height, depth. half = 4, 2, 1, so that the positions are the sampler's to the last bit.
 LENGTHS = 9, 5, 3

@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from ministn import models, ops, transforms
+from ministn import models, ops
 from ministn.gradcheck.check import GradientError, Problem, Report, written
 from ministn.layers import Conv2d, Dense, Flatten, Sequential
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
-from ministn.samplers import Sampler
-from ministn.transformer import HandOn, Parallel, SpatialTransformer
-from ministn.transforms import AFFINE, Size, Transform
+from ministn.transformer import HandOn, Parallel, SpatialTransformer, transforms
+from ministn.transformer.samplers import Sampler
+from ministn.transformer.transforms import AFFINE, Size, Transform
 
 STEP = Step(seed=1, number=2)  # training mode, with this one dropout mask
 CLASSES = 5

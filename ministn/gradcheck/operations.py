@@ -11,7 +11,7 @@ from ministn.gradcheck.check import Problem, operation_problem
 from ministn.ops.projective_grid import NEAR
 from ministn.ops.sampling import BORDERS
 from ministn.randomness import Step, generator
-from ministn.samplers import KERNELS, Sampler
+from ministn.transformer.samplers import KERNELS, Sampler
 
 Arrays = dict[str, np.ndarray]
 Draw = Callable[[np.random.Generator], Arrays]

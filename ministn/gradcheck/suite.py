@@ -25,8 +25,8 @@ from ministn.gradcheck.networks import (
 )
 from ministn.gradcheck.operations import OPERATIONS
 from ministn.ops.sampling import BORDERS
-from ministn.samplers import KERNELS, VOLUME_KERNELS
-from ministn.transforms import AFFINE, Projective
+from ministn.transformer.samplers import KERNELS, VOLUME_KERNELS
+from ministn.transformer.transforms import AFFINE, Projective
 
 # Operations are checked away from kinks, so there may be none.
 AWAY_FROM_KINKS = {"max_kinks": 0.0}

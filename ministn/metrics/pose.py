@@ -10,7 +10,7 @@ poses[n, ::3, ::3].
 import numpy as np
 
 from ministn.errors import check_arrays
-from ministn.transforms import regular_grid
+from ministn.transformer.transforms import regular_grid
 
 POINTS = 4  # along each axis
 

@@ -47,9 +47,9 @@ from ministn.layers import Bounded, Conv2d, Dense, Flatten, ReLU, Sequential
 from ministn.models.network import Network
 from ministn.parameter import Parameter, ParameterBuffer
 from ministn.randomness import Step
-from ministn.samplers import Sampler
 from ministn.transformer import SpatialTransformer
-from ministn.transforms import Attention, Size
+from ministn.transformer.samplers import Sampler
+from ministn.transformer.transforms import Attention, Size
 
 WIDTH, CLASSES = 32, 10  # maps of the encoder, and its scores
 SMALLEST_READ = 22  # the encoder's sides are 22, 14, 7, 1

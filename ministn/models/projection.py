@@ -23,9 +23,9 @@ from ministn.errors import UserError
 from ministn.layers import AvgPool3d, Projection, Sequential
 from ministn.models.network import Network
 from ministn.models.stn import SMALLEST, SMALLEST_READ, closest_width, cnn, fcn, localisation_fcn
-from ministn.samplers import Sampler
 from ministn.transformer import SpatialTransformer
-from ministn.transforms import Affine3d, Size
+from ministn.transformer.samplers import Sampler
+from ministn.transformer.transforms import Affine3d, Size
 
 AFFINE_3D = Affine3d()
 TRILINEAR = Sampler("trilinear")

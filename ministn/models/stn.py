@@ -38,7 +38,7 @@ from ministn.errors import UserError
 from ministn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, ReLU, Sequential
 from ministn.models.network import Network
 from ministn.transformer import Parallel, SpatialTransformer, regression_layer
-from ministn.transforms import AFFINE, Projective, Size, ThinPlateSpline, Transform
+from ministn.transformer.transforms import AFFINE, Projective, Size, ThinPlateSpline, Transform
 
 Halved = Literal["", "pooled", "sampled"]
 

@@ -6,7 +6,7 @@
 
 Rows and columns that fill no whole window are dropped, and have gradient 0. In STN's networks for
 RTS and TC this follows the transformer; behind a grid as fine as its windows it is an anti-aliased
-sampler (transformer.py).
+sampler (transformer/spatial.py).
 """
 
 from typing import NamedTuple

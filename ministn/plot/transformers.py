@@ -30,7 +30,7 @@ from ministn.errors import UserError, check_arrays
 from ministn.examples import from_text
 from ministn.plot.shared import by_iterations, described, named
 from ministn.transformer import Front, SpatialTransformer
-from ministn.transforms import OfMatrix
+from ministn.transformer.transforms import OfMatrix
 
 MARGIN = 0.16  # around an input, as a share of its size: attention may leave it
 

@@ -1,0 +1,37 @@
+"""The spatial transformer, what it is made of, and how several are arranged.
+
+transforms.py    theta -> grid
+samplers.py      image and grid -> warped image
+spatial.py       a localisation network in front of the two
+arrangements.py  several side by side, or one that hands theta on
+"""
+
+from ministn.transformer.arrangements import (
+    Front,
+    HandOn,
+    Parallel,
+    layer_outputs,
+    outside_localisation,
+)
+from ministn.transformer.spatial import (
+    FRAME,
+    Attended,
+    SpatialTransformer,
+    TransformerCache,
+    Warp,
+    regression_layer,
+)
+
+__all__ = [
+    "FRAME",
+    "Attended",
+    "Front",
+    "HandOn",
+    "Parallel",
+    "SpatialTransformer",
+    "TransformerCache",
+    "Warp",
+    "layer_outputs",
+    "outside_localisation",
+    "regression_layer",
+]

@@ -1,0 +1,179 @@
+"""The spatial transformer: localisation network + grid generator + sampler (STN section 3)."""
+
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ministn.backend import to_cpu
+from ministn.errors import check_kind
+from ministn.initializers import ZEROS, Constant
+from ministn.layers import Dense, Sequential
+from ministn.ops.affine_grid import check_size
+from ministn.parameter import Parameter
+from ministn.randomness import Step
+from ministn.transformer.samplers import BILINEAR, Sampler, SamplerCache
+from ministn.transformer.transforms import AFFINE, Transform
+
+FRAME = (4, 4)  # points of the grid by which transformers are judged
+
+
+class Warp(NamedTuple):
+    """What going back through sampler and grid generator needs."""
+
+    grid_cache: Any
+    sampler_cache: SamplerCache
+
+
+class Attended(NamedTuple):
+    """Where one or K transformers look, in NumPy.
+
+    theta: (N, 2, 3) of the first of them, as TransformerCache has it. grid: (N, K, 4, 4, 2), what
+    T_theta makes of a regular grid of 4x4 points: what metrics/pose.py compares with a pose.
+    """
+
+    theta: np.ndarray
+    grid: np.ndarray
+
+
+class TransformerCache(NamedTuple):
+    """theta (N, 2, 3), which whoever trains may want to watch, and what the parts kept.
+
+    Of a transform that is not affine it is the affine transform nearest to it: Transform.affine.
+    """
+
+    theta: np.ndarray
+    localisation: Any
+    warp: Warp
+
+    @property
+    def thetas(self) -> Sequence[np.ndarray]:
+        """theta (N, 2, 3) of each transformer, which is one."""
+        return (self.theta,)
+
+
+def regression_layer(path: str, in_features: int, transform: Transform = AFFINE) -> Dense:
+    """The last layer of a localisation network: (N, D) -> theta (N, P), at first the identity.
+
+    STN section 3.1 calls for it; the weights begin at zero, so every image gets the identity.
+    """
+    return Dense(
+        path,
+        in_features,
+        len(transform.identity),
+        initial=ZEROS,
+        initial_bias=Constant(transform.identity),
+    )
+
+
+class SpatialTransformer:
+    """Warps its input by the transform that a localisation network predicts from it.
+
+    It is a layer, see layers.py: it may stand anywhere in a Sequential, and several one after
+    another.
+
+    localisation: (N, H, W, C) -> (N, P). size: (h, w) of the output. transform: what the P numbers
+    mean, see transforms.py. sampler: how the input is read between its pixels and outside, see
+    samplers.py. path: its name in messages. start: the theta that the localisation network begins
+    with, if it is not the transform's identity; for figures.
+
+    Volumes (N, D, H, W) are transformed to size (d, h, w) by Affine3d and Sampler("trilinear").
+
+    forward: U (N, H, W, C) -> V (N, h, w, C). The input has two uses, as what is looked at and as
+    what is sampled; where ``need_dx`` is true its gradient is the sum of both.
+
+    Raises TypeError for a transform that is none, as a class is not; ValueError for a size that is
+    not whole numbers of at least 1, one for each axis, or for a start that is not P numbers.
+    """
+
+    def __init__(
+        self,
+        localisation: Sequential,
+        size: tuple[int, ...],
+        *,
+        transform: Transform = AFFINE,
+        sampler: Sampler = BILINEAR,
+        path: str = "transformer",
+        start: Sequence[float] | None = None,
+    ) -> None:
+        check_kind("transform", transform, Transform)
+        self.path = path
+        self.start = transform.identity if start is None else start
+        numbers = len(transform.identity)
+        if len(self.start) != numbers:
+            raise ValueError(f"start must be {numbers} numbers, got {len(self.start)}")
+        self.localisation = localisation
+        self.size = check_size(size, transform.axes)
+        self.transform = transform
+        self.sampler = sampler
+
+    @property
+    def transformers(self) -> Sequence["SpatialTransformer"]:
+        """Itself: those that have the same input."""
+        return (self,)
+
+    def theta(self, x: np.ndarray) -> np.ndarray:
+        """theta = f_loc(U), (N, P), in evaluation mode."""
+        return self.localisation.forward(x)[0]
+
+    def warp(self, x: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        """V: ``x`` sampled at T_theta(G), in evaluation mode. theta: (N, P) in any shape."""
+        return self._warp(x, theta.reshape(len(theta), prod(theta.shape[1:])))[0]
+
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, Attended]:
+        """V, and where the transformer looked, in evaluation mode."""
+        theta = self.theta(x)
+        y, grid, _ = self._warp(x, theta)
+        pose = self.transform.resized(theta, grid, FRAME)
+        affine = self.transform.affine(theta, grid)
+        return y, Attended(to_cpu(affine), to_cpu(pose)[:, None])
+
+    def _warp(self, x: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, Warp]:
+        """V, T_theta(G) and what going back needs."""
+        grid, grid_cache = self.transform.forward(theta, self.sampler.grid_size(self.size))
+        y, sampler_cache = self.sampler.forward(x, grid)
+        return y, grid, Warp(grid_cache, sampler_cache)
+
+    def forward(
+        self, x: np.ndarray, step: Step | None = None
+    ) -> tuple[np.ndarray, TransformerCache | None]:
+        y, _, cache = self.forward_with_theta(x, step)
+        return y, cache
+
+    def forward_with_theta(
+        self, x: np.ndarray, step: Step | None = None
+    ) -> tuple[np.ndarray, np.ndarray, TransformerCache | None]:
+        """V, theta (N, P), and the cache."""
+        theta, localisation_cache = self.localisation.forward(x, step)
+        y, grid, warp = self._warp(x, theta)
+        if step is None:
+            return y, theta, None
+        affine = self.transform.affine(theta, grid)
+        return y, theta, TransformerCache(affine, localisation_cache, warp)
+
+    def backward(
+        self,
+        dy: np.ndarray,
+        cache: TransformerCache,
+        need_dx: bool = True,
+        dtheta: np.ndarray | None = None,
+    ) -> np.ndarray | None:
+        """dy (N, h, w, C) -> dx. dtheta (N, P): from theta's other use, where it has one."""
+        warp = cache.warp
+        dx_sampled, dgrid = self.sampler.backward(dy, warp.sampler_cache, need_dx)
+        dtheta_sampled = self.transform.backward(dgrid, warp.grid_cache)
+        dtheta = dtheta_sampled if dtheta is None else dtheta_sampled + dtheta
+        dx_looked_at = self.localisation.backward(dtheta, cache.localisation, need_dx)
+        return dx_sampled + dx_looked_at if need_dx else None
+
+    def parameters(self) -> list[Parameter]:
+        return self.localisation.parameters() + self.transform.parameters()
+
+    def outputs(self, x: np.ndarray, step: Step) -> Iterator[tuple[str, np.ndarray]]:
+        """(path, output) of every layer of the localisation network, and V last."""
+        theta = x
+        for layer in self.localisation.layers:
+            theta, _ = layer.forward(theta, step)
+            yield f"{layer.path} in the localisation network", theta
+        yield self.path, self.warp(x, theta)
