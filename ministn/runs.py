@@ -28,11 +28,11 @@ from ministn import environment
 from ministn.backend import Device, memory_explained
 from ministn.data import CHOSEN_CLUTTER, DIGITS, DataSet
 from ministn.errors import UserError
-from ministn.examples import examples
 from ministn.files import remove_temporaries, write_atomically
 from ministn.parallel import Team
 from ministn.settings import Settings
-from ministn.training import BEST, LAST, Trainer, check_same
+from ministn.training.examples import examples
+from ministn.training.trainer import BEST, LAST, Trainer, check_same
 
 FORMAT = 1
 LESS_MEMORY = "a smaller --batch-size needs less"

@@ -41,7 +41,7 @@ from ministn.files import write_atomically
 from ministn.optimizers import Adam
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import generator
-from ministn.steps import Epoch, GpuSteps
+from ministn.training.steps import Epoch, GpuSteps
 
 LR = 1e-5  # small: there is nothing to be learned from noise
 STEPS = 10  # training steps that are timed together; the first ten, and PyTorch's second, warm up

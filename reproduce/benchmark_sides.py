@@ -19,14 +19,15 @@ import numpy as np
 from benchmark_turns import SetUp, Work
 from threadpoolctl import threadpool_limits
 
-from ministn import parallel, training
+from ministn import parallel
 from ministn.data import Split
 from ministn.engines import implementation
 from ministn.errors import UserError
 from ministn.parallel import Team
 from ministn.randomness import generator
 from ministn.settings import Settings
-from ministn.steps import CpuSteps, Epoch
+from ministn.training import trainer as training
+from ministn.training.steps import CpuSteps, Epoch
 
 LR = 1e-5  # small: there is nothing to be learned from noise
 BATCHES = 4  # of noise, to train on again and again

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from ministn.data import DataSet, Split
 from ministn.runs import Run, read_record
 from ministn.settings import Settings
-from ministn.training import BEST, LAST
+from ministn.training.trainer import BEST, LAST
 
 # 16, 16, 16 and 5 images; dropout, shared convolutions and a transformer all take part.
 SETTINGS = Settings("arch1-tstn", 3, canvas=9, train_size=53, batch_size=16, lr=0.003, seed=4)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ministn import models
 from ministn.claims import TABLE3
-from ministn.examples import as_text
+from ministn.training.examples import as_text
 from ministn.transformer import Parallel
 
 SIDE = 33  # of the example images: odd, and large enough for every network

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ministn import checkpoint
 from ministn.errors import UserError
 from ministn.files import remove_temporaries, write_atomically
+from ministn.training import checkpoint
 
 ARRAYS = {
     "classifier/conv1/weight": np.arange(-4, 8, dtype=np.float32).reshape(2, 3, 2) / 7,
@@ -26,7 +26,7 @@ STATE = {"epoch": 3, "best": None, "loss": 0.1 + 0.2, "history": [{"error": 12.5
 SAVE = f"""
 import numpy as np
 from pathlib import Path
-from ministn import checkpoint
+from ministn.training import checkpoint
 arrays = {{"b": np.arange(12, dtype=np.float32).reshape(3, 4).T, "a": np.ones(3)}}
 checkpoint.save(Path("saved"), arrays, {STATE!r})
 """

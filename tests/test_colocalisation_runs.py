@@ -13,7 +13,7 @@ from loops import triplet_hinge
 from small_runs import outcome, shortened
 from synthetic import found_in
 
-from ministn import backend, checkpoint, cli, data, models, planning, runs
+from ministn import backend, cli, data, models, planning, runs
 from ministn.data.colocalisation import CROP, draw_crops, found
 from ministn.data.dataset import DataSet
 from ministn.errors import UserError
@@ -21,13 +21,14 @@ from ministn.models.colocalisation import HIGH, LOW, Description
 from ministn.ops import as_batch, triplet_hinge_backward
 from ministn.ops.triplet_hinge import Cache
 from ministn.optimizers import Adam
-from ministn.pairs import APART
 from ministn.parameter import ParameterBuffer
 from ministn.plot import attention_figure
 from ministn.randomness import Step, generator
 from ministn.runs import Run, folder_name, read_record
 from ministn.settings import Settings
-from ministn.training import BEST, Trainer
+from ministn.training import checkpoint
+from ministn.training.pairs import APART
+from ministn.training.trainer import BEST, Trainer
 
 SCRIPTS = Path(__file__).parents[1] / "reproduce"
 

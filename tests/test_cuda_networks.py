@@ -16,7 +16,7 @@ from small_runs import SETTINGS, data_set, outcome, run_in
 from test_engines import BOUND, CLASSES, IMAGES, SEED, parameters, run, size_of
 from tqdm import tqdm
 
-from ministn import backend, evaluation, models, planning, runs
+from ministn import backend, models, planning, runs
 from ministn.cuda.choice import precision
 from ministn.data import DataSet, Split
 from ministn.engines import implementation
@@ -25,7 +25,8 @@ from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
 from ministn.runs import Run
 from ministn.settings import Settings
-from ministn.training import BEST, LAST, Trainer
+from ministn.training import evaluation
+from ministn.training.trainer import BEST, LAST, Trainer
 
 # TF32 rounds every factor by up to 2^-11, which moves points over whole pixels and opens other
 # ReLUs: single gradients differ by up to 31 % of their norm. So these bounds only tell a network

@@ -8,11 +8,12 @@ from small_runs import outcome, shortened
 from test_cuda_networks import no_copies
 from test_projection_runs import SETTINGS as LARGE
 
-from ministn import data, evaluation, planning
+from ministn import data, planning
 from ministn.data import RECIPES, extruded
-from ministn.examples import from_text
 from ministn.runs import Run, read_record
-from ministn.training import Trainer
+from ministn.training import evaluation
+from ministn.training.examples import from_text
+from ministn.training.trainer import Trainer
 
 CANVAS = 30  # an eighth of the voxels
 # Epochs of 4, 4 and 2 volumes; the run ends in the middle of the second.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_runs import outcome, shortened
 
-from ministn import data, evaluation, models, ops, parallel, training
+from ministn import data, models, ops, parallel
 from ministn.backend import assign
 from ministn.data import addition, digits, distorted
 from ministn.errors import UserError
@@ -15,7 +15,9 @@ from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.runs import Run, read_record
 from ministn.settings import Settings
-from ministn.training import Trainer
+from ministn.training import evaluation
+from ministn.training import trainer as training
+from ministn.training.trainer import Trainer
 
 # Epochs of 16, 16, 16 and 5 images; the run ends in the middle of the second. The learning rate
 # falls after the third and the sixth step.

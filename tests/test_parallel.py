@@ -21,7 +21,7 @@ from ministn.errors import UserError
 from ministn.gradcheck.networks import perturbed
 from ministn.parallel import Team, processes, team
 from ministn.parallel.exchange import part
-from ministn.training import Trainer
+from ministn.training.trainer import Trainer
 
 PATIENCE = 30.0  # seconds until a process that should have ended fails the test
 

@@ -8,7 +8,6 @@ from ministn import backend, models, ops
 from ministn.data.extruded import Volumes, draw, true_poses
 from ministn.engines import implementation
 from ministn.errors import UserError
-from ministn.evaluation import predict
 from ministn.gradcheck.networks import perturbed
 from ministn.metrics.attention import left_image
 from ministn.metrics.pose import FRAME
@@ -17,6 +16,7 @@ from ministn.models.stn import PARAMETERS
 from ministn.optimizers import Adam
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
+from ministn.training.evaluation import predict
 
 STEP = Step(seed=5, number=7)
 SMALL = (28, 31, 29)

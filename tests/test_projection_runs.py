@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 from small_runs import outcome, shortened
 
-from ministn import data, evaluation, models, ops, parallel, planning
+from ministn import data, models, ops, parallel, planning
 from ministn.data import extruded
-from ministn.examples import as_text, from_text
 from ministn.optimizers import Adam
 from ministn.parameter import ParameterBuffer
 from ministn.plot import attention_figure
 from ministn.randomness import Step, generator
 from ministn.runs import Run, read_record
 from ministn.settings import Settings
-from ministn.training import Trainer
+from ministn.training import evaluation
+from ministn.training.examples import as_text, from_text
+from ministn.training.trainer import Trainer
 
 # Epochs of 4, 4 and 2 volumes; the run ends in the middle of the second.
 SETTINGS = Settings(

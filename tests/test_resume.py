@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 from small_runs import SETTINGS, STEPS, child, data_set, outcome, run_in, train
 
-from ministn import checkpoint, runs
+from ministn import runs
 from ministn.errors import UserError
-from ministn.steps import CpuSteps
-from ministn.training import BEST, LAST, Trainer
+from ministn.training import checkpoint
+from ministn.training.steps import CpuSteps
+from ministn.training.trainer import BEST, LAST, Trainer
 
 pytestmark = pytest.mark.usefixtures("unchanging_environment")
 
@@ -26,7 +27,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import small_runs
-from ministn.training import Trainer
+from ministn.training.trainer import Trainer
 
 out, function, name, n, when = sys.argv[1:]
 left = int(n)

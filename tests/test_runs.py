@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from small_runs import SETTINGS, data_set, outcome, run_in, train
 
-from ministn import checkpoint, planning, runs
+from ministn import planning, runs
 from ministn.errors import UserError
 from ministn.models import NETWORKS
 from ministn.parallel import Team
-from ministn.training import BEST, LAST, Trainer
+from ministn.training import checkpoint
+from ministn.training.trainer import BEST, LAST, Trainer
 
 OTHER = {
     "network": "arch2-tstn",

@@ -9,7 +9,7 @@ from ministn import data, models, ops
 from ministn.data import Split
 from ministn.metrics import attention
 from ministn.settings import Settings
-from ministn.training import Trainer
+from ministn.training.trainer import Trainer
 
 # Mean loss of each of the first three epochs, five steps each. Adam amplifies last bits: between
 # seven OpenBLAS kernels, one and two threads and both engines they differ by up to 1.3e-5.

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from small_runs import SETTINGS, STEPS, data_set, outcome, run_in, train
 
-from ministn import checkpoint, evaluation, models, ops
+from ministn import models, ops
 from ministn.errors import UserError
-from ministn.evaluation import Evaluation, evaluate, predict
 from ministn.optimizers import Adam, step_decay
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.settings import Settings
-from ministn.steps import Outcome
-from ministn.training import BEST, Trainer
+from ministn.training import checkpoint, evaluation
+from ministn.training.evaluation import Evaluation, evaluate, predict
+from ministn.training.steps import Outcome
+from ministn.training.trainer import BEST, Trainer
 
 INSIDE, OUTSIDE = [1, 0, 0, 0, 1, 0], [1, 0, 9, 0, 1, 0]
 

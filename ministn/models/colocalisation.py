@@ -17,7 +17,7 @@ of it with encoders that had learned from digits of other sizes:
 *Description*: the appendix joins what all three layers make of a crop, and does not weigh them. Of
 the first layer's maps the loss rises until crops lie almost on the digits, so they are left out. Of
 the last maps it falls all the way, but often to crops beside the digits, which the classes' scores
-prevent. Both count alike, see pairs.py.
+prevent. Both count alike, see training/pairs.py.
 *Neurons*: 8 in each layer by the source that lists the layers, which makes 5,947 parameters in all;
 the appendix has 100,000, which takes 128 neurons. So large a network found both of two digits about
 as well as ours of 32, which make 22,579, at a learning rate of 0.001, but at 0.005 it lost one to

@@ -27,8 +27,8 @@ from ministn.drawing import (
     show_image,
 )
 from ministn.errors import UserError, check_arrays
-from ministn.examples import from_text
 from ministn.plot.shared import by_iterations, described, named
+from ministn.training.examples import from_text
 from ministn.transformer import Front, SpatialTransformer
 from ministn.transformer.transforms import OfMatrix
 

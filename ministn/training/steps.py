@@ -12,17 +12,17 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ministn import evaluation
 from ministn.backend import Device
 from ministn.cuda.adam import Schedule
 from ministn.cuda.outcome import Log
 from ministn.data import Fresh, Split, take_batch
 from ministn.engines import implementation
-from ministn.evaluation import Evaluation, Prediction
 from ministn.models import Network
 from ministn.optimizers import Optimizer
 from ministn.parallel import Team
 from ministn.randomness import Step
+from ministn.training import evaluation
+from ministn.training.evaluation import Evaluation, Prediction
 
 
 class Outcome(NamedTuple):

@@ -13,19 +13,19 @@ from pathlib import Path
 
 import numpy as np
 
-from ministn import checkpoint
 from ministn.backend import Array, joined, parted, to_cpu
 from ministn.data import Pairs, Split, as_batch
 from ministn.data.colocalisation import draw_crops, found
 from ministn.engines import implementation
-from ministn.evaluation import Evaluation, Prediction, predict
 from ministn.metrics.attention import left_image
 from ministn.models import Network
 from ministn.models.colocalisation import Description
 from ministn.ops import triplet_hinge
 from ministn.optimizers import Optimizer
 from ministn.randomness import Step
-from ministn.steps import Epoch, Outcome
+from ministn.training import checkpoint
+from ministn.training.evaluation import Evaluation, Prediction, predict
+from ministn.training.steps import Epoch, Outcome
 
 APART = 1 / 256  # mean squared distance of random crops, in each part of their descriptions
 NEIGHBOURS = 2  # of each image, in the pairs that are judged

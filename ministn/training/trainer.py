@@ -8,21 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from ministn import checkpoint, evaluation, models
+from ministn import models
 from ministn.backend import Device
 from ministn.cuda.choice import check_precision, precision
 from ministn.data import RECIPES, DataSet, Pairs, PosedSplit, Split, as_batch
 from ministn.errors import UserError
-from ministn.evaluation import Evaluation
-from ministn.examples import shown
 from ministn.metrics import attention, pose
 from ministn.optimizers import SGD, Adam, Optimizer
-from ministn.pairs import PairSteps
 from ministn.parallel import Team
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.settings import Settings
-from ministn.steps import CpuSteps, Epoch, GpuSteps, Outcome, Steps
+from ministn.training import checkpoint, evaluation
+from ministn.training.evaluation import Evaluation
+from ministn.training.examples import shown
+from ministn.training.pairs import PairSteps
+from ministn.training.steps import CpuSteps, Epoch, GpuSteps, Outcome, Steps
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 
