@@ -1,6 +1,6 @@
 """Training for networks of your own: so many steps by Adam, or one step at a time.
 
-training/trainer.py has all that a recorded run needs beside it: epochs, validation, checkpoints, workers.
+training/ has all that a recorded run needs beside it: epochs, validation, checkpoints, workers.
 """
 
 import numpy as np

@@ -22,7 +22,7 @@ class Settings:
     decay_every epochs, or iterations where the length is in those. loc_lr: multiplier on it for
     the layers that only the localisation network has. seed: of initial values, shuffling and
     dropout. precision: of products, "tf32" on a GPU only, see cuda/choice.py. encoder: for
-    co-localisation, the name of the run whose network describes what is seen, see training/pairs.py.
+    co-localisation, the name of the run whose network describes what is seen: training/pairs.py.
     downsample: factor d by which the transformer's output is smaller than its input.
     """
 

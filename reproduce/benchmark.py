@@ -18,9 +18,10 @@ from pathlib import Path
 import benchmark_cpu
 import table3
 
-from ministn import backend, cli, models, sweep
+from ministn import backend, cli, models
 from ministn.cuda.choice import PRECISIONS
 from ministn.errors import UserError
+from ministn.runs import sweep
 
 RECORDS = Path(__file__).parent / "records"
 ROUNDS = {"cpu": 5, "gpu": 20}

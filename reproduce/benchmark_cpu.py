@@ -44,8 +44,8 @@ from benchmark_sides import (
 from benchmark_turns import Side, SideFailed, Start, in_turns
 from tqdm import tqdm
 
-from ministn import environment
 from ministn.errors import UserError
+from ministn.runs import environment
 
 PARTS = ("steps", "memory", "convolutions", "growth", "profile")
 WARM_UP = 1  # rounds that are not counted: memory and PyTorch's primitives are new

@@ -32,7 +32,7 @@ from benchmark_torch import TorchDevice, TorchSteps
 from benchmark_turns import in_turns
 from tqdm import tqdm
 
-from ministn import environment, models
+from ministn import models
 from ministn.backend import Device, memory_explained
 from ministn.cuda import choice
 from ministn.data import Split
@@ -41,6 +41,7 @@ from ministn.files import write_atomically
 from ministn.optimizers import Adam
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import generator
+from ministn.runs import environment
 from ministn.training.steps import Epoch, GpuSteps
 
 LR = 1e-5  # small: there is nothing to be learned from noise

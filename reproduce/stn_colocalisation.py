@@ -12,8 +12,9 @@ from typing import Any
 import colocalisation_report
 import stn_runs
 
-from ministn import cli, data, runs, sweep
+from ministn import cli, data, runs
 from ministn.models import colocalisation
+from ministn.runs import sweep
 from ministn.settings import Settings
 
 SCRIPT = "reproduce/stn_colocalisation.py"

@@ -12,8 +12,9 @@ from typing import Any
 import stn_report
 import stn_runs
 
-from ministn import cli, sweep
+from ministn import cli
 from ministn.models import projection
+from ministn.runs import sweep
 from ministn.settings import Settings
 
 SCRIPT = "reproduce/stn_projection3d.py"

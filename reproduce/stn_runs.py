@@ -16,9 +16,10 @@ import argparse
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ministn import cli, data, sweep
+from ministn import cli, data
 from ministn.cuda.choice import PRECISIONS
 from ministn.errors import UserError
+from ministn.runs import sweep
 from ministn.settings import OPTIMIZERS, Settings
 
 PROTOCOL: dict[str, Any] = {

@@ -7,10 +7,11 @@ import argparse
 from math import floor, inf
 from typing import Any
 
-from ministn import claims, cli, data, report, sweep
+from ministn import claims, cli, data, report
 from ministn.claims import Record
 from ministn.errors import UserError
 from ministn.models import DOWNSAMPLING, NETWORKS
+from ministn.runs import sweep
 from ministn.settings import Settings
 
 SIX = list(claims.TABLE3)

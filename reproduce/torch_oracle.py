@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ministn import cli, environment, models
+from ministn import cli, models
 from ministn.files import write_atomically
 from ministn.fit import train_on_batch
 from ministn.layers import Dropout
 from ministn.optimizers import Adam
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import generator
+from ministn.runs import environment
 
 try:
     import torch

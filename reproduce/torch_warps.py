@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ministn import cli, environment
+from ministn import cli
 from ministn.files import write_atomically
 from ministn.randomness import generator
+from ministn.runs import environment
 
 try:
     import torch

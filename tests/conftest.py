@@ -12,8 +12,9 @@ for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
 import devices  # noqa: E402
 import pytest  # noqa: E402
 
-from ministn import backend, environment  # noqa: E402
+from ministn import backend  # noqa: E402
 from ministn.errors import UserError  # noqa: E402
+from ministn.runs import environment  # noqa: E402
 
 ON_GPU = pytest.param("gpu", marks=pytest.mark.gpu)
 

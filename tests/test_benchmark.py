@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ministn import models, sweep
+from ministn import models
 from ministn.errors import UserError
 from ministn.layers import Conv2d
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
+from ministn.runs import sweep
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "reproduce"))
 

@@ -212,7 +212,8 @@ def test_a_write_that_stops_half_way(tmp_path):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
         "import numpy as np\n"
         "from pathlib import Path\n"
-        "from ministn import checkpoint, cli\n"
+        "from ministn import cli\n"
+        "from ministn.training import checkpoint\n"
         "path = Path('last.safetensors')\n"
         "checkpoint.save(path, {'a': np.ones(1000)}, {})\n"
         "cli.run(lambda: checkpoint.save(path, {'a': np.zeros(10_000)}, {}))\n",

@@ -13,7 +13,7 @@ from loops import triplet_hinge
 from small_runs import outcome, shortened
 from synthetic import found_in
 
-from ministn import backend, cli, data, models, planning, runs
+from ministn import backend, cli, data, models
 from ministn.data.colocalisation import CROP, draw_crops, found
 from ministn.data.dataset import DataSet
 from ministn.errors import UserError
@@ -24,7 +24,7 @@ from ministn.optimizers import Adam
 from ministn.parameter import ParameterBuffer
 from ministn.plot import attention_figure
 from ministn.randomness import Step, generator
-from ministn.runs import Run, folder_name, read_record
+from ministn.runs import Run, folder_name, planning, read_record
 from ministn.settings import Settings
 from ministn.training import checkpoint
 from ministn.training.pairs import APART
@@ -361,7 +361,7 @@ def test_a_shard_waits_for_the_encoder_that_another_trains(script, tmp_path, mon
         record.write_text(finished)
         lock.lock.release()
 
-    monkeypatch.setattr(runs.tqdm, "write", write)
+    monkeypatch.setattr("ministn.runs.run.tqdm.write", write)
     status, out, _ = script(f"{TINY} --digits 0")
     assert status == 0 and f"{folder.name} is finished: skipped" in out
     assert said[0] == f"waiting for another process to finish runs/{folder.name}"

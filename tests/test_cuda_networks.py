@@ -16,14 +16,14 @@ from small_runs import SETTINGS, data_set, outcome, run_in
 from test_engines import BOUND, CLASSES, IMAGES, SEED, parameters, run, size_of
 from tqdm import tqdm
 
-from ministn import backend, models, planning, runs
+from ministn import backend, models
 from ministn.cuda.choice import precision
 from ministn.data import DataSet, Split
 from ministn.engines import implementation
 from ministn.errors import UserError
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
-from ministn.runs import Run
+from ministn.runs import Run, planning
 from ministn.settings import Settings
 from ministn.training import evaluation
 from ministn.training.trainer import BEST, LAST, Trainer
@@ -219,7 +219,7 @@ def test_the_progress_bar_shows_what_is_known(quick_device, tmp_path, monkeypatc
 
 def test_checkpoints_that_are_not_due_change_nothing(quick_device, tmp_path, monkeypatch):
     rare = outcome(gpu_run(tmp_path / "rare", quick_device))
-    monkeypatch.setattr(runs, "GPU_SAVES_EVERY", 0.0)
+    monkeypatch.setattr("ministn.runs.run.GPU_SAVES_EVERY", 0.0)
     assert outcome(gpu_run(tmp_path / "every epoch", quick_device)) == rare
 
 

@@ -8,9 +8,9 @@ from small_runs import outcome, shortened
 from test_cuda_networks import no_copies
 from test_projection_runs import SETTINGS as LARGE
 
-from ministn import data, planning
+from ministn import data
 from ministn.data import RECIPES, extruded
-from ministn.runs import Run, read_record
+from ministn.runs import Run, planning, read_record
 from ministn.training import evaluation
 from ministn.training.examples import from_text
 from ministn.training.trainer import Trainer

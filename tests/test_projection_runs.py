@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from small_runs import outcome, shortened
 
-from ministn import data, models, ops, parallel, planning
+from ministn import data, models, ops, parallel
 from ministn.data import extruded
 from ministn.optimizers import Adam
 from ministn.parameter import ParameterBuffer
 from ministn.plot import attention_figure
 from ministn.randomness import Step, generator
-from ministn.runs import Run, read_record
+from ministn.runs import Run, planning, read_record
 from ministn.settings import Settings
 from ministn.training import evaluation
 from ministn.training.examples import as_text, from_text

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from small_runs import SETTINGS, data_set, outcome, run_in, train
 
-from ministn import planning, runs
+from ministn import runs
 from ministn.errors import UserError
 from ministn.models import NETWORKS
 from ministn.parallel import Team
+from ministn.runs import planning
 from ministn.training import checkpoint
 from ministn.training.trainer import BEST, LAST, Trainer
 
@@ -38,6 +39,7 @@ OTHER = {
     "decay": 0.1,
     "decay_every": 21,
     "encoder": "encoder-data0",
+    "downsample": 3.0,
 }
 
 
@@ -122,7 +124,7 @@ def test_wall_seconds_add_up_over_the_starts(tmp_path, monkeypatch):
         step(trainer)
 
     monkeypatch.setattr(Trainer, "step", slow_step)
-    monkeypatch.setattr(runs.time, "monotonic", lambda: now)
+    monkeypatch.setattr("ministn.runs.run.time.monotonic", lambda: now)
     run = train(tmp_path, epochs=1)
     first = runs.read_record(run.record_path)["wall_seconds"]
     assert first == 4 * 7

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from synthetic import found_in, record
 
-from ministn import backend, cli, planning, runs
+from ministn import backend, cli, runs
 from ministn.data import RECIPES
+from ministn.runs import planning
 
 SCRIPTS = Path(__file__).parents[1] / "reproduce"
 TINY = "--quick --models fcn --iterations 3 --train-size 64 --threads 1"

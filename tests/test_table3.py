@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from synthetic import record
 
-from ministn import backend, cli, runs, sweep
+from ministn import backend, cli, runs
 from ministn.models import NETWORKS
+from ministn.runs import sweep
 
 SCRIPT = Path(__file__).parents[1] / "reproduce" / "table3.py"
 TINY = "--data digits --train-size 64 --epochs 1 --batch-size 32 --nets small-stn --threads 1"

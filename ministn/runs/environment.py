@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_info
 
 from ministn.backend import Device
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 SOURCES = ("*.py", "*.cu", "*.cuh")
 
 

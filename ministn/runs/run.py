@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from hashlib import sha256
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,9 +23,10 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from ministn import environment
+from ministn.runs import environment
+from ministn.runs.record import FORMAT, RECORD, folder_name, read_record
 from ministn.backend import Device, memory_explained
-from ministn.data import CHOSEN_CLUTTER, DIGITS, DataSet
+from ministn.data import DataSet
 from ministn.errors import UserError
 from ministn.files import remove_temporaries, write_atomically
 from ministn.parallel import Team
@@ -34,71 +34,8 @@ from ministn.settings import Settings
 from ministn.training.examples import examples
 from ministn.training.trainer import BEST, LAST, Trainer, check_same
 
-FORMAT = 1
 LESS_MEMORY = "a smaller --batch-size needs less"
 GPU_SAVES_EVERY = 30.0  # seconds: an epoch may take less time there than writing its checkpoint
-RECORD = "record.json"
-
-
-def folder_name(settings: Settings) -> str:
-    """Names everything but the number of epochs, which may grow."""
-    s = settings
-    data = f"data{s.data_seed}-n{s.train_size}-batch{s.batch_size}"
-    if s.data in CHOSEN_CLUTTER:
-        data = f"{s.data}{s.canvas}-clutter{s.distractors}x{s.patch}-{data}"
-    else:  # the network's name says which set it is for
-        data = f"{'digits-' if s.data.endswith(DIGITS) else ''}{data}"
-    parts = [s.network, data, f"lr{_short(s.lr)}", f"loc{_short(s.loc_lr)}"]
-    if s.optimizer != "adam":
-        parts.append(f"{s.optimizer}{_short(s.momentum)}")
-    if s.weight_decay:
-        parts.append(f"wd{_short(s.weight_decay)}")
-    if s.iterations is not None:
-        parts.append(f"its{s.iterations}")
-    if (s.decay, s.decay_every) != (Settings.decay, Settings.decay_every):
-        parts.append(f"decay{_short(s.decay)}x{s.decay_every}")
-    if s.downsample != Settings.downsample:
-        parts.append(f"d{_short(s.downsample)}")
-    if s.encoder:
-        parts.append(f"by{sha256(s.encoder.encode()).hexdigest()[:8]}")
-    if s.precision != Settings.precision:
-        parts.append(s.precision)
-    return "-".join([*parts, f"seed{s.seed}"])
-
-
-def _short(value: float) -> str:
-    return str(value).removesuffix(".0")
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """A record.json, checked for its format and settings.
-
-    Raises UserError for a file that is missing, damaged or of another version.
-    """
-    try:
-        record = json.loads(path.read_text())
-        found = record["format"]
-        if found == FORMAT:
-            # Are they all there, and possible? Those that came later have their defaults.
-            record["settings"] = asdict(Settings(**record["settings"]))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, UserError) as error:
-        raise UserError(f"{path} is not a record of a run; move it away or restore it") from error
-    if found != FORMAT:
-        raise UserError(f"{path} has record format {found}, this version reads {FORMAT}")
-    return record
-
-
-def find_records(folders: list[Path]) -> list[dict[str, Any]]:
-    """All the records under the folders, whatever their file names, in the order of their paths.
-
-    Raises UserError if there is none, or as read_record does.
-    """
-    paths = sorted(path for folder in folders for path in folder.rglob("*.json"))
-    if not paths:
-        raise UserError(f"no {RECORD} under {', '.join(map(str, folders))}: nothing to report")
-    return [read_record(path) for path in paths]
 
 
 class Run:

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock
 
-from ministn import backend, cli, data, parallel, planning, runs
+from ministn import backend, cli, data, parallel, runs
+from ministn.runs import planning
 from ministn.cuda.choice import PRECISIONS, check_precision
 from ministn.errors import UserError
 from ministn.settings import Settings
