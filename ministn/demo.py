@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 
 from ministn import cli, data, models
 from ministn.data import Split
-from ministn.drawing import draw_outline, save, show_image
 from ministn.metrics.attention import inside, overlap, quadrilateral
 from ministn.ops import as_batch
 from ministn.parameter import ParameterBuffer
+from ministn.plot.drawing import draw_outline, save, show_image
 from ministn.training import checkpoint
 
 WEIGHTS = Path(__file__).parent / "weights" / "small-stn.safetensors"

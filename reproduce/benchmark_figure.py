@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from ministn.drawing import BLUE, GREEN, GREY, PALE, PURPLE, VERMILION, caption
+from ministn.plot.drawing import BLUE, GREEN, GREY, PALE, PURPLE, VERMILION, caption
 
 # By the last part of a name: a batch size, or the way through a convolution.
 LOOKS: dict[str, dict[str, Any]] = {

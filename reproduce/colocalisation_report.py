@@ -3,11 +3,11 @@
 from statistics import fmean
 from typing import Any
 
-from ministn import drawing
 from ministn.claims import Record
 from ministn.data import DIGITS
 from ministn.errors import UserError
 from ministn.layout import NONE, columns, pipes, wrapped
+from ministn.plot import drawing
 from ministn.report import commands_as_markdown, commands_as_text, troubles
 from ministn.runs import folder_name
 from ministn.settings import Settings

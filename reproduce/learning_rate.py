@@ -15,9 +15,10 @@ from statistics import fmean
 import table3
 from matplotlib.figure import Figure
 
-from ministn import claims, cli, drawing, plot, report, runs
+from ministn import claims, cli, plot, report, runs
 from ministn.claims import Record, Row, label
 from ministn.layout import NONE, columns, pipes, wrapped
+from ministn.plot import drawing
 
 NETWORKS = ("arch1-untied", "arch1-tstn")
 RATES = ((0.001, 1.0), (0.0003, 1.0), (0.0001, 1.0), (0.001, 0.1))  # lr, loc-lr

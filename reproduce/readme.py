@@ -24,10 +24,11 @@ import stn_report
 from benchmark_record import shown
 from tqdm import tqdm
 
-from ministn import cli, drawing, layout, plot, report, runs
+from ministn import cli, layout, plot, report, runs
 from ministn.claims import Record
 from ministn.errors import UserError
 from ministn.files import write_atomically
+from ministn.plot import drawing
 from ministn.runs import environment
 
 ROOT = Path(__file__).parents[1]

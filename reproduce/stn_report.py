@@ -11,12 +11,12 @@ from typing import Any
 
 from stn_runs import PROJECTION, PROTOCOL, usual_decay
 
-from ministn import drawing
 from ministn.claims import Record, Row, Verdict, by_seed, compared, smaller
 from ministn.data import DIGITS
 from ministn.errors import UserError
 from ministn.layout import NONE, columns, pipes, wrapped
 from ministn.models import projection, stn
+from ministn.plot import drawing
 from ministn.report import (
     claims_as_markdown,
     claims_as_text,

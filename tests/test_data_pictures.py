@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from test_distorted import strokes
 
-from ministn import drawing
 from ministn.data import __main__ as command
-from ministn.data import mnist, picture
+from ministn.data import mnist
 from ministn.data.dataset import Digits
 from ministn.errors import UserError
 from ministn.metrics.pose import FRAME
+from ministn.plot import data_sets, drawing
 
 
 @pytest.fixture
@@ -20,13 +20,13 @@ def small_mnist(monkeypatch):
     monkeypatch.setattr(mnist, "load", lambda data_dir: {"train": digits, "test": digits})
 
 
-SETS = [name for name in picture.SETS if name not in ("mnist", "digits")]
+SETS = [name for name in data_sets.SETS if name not in ("mnist", "digits")]
 
 
 @pytest.mark.parametrize("name", SETS)
 def test_a_sheet_shows_the_images_with_their_frames(name, small_mnist):
-    figure = picture.contact_sheet(name, seed=4)
-    assert len(figure.axes) == picture.ROWS * picture.COLUMNS
+    figure = data_sets.contact_sheet(name, seed=4)
+    assert len(figure.axes) == data_sets.ROWS * data_sets.COLUMNS
     assert "data seed 4" in figure.get_suptitle()
     for axes in figure.axes:
         assert axes.images[0].get_array().max() > 100

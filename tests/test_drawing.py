@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 from test_plot_transformers import pixels
 
-from ministn.drawing import (
+from ministn.plot.drawing import (
     CHANNELS,
     PURPLE,
     draw_grid,

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from synthetic import COLLAPSE, SIDE, record, recorded
 
-from ministn.drawing import save
 from ministn.errors import UserError
 from ministn.metrics.attention import quadrilateral
 from ministn.ops import affine_grid, bilinear_sampler
@@ -20,6 +19,7 @@ from ministn.plot import (
     overlap_figure,
     seeds_figure,
 )
+from ministn.plot.drawing import save
 
 BACK = {**COLLAPSE, "epoch": 2, "end": {"epoch": 4, "step": 99}}
 REDUCED = {"train_size": 10_000, "epochs": 6}

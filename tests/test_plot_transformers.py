@@ -13,12 +13,12 @@ from PIL import Image
 from synthetic import SIDE, record, recorded
 
 from ministn import models
-from ministn.drawing import CHANNELS, PURPLE, YELLOW
 from ministn.errors import UserError
 from ministn.layers import Flatten, Sequential
 from ministn.parameter import ParameterBuffer
 from ministn.plot import __main__ as command
 from ministn.plot import attention_figure, attention_gif, draw_transformer, grid_figure
+from ministn.plot.drawing import CHANNELS, PURPLE, YELLOW
 from ministn.training.examples import from_text
 from ministn.transformer import Parallel, SpatialTransformer, regression_layer
 from ministn.transformer.samplers import Sampler

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ministn import cli
 from ministn.data import mnist
-from ministn.data.picture import SETS, contact_sheet
-from ministn.drawing import save
+from ministn.plot.data_sets import SETS, contact_sheet
+from ministn.plot.drawing import save
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ministn import cli, plot, runs
-from ministn.drawing import save
 from ministn.errors import UserError
+from ministn.plot.drawing import save
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,9 +10,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from ministn.claims import Record, Row, is_cnn, label
-from ministn.drawing import GREY, PALE, caption, draw_cross, plain_logarithm, remark
 from ministn.errors import UserError
 from ministn.metrics.attention import IDENTITY, overlap, quadrilateral
+from ministn.plot.drawing import GREY, PALE, caption, draw_cross, plain_logarithm, remark
 from ministn.plot.shared import FLOOR, colour_and_marker, drawable, full_name, settings_line
 from ministn.report import title
 

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ministn.claims import TABLE3, Record, Row, on_paper_data, paper_interval
-from ministn.drawing import GREY, PALE, caption, draw_cross, plain_logarithm, remark
+from ministn.plot.drawing import GREY, PALE, caption, draw_cross, plain_logarithm, remark
 from ministn.plot.shared import FLOOR, colour_and_marker, drawable, full_name, settings_line
 from ministn.report import RECIPE_EPOCH, RECIPE_ERROR, title
 

@@ -1,8 +1,8 @@
 """What figures share: how runs are named, coloured and described."""
 
 from ministn.claims import Record, Table, label, tables
-from ministn.drawing import BLUE, GREEN, GREY, PURPLE, VERMILION
 from ministn.errors import UserError
+from ministn.plot.drawing import BLUE, GREEN, GREY, PURPLE, VERMILION
 from ministn.report import RATES, data_line, title
 
 # By the last part of a network's name.

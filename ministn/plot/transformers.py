@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from ministn import models
 from ministn.backend import to_cpu
 from ministn.claims import Record
-from ministn.drawing import (
+from ministn.errors import UserError, check_arrays
+from ministn.plot.drawing import (
     CHANNELS,
     GREEN,
     PURPLE,
@@ -26,7 +27,6 @@ from ministn.drawing import (
     draw_grid,
     show_image,
 )
-from ministn.errors import UserError, check_arrays
 from ministn.plot.shared import by_iterations, described, named
 from ministn.training.examples import from_text
 from ministn.transformer import Front, SpatialTransformer

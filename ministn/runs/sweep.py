@@ -278,7 +278,7 @@ def plan(
 def draw(figures: dict[str, Any], folder: Path) -> list[Path]:
     """Write figures by their names into a folder."""
     # Matplotlib takes a second to import; --help and --plan do not wait.
-    from ministn import drawing
+    from ministn.plot import drawing
 
     paths = [folder / name for name in figures]
     for path, figure in zip(paths, figures.values(), strict=True):

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ministn import data
 from ministn.data import addition, colocalisation, distorted, extruded, mnist
 from ministn.data.dataset import Digits
-from ministn.drawing import YELLOW, caption, outline, show_image
+from ministn.plot.drawing import YELLOW, caption, outline, show_image
 
 ROWS, COLUMNS = 5, 10
 DIGIT = 4  # whose co-localisation is shown
