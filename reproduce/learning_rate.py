@@ -14,10 +14,13 @@ from statistics import fmean
 
 import table3
 from matplotlib.figure import Figure
+from papers import tstn_figures
+from papers.claims import Record, Row
+from papers.layout import NONE, columns, pipes, wrapped
+from papers.tstn import TABLE3, label
+from papers.tstn_report import data_line
 
-from ministn import claims, cli, plot, report, runs
-from ministn.claims import Record, Row, label
-from ministn.layout import NONE, columns, pipes, wrapped
+from ministn import cli, runs
 from ministn.plot import drawing
 
 NETWORKS = ("arch1-untied", "arch1-tstn")
@@ -106,7 +109,7 @@ def figure(records: list[Record]) -> Figure:
         grid[0, column].set_title(f"lr {lr:g}, loc-lr x{loc_lr:g}", fontsize=10)
         for axes, kind in zip(grid[:, column], kinds, strict=True):
             for row in (row for row in rows if _rate(row) == rate):
-                plot.curves(axes, [row], kind)
+                tstn_figures.curves(axes, [row], kind)
         grid[-1, column].set_xlabel("epoch")
     for axes, words in zip(grid[:, 0], kinds.values(), strict=True):
         axes.set_ylabel(words)
@@ -115,15 +118,15 @@ def figure(records: list[Record]) -> Figure:
     for axes in grid[-1]:
         axes.set_xlim(0, 1.02 * max(len(record["epochs"]) for record in records))
     for name in NETWORKS:
-        colour, marker = plot.LOOKS[name.rsplit("-", 1)[-1]]
-        grid[0, -1].plot([], [], color=colour, marker=marker, label=claims.TABLE3[name].name)
+        colour, marker = tstn_figures.LOOKS[name.rsplit("-", 1)[-1]]
+        grid[0, -1].plot([], [], color=colour, marker=marker, label=TABLE3[name].name)
     grid[0, -1].plot([], [], "x", color="black", label="collapse")
     grid[0, -1].legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=9, frameon=False)
     drawing.caption(
         drawn,
         "Architecture 1 on the first 10,000 images of cluttered MNIST, batch 256; one line per "
         "seed. Overlap and theta: means over the validation images; theta's distance is that of "
-        "its entries, mean absolute. " + plot.COLLAPSE + report.data_line(records[0]) + ".",
+        "its entries, mean absolute. " + tstn_figures.COLLAPSE + data_line(records[0]) + ".",
     )
     return drawn
 

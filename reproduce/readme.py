@@ -18,14 +18,13 @@ from typing import Any
 
 import benchmark_figure
 import benchmark_record
-import colocalisation_report
 import learning_rate
-import stn_report
 from benchmark_record import shown
+from papers import colocalisation_report, layout, stn_report, tstn_figures, tstn_report
+from papers.claims import Record
 from tqdm import tqdm
 
-from ministn import cli, layout, plot, report, runs
-from ministn.claims import Record
+from ministn import cli, runs
 from ministn.errors import UserError
 from ministn.files import write_atomically
 from ministn.plot import drawing
@@ -166,7 +165,7 @@ def filled(text: str) -> str:
     parts = {
         "core": core(),
         "commands": commands(),
-        "table": report.report(table3(), markdown=True).strip(),
+        "table": tstn_report.report(table3(), markdown=True).strip(),
         "learning-rate": learning_rate.markdown(runs.find_records([STUDY])),
         **{
             name: stn_report.report(runs.find_records([folder]), markdown=True).strip()
@@ -175,7 +174,7 @@ def filled(text: str) -> str:
         "colocalisation": colocalisation_report.report(
             runs.find_records([COLOCALISATION]), markdown=True
         ).strip(),
-        "quick": report.report(runs.find_records([QUICK]), markdown=True).strip(),
+        "quick": tstn_report.report(runs.find_records([QUICK]), markdown=True).strip(),
         "benchmark": benchmark(),
     }
     for name, part in parts.items():
@@ -194,10 +193,10 @@ def draw() -> None:
         key=lambda r: -r["best"]["test_overlap"],
     )
     figures = {
-        "attention.png": plot.attention_figure(attending),
-        "seeds.png": plot.seeds_figure(records),
-        "overlap.png": plot.overlap_figure(records),
-        "learning-curves.png": plot.learning_curves(records),
+        "attention.png": tstn_figures.attention_figure(attending),
+        "seeds.png": tstn_figures.seeds_figure(records),
+        "overlap.png": tstn_figures.overlap_figure(records),
+        "learning-curves.png": tstn_figures.learning_curves(records),
         "benchmark-cpu.png": benchmark_figure.figure(read(BENCHMARK)),
         learning_rate.FIGURE: learning_rate.figure(runs.find_records([STUDY])),
         "stn-errors.png": stn_report.errors_figure(runs.find_records([STN["stn"]])),
@@ -209,7 +208,7 @@ def draw() -> None:
     }
     for name, figure in figures.items():
         drawing.save(figure, FIGURES / name)
-    plot.attention_gif(attending, FIGURES / "attention.gif")
+    tstn_figures.attention_gif(attending, FIGURES / "attention.gif")
 
 
 def measure() -> None:

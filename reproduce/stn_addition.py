@@ -8,8 +8,7 @@ by side, each of which sees and warps both channels.
 import argparse
 from typing import Any
 
-import stn_report
-import stn_runs
+from papers import stn_report, stn_runs
 
 from ministn import cli
 from ministn.models import stn

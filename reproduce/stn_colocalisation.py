@@ -9,8 +9,7 @@ classify digits, is trained first; then comes a run for each class, without clut
 import argparse
 from typing import Any
 
-import colocalisation_report
-import stn_runs
+from papers import colocalisation_report, stn_runs
 
 from ministn import cli, data, runs
 from ministn.models import colocalisation

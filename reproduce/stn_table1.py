@@ -9,8 +9,7 @@ the paper has one figure for each kind, and by default the transformers there ar
 import argparse
 from typing import Any
 
-import stn_report
-import stn_runs
+from papers import stn_report, stn_runs
 
 from ministn import cli
 from ministn.models import stn

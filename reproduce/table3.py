@@ -7,16 +7,18 @@ import argparse
 from math import floor, inf
 from typing import Any
 
-from ministn import claims, cli, data, report
-from ministn.claims import Record
+from papers import tstn, tstn_report
+from papers.claims import Record
+
+from ministn import cli, data
 from ministn.errors import UserError
 from ministn.models import DOWNSAMPLING, NETWORKS
 from ministn.runs import sweep
 from ministn.settings import Settings
 
-SIX = list(claims.TABLE3)
-PAPER_EPOCHS = {name: row.epochs for name, row in claims.TABLE3.items()}
-PAPER_EPOCHS["small-stn"] = report.RECIPE_EPOCH  # not in the paper: the notebook's log
+SIX = list(tstn.TABLE3)
+PAPER_EPOCHS = {name: row.epochs for name, row in tstn.TABLE3.items()}
+PAPER_EPOCHS["small-stn"] = tstn_report.RECIPE_EPOCH  # not in the paper: the notebook's log
 
 PROTOCOL: dict[str, Any] = {
     "data": "mnist",
@@ -219,21 +221,23 @@ def extra(settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def figures(records: list[Record]) -> dict[str, Any]:
     """The figures that compare runs."""
-    from ministn import plot  # not yet when --help is asked for: Matplotlib takes a second
+    from papers import tstn_figures  # not yet when --help is asked for: Matplotlib takes a second
 
-    found = {"seeds.png": plot.seeds_figure(records)}
-    if not all(claims.is_cnn(record) for record in records):
-        found["overlap.png"] = plot.overlap_figure(records)
+    found = {"seeds.png": tstn_figures.seeds_figure(records)}
+    if not all(tstn.is_cnn(record) for record in records):
+        found["overlap.png"] = tstn_figures.overlap_figure(records)
     return found
 
 
 def run_figures(record: Record) -> dict[str, Any]:
     """The figures of one run."""
-    from ministn import plot
+    from papers import tstn_figures
 
-    found = {"learning-curves.png": plot.learning_curves([record])} if record["epochs"] else {}
+    found = (
+        {"learning-curves.png": tstn_figures.learning_curves([record])} if record["epochs"] else {}
+    )
     if record["best"] and record["best"]["test_overlap"] is not None:
-        found["attention.png"] = plot.attention_figure(record)
+        found["attention.png"] = tstn_figures.attention_figure(record)
     return found
 
 
@@ -243,7 +247,7 @@ EXPERIMENT = sweep.Experiment(
     parser=parser,
     settings_of=settings_of,
     extra=extra,
-    report=report.report,
+    report=tstn_report.report,
     figures=figures,
     run_figures=run_figures,
     smaller="--nets arch1-cnn arch1-tstn --train-size 10000 --epochs 15",

@@ -3,9 +3,9 @@
 import base64
 
 import numpy as np
+from papers.tstn import TABLE3
 
 from ministn import models
-from ministn.claims import TABLE3
 from ministn.training.examples import as_text
 from ministn.transformer import Parallel
 

@@ -298,7 +298,7 @@ def script(monkeypatch, tmp_path, capsys):
         return end.value.code, *capsys.readouterr()
 
     yield run
-    for name in ("stn_colocalisation", "stn_runs", "colocalisation_report"):
+    for name in ("stn_colocalisation",):
         sys.modules.pop(name, None)
 
 
@@ -384,7 +384,7 @@ def test_impossible_flags_are_one_line(flags, message, script, tmp_path):
 
 
 def test_the_table_has_a_mean_and_the_papers_numbers(script):
-    report = importlib.import_module("colocalisation_report").report
+    report = importlib.import_module("papers.colocalisation_report").report
     records = [found_in(3, 0, 2.0), found_in(3, 0, 6.0, seed=1), found_in(8, 0, 1.0)]
     records.append(found_in(8, 16, 20.0))
     lines = [line.split("|")[1:-1] for line in report(records, markdown=True).splitlines()]

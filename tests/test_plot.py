@@ -7,18 +7,14 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from papers.tstn_figures import attention_figure, learning_curves, overlap_figure, seeds_figure
 from synthetic import COLLAPSE, SIDE, record, recorded
 
+from ministn import plot
 from ministn.errors import UserError
 from ministn.metrics.attention import quadrilateral
 from ministn.ops import affine_grid, bilinear_sampler
-from ministn.plot import (
-    attention_figure,
-    grid_figure,
-    learning_curves,
-    overlap_figure,
-    seeds_figure,
-)
+from ministn.plot import grid_figure
 from ministn.plot.drawing import save
 
 BACK = {**COLLAPSE, "epoch": 2, "end": {"epoch": 4, "step": 99}}
@@ -46,7 +42,9 @@ FIGURES = {
     "attention, interrupted": lambda: attention_figure(
         record("small-stn", loc_lr=0.1, scale=60, status="interrupted", done=1, **REDUCED)
     ),
-    "attention, bent, two": lambda: attention_figure(recorded("addition-2st-fcn-tps", channels=2)),
+    "attention, bent, two": lambda: plot.attention_figure(
+        recorded("addition-2st-fcn-tps", channels=2)
+    ),
     "grids": lambda: grid_figure(
         [recorded("r-st-cnn-affine"), recorded("p-st-fcn-projective"), recorded("e-st-cnn-tps")]
     ),
@@ -135,7 +133,7 @@ def test_learning_curves_hold_every_epoch():
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
-        (lambda: attention_figure(record("arch1-cnn")), "Arch 1 CNN has no transformer"),
+        (lambda: attention_figure(record("arch1-cnn")), "arch1-cnn has no transformer"),
         (lambda: attention_figure(record(status="diverged", done=0)), "no epoch yet"),
         (lambda: attention_figure(record("r-fcn")), "r-fcn has no transformer"),
         (lambda: grid_figure([]), "no records to draw"),

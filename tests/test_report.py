@@ -4,13 +4,14 @@ import re
 
 import numpy as np
 import pytest
+from papers.claims import FAILS, HOLDS, UNDECIDED, correct
+from papers.layout import WIDTH
+from papers.tstn import label, scope, tables, verdicts
+from papers.tstn_report import report
 from synthetic import COLLAPSE, SIDE, record
 
-from ministn.claims import FAILS, HOLDS, UNDECIDED, correct, label, scope, tables, verdicts
 from ministn.errors import UserError
-from ministn.layout import WIDTH
 from ministn.metrics.attention import summary
-from ministn.report import report
 
 BACK = {**COLLAPSE, "epoch": 2, "step": 400, "end": {"epoch": 5, "step": 900}}
 
@@ -84,7 +85,7 @@ def test_a_cnn_has_no_localisation_learning_rate():
 
 def test_copies_of_a_run_count_once_and_contradictions_are_refused():
     assert [rows(table) for table in tables([record(), record()])] == [[[0]]]
-    with pytest.raises(UserError, match="two records of Arch 1 TSTN with seed 0"):
+    with pytest.raises(UserError, match="two records of arch1-tstn with seed 0"):
         tables([record(), record(wrong=range(9))])
 
 
@@ -224,7 +225,7 @@ def test_a_damaged_record_is_named():
     run = record(seed=2)
     assert correct(run).sum() == 10_000 - 314
     run["best"]["test_size"] = 9_000
-    with pytest.raises(UserError, match="Arch 1 TSTN, seed 2, is damaged"):
+    with pytest.raises(UserError, match="arch1-tstn, seed 2, is damaged"):
         correct(run)
 
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from papers import stn_report
 from synthetic import found_in, record
 
 from ministn import backend, cli, runs
@@ -40,12 +41,9 @@ def script(monkeypatch, tmp_path, capsys):
 
 
 @pytest.fixture
-def table(monkeypatch):
-    """stn_report.report."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    yield importlib.import_module("stn_report")
-    for name in ("stn_runs", "stn_report"):
-        sys.modules.pop(name, None)
+def table():
+    """papers/stn_report.py."""
+    return stn_report
 
 
 def chosen(monkeypatch, name: str, line: str):

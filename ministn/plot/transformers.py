@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 
 from ministn import models
 from ministn.backend import to_cpu
-from ministn.claims import Record
 from ministn.errors import UserError, check_arrays
 from ministn.plot.drawing import (
     CHANNELS,
@@ -27,7 +26,7 @@ from ministn.plot.drawing import (
     draw_grid,
     show_image,
 )
-from ministn.plot.shared import by_iterations, described, named
+from ministn.plot.shared import Record, described, named
 from ministn.training.examples import from_text
 from ministn.transformer import Front, SpatialTransformer
 from ministn.transformer.transforms import OfMatrix
@@ -185,7 +184,7 @@ class Examples:
         best = self.record["best"]
         if best is None:
             return len(self.record["epochs"]), "last so far"
-        return best["epoch"], "last" if by_iterations(self.record) else "best"
+        return best["epoch"], "last" if self.record["settings"].get("iterations") else "best"
 
     @property
     def flat(self) -> str:
@@ -228,8 +227,11 @@ class Examples:
         return np.split(theta.astype(np.float32), ends[:-1], axis=1)
 
 
-def attention_figure(record: Record) -> Figure:
+def attention_figure(record: Record, name: Sequence[str] = (), description: str = "") -> Figure:
     """What the transformer attends to in six test images, at epoch 0, halfway and at the best.
+
+    name: of the network, then what is special about the run. description: of the run, for the
+    caption. Without them those of the record's settings.
 
     Raises UserError for a record of a network without a transformer or without an epoch.
     """
@@ -241,7 +243,7 @@ def attention_figure(record: Record) -> Figure:
         views.append(examples.view(last // 2, f"epoch {last // 2}"))
     views.append(examples.view(last, f"epoch {last}, {word}"))
     figure = sheet(views, len(examples.images), plain=False)
-    network, *deviations = named(record)
+    network, *deviations = name or named(record)
     setting = ", ".join([*deviations, f"seed {record['settings']['seed']}"])
     figure.suptitle(f"Where {network} looks ({setting})", fontsize=12)
     noun = "sampling grid" if examples.bent else "attended quadrilateral"
@@ -250,7 +252,7 @@ def attention_figure(record: Record) -> Figure:
         figure,
         f"First six test images. {explanation(len(examples.transformers), noun)} Dashed, blue: the "
         f"box of {box}. Beside each input the warped image, which is all that the classifier sees. "
-        f"{examples.flat}{described(record)}",
+        f"{examples.flat}{description or described(record)}",
     )
     return figure
 

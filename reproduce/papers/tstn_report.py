@@ -3,19 +3,26 @@
 A collapse, a divergence and a verdict against the paper stand where the results stand.
 """
 
-from itertools import groupby, zip_longest
+from itertools import zip_longest
 from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ministn.claims import (
-    SEEDS,
+from ministn.errors import UserError
+from ministn.metrics import attention
+from papers.claims import Record, Row, Table
+from papers.layout import NONE, aligned, pipes, wrapped
+from papers.report import (
+    claims_as_markdown,
+    claims_as_text,
+    commands_as_markdown,
+    commands_as_text,
+    number,
+    troubles,
+)
+from papers.tstn import (
     TABLE3,
-    Record,
-    Row,
-    Table,
-    Verdict,
     faster,
     label,
     on_paper_data,
@@ -25,9 +32,6 @@ from ministn.claims import (
     tables,
     verdicts,
 )
-from ministn.errors import UserError
-from ministn.layout import NONE, aligned, pipes, wrapped
-from ministn.metrics import attention
 
 # The Lasagne Recipes notebook's own log, not the paper: test error of small-stn, and its epoch.
 RECIPE_ERROR, RECIPE_EPOCH = 3.9, 46
@@ -118,37 +122,6 @@ def data_line(record: Record) -> str:
     )
 
 
-def troubles(record: Record) -> list[str]:
-    """What went wrong in a run, in words: collapses, divergence, an early end."""
-    result = []
-    if record["collapses"]:
-        first, last = record["collapses"][0], record["collapses"][-1]
-        times = len(record["collapses"])
-        result.append(
-            f"COLLAPSED{f' {times} times, first' if times > 1 else ''} in epoch {first['epoch']}, "
-            f"step {first['step']} ({first['images']} of {first['batch']} had left the image), "
-            + (
-                f"back since epoch {last['end']['epoch']}, step {last['end']['step']}"
-                if last["end"]
-                else "did not come back"
-            )
-        )
-    if record["diverged"]:
-        where = record["diverged"]
-        result.append(
-            f"DIVERGED in epoch {where['epoch']}, step {where['step']}: "
-            f"first non-finite values in {where['layer']}"
-        )
-    if record["status"] in ("running", "interrupted"):
-        done, s = len(record["epochs"]), record["settings"]
-        if s["epochs"] is None:
-            text = f"{done} epochs of {s['iterations']:,} iterations"
-        else:
-            text = f"{done} of {s['epochs']} epochs"
-        result.append(f"UNFINISHED: {text} ({record['status']})")
-    return result
-
-
 # -- the rows, shared by both forms ----------------------------------------------------------------
 
 
@@ -165,7 +138,7 @@ def _block(row: Row, beside_paper: bool) -> Block:
         )
         mark = "! " if troubles(record) else ""
         seed = [f"{mark}{record['settings']['seed']}", str(best.get("epoch", NONE))]
-        errors = [_number(best.get(name + "_error")) for name in ERRORS]
+        errors = [number(best.get(name + "_error")) for name in ERRORS]
         paper = (_paper(settings["network"]) if beside_paper else NONE) if record is first else ""
         lines.append([*head, *seed, *errors, paper, *_attention(record, best)])
     if len(row) > 1:
@@ -186,25 +159,21 @@ def _attention(record: Record, best: dict[str, Any]) -> list[str]:
         return [NONE] * len(ATTENTION)
     if "test_correlation" in best:
         left = best["test_widths_out"] / best["test_widths_in"]
-        return [_number(overlap), _number(best["test_correlation"]), _number(left)]
+        return [number(overlap), number(best["test_correlation"]), number(left)]
     theta = np.reshape(record["epochs"][best["epoch"] - 1]["theta"], (-1, 2, 3))
     boxes, size = record["examples"]["boxes"], record["examples"]["shape"][1:3]
     still = np.broadcast_to(attention.IDENTITY, theta.shape)
     (_, before), (_, after) = (attention.wander(each, boxes, size) for each in (still, theta))
     follows = attention.correlation(theta, boxes)
-    return [_number(overlap), f"({_number(follows)})", f"({_number(after / before)})"]
+    return [number(overlap), f"({number(follows)})", f"({number(after / before)})"]
 
 
 def _mean_line(row: Row) -> list[str]:
     """The mean over the runs that finished; it says how many those are."""
     best = [record["best"] for record in row if record["status"] == "finished" and record["best"]]
-    errors = [_number(fmean(b[name + "_error"] for b in best) if best else None) for name in ERRORS]
+    errors = [number(fmean(b[name + "_error"] for b in best) if best else None) for name in ERRORS]
     share = f"mean of {len(best)}" + (f"/{len(row)}" if len(best) < len(row) else "")
     return ["", "", share, "", *errors, "", *[""] * len(ATTENTION)]
-
-
-def _number(value: float | None) -> str:
-    return NONE if value is None else f"{value:.2f}"
 
 
 def _paper(network: str) -> str:
@@ -267,74 +236,9 @@ def _markdown(table: Table) -> str:
     rows = []
     for block in (_block(row, on_paper_data(table)) for row in table):
         notes = "; ".join(f"**{note}**" for note in block.notes)
-        for number, line in enumerate(block.lines):
-            rows.append([", ".join(block.labels), *line, notes if number == 0 else ""])
+        for place, line in enumerate(block.lines):
+            rows.append([", ".join(block.labels), *line, notes if place == 0 else ""])
     header = ["network", *HEADER, "what happened"]
     parts = [f"**{title(table)}**", data_line(table[0][0]), pipes(header, rows), *_legends(table)]
     parts += claims_as_markdown(verdicts(table), scope(table))
     return "\n\n".join([*parts, commands_as_markdown([r for row in table for r in row])])
-
-
-# -- claims and commands ---------------------------------------------------------------------------
-
-
-def claims_as_text(
-    claims: list[Verdict], extent: str, heading: str = "The paper's claims"
-) -> list[str]:
-    """The verdicts with the tests of each seed; extent: what to know when reading them."""
-    lines = ["", heading] if claims else []
-    for verdict in claims:
-        word, remarks = _spoken(verdict, extent)
-        lines.append(f"  {word:15}{verdict.claim} {remarks}".rstrip())
-        for detail in verdict.details:
-            lines += wrapped(detail, " " * 6)
-    return lines
-
-
-def claims_as_markdown(claims: list[Verdict], extent: str) -> list[str]:
-    """The same as a table, if there are any."""
-    rows = [
-        [v.claim, "**{}** {}".format(*_spoken(v, extent)), "<br>".join(v.details)] for v in claims
-    ]
-    return [pipes(["claim", "verdict", "paired test"], rows)] if rows else []
-
-
-def commands_as_text(records: list[Record]) -> list[str]:
-    """The commands that made the records."""
-    lines = ["", "Commands"]
-    for command, made in _commands(records):
-        lines += wrapped(f"{command}  {made}", "  ")
-    return lines
-
-
-def commands_as_markdown(records: list[Record]) -> str:
-    """The same as a list."""
-    return "\n".join(f"- `{command}` {made}" for command, made in _commands(records))
-
-
-def _commands(records: list[Record]) -> list[tuple[str, str]]:
-    """Each command once, and the code and machine it ran on with the hours of its runs."""
-    result = []
-    for (command, commit, machine), group in groupby(sorted(records, key=_origin), key=_origin):
-        hours = sum(record["wall_seconds"] for record in group) / 3600
-        result.append((command, f"({commit}; {machine}; {hours:.2f} hours)"))
-    return result
-
-
-def _origin(record: Record) -> tuple[str, str, str]:
-    commit = f"commit {record['commit'][:8]}" if record["commit"] else "no commit"
-    commit += " with changes" if record["dirty"] else ""
-    device = record["device"]
-    machine = device["name"]
-    if device["engine"] == "numpy":
-        used = device.get("workers", 1) * device["threads"]
-        machine += f", {used} of {device['cores']} cores"
-    return record["command"], commit, machine
-
-
-def _spoken(verdict: Verdict, extent: str) -> tuple[str, str]:
-    """The verdict, and what to know when reading it."""
-    n = verdict.seeds
-    of = f"over {n} seeds" if n >= SEEDS else ("", "in this run", "in these 2 runs")[n]
-    limits = ", ".join(filter(None, [extent, "with collapses" if verdict.collapses else ""]))
-    return verdict.verdict.upper(), " ".join(filter(None, [of, f"({limits})" if limits else ""]))

@@ -5,25 +5,27 @@ many as in the paper, and in one row when all their settings but the seed agree.
 ever averaged, and networks are compared only where every setting but the network agrees.
 """
 
-import base64
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from ministn.errors import UserError
 from ministn.metrics.statistics import (
-    PairedTest,
-    SeedTest,
     binomial_interval,
-    over_seeds,
-    paired_test,
 )
-
-Record = dict[str, Any]
-Row = list[Record]  # one run per seed
-Table = list[Row]
+from papers.claims import (
+    FAILS,
+    HOLDS,
+    UNDECIDED,
+    Record,
+    Row,
+    Table,
+    Verdict,
+    about_equal,
+    by_seed,
+    compared,
+    smaller,
+    state,
+)
 
 
 class Published(NamedTuple):
@@ -54,21 +56,7 @@ TRANSFORMERS_ONLY = "loc_lr", "downsample"  # settings that say nothing of a CNN
 
 NAMES = {"tstn": "TSTN", "untied": "untied", "cnn": "CNN"}  # in what is said of a claim
 
-# A claim is about methods: it holds, or does not, by a test over at least so many seeds. What one
-# or two seeds say is said of their runs only, where they say the same.
-SEEDS = 3
-SIGNIFICANT = 0.05  # level of the tests
-MARGIN = 0.5  # "about equal", in percentage points: about the paper's own 95 % interval
 CONVERGED_BELOW = 50.0  # final training error in percent; chance is 90
-HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
-
-
-class Verdict(NamedTuple):
-    claim: str
-    verdict: str  # HOLDS, FAILS or UNDECIDED
-    seeds: int  # of which there are results
-    details: list[str]  # one line per seed, one over them
-    collapses: bool = False  # whether the attention of a run that voted collapsed at any time
 
 
 def paper_interval(network: str) -> tuple[float, float, float] | None:
@@ -216,19 +204,6 @@ def _row_order(row: Row) -> tuple[Any, ...]:
     return order, _network(row[0]), len(label(row[0])), label(row[0])
 
 
-def by_seed(row: list[Record]) -> Row:
-    """One record per seed. Copies of one run are one; different results of one run are an error."""
-    runs: dict[int, Record] = {}
-    for record in row:
-        seed = record["settings"]["seed"]
-        if runs.setdefault(seed, record)["best"] != record["best"]:
-            raise UserError(
-                f"two records of {', '.join(label(record))} with seed {seed} have different "
-                "results: report only one of them"
-            )
-    return [runs[seed] for seed in sorted(runs)]
-
-
 # -- claims ----------------------------------------------------------------------------------------
 
 
@@ -282,67 +257,6 @@ def _architecture(architecture: int, runs: dict[str, Row]) -> Iterator[Verdict]:
         yield _no_convergence(runs.get("untied", []))
 
 
-def _points(names: tuple[str, str], test: PairedTest | SeedTest) -> str:
-    p_value = f"= {test.p_value:.2g}" if test.p_value > 1e-300 else "< 1e-300"
-    return (
-        f"{names[0]} - {names[1]} = {test.difference:+.2f} [{test.low:+.2f}, {test.high:+.2f}] "
-        f"points, p {p_value}"
-    )
-
-
-def smaller(test: PairedTest | SeedTest) -> str:
-    if test.p_value >= SIGNIFICANT:
-        return UNDECIDED
-    return HOLDS if test.difference < 0 else FAILS
-
-
-def about_equal(test: PairedTest | SeedTest) -> str:
-    if -MARGIN <= test.low and test.high <= MARGIN:
-        return HOLDS
-    return FAILS if test.low > MARGIN or test.high < -MARGIN else UNDECIDED
-
-
-def compared(
-    claim: str,
-    runs: dict[str, Row],
-    names: tuple[str, str],
-    vote: Callable[[PairedTest | SeedTest], str],
-) -> Verdict:
-    """Compare two networks, seed by seed and over the seeds; runs: of each name, one for each seed.
-
-    vote: what a test says of the claim. From SEEDS seeds on the test over them decides, unless
-    that of a seed says the opposite; before, all seeds must say the same. A run that diverged
-    blocks a verdict; one that is missing or unfinished does not count.
-    """
-    first, second = ({r["settings"]["seed"]: r for r in runs.get(name, [])} for name in names)
-    tests, details, collapses, blocked = [], [], False, False
-    for seed in sorted(first.keys() | second.keys()):
-        pair = dict(zip(names, (first.get(seed), second.get(seed)), strict=True))
-        states = {name: state(record) for name, record in pair.items()}
-        trouble = [f"{name} {state}" for name, state in states.items() if state != "finished"]
-        if trouble:
-            details.append(f"seed {seed}: {', '.join(trouble)}")
-            blocked = blocked or "diverged" in states.values()
-            continue
-        test = paired_test(*(correct(record) for record in pair.values() if record))
-        tests.append(test)
-        fallen = [name for name, record in pair.items() if record and record["collapses"]]
-        collapses = collapses or bool(fallen)
-        details.append(
-            f"seed {seed}: {_points(names, test)}"
-            + "".join(f"; {name} collapsed" for name in fallen)
-        )
-    votes = {vote(test) for test in tests}
-    verdict = votes.pop() if len(votes) == 1 else UNDECIDED
-    if len(tests) >= SEEDS:
-        over = over_seeds([test.difference for test in tests])
-        details.append(f"over {over.seeds} seeds: {_points(names, over)} (paired t test)")
-        verdict = UNDECIDED if {HOLDS, FAILS} <= {vote(over), *map(vote, tests)} else vote(over)
-    absent = [name for name in names if not runs.get(name)]
-    details = [f"{name} not run" for name in absent] or details
-    return Verdict(claim, UNDECIDED if blocked else verdict, len(tests), details, collapses)
-
-
 def _no_convergence(runs: Row) -> Verdict:
     votes, details = [], []
     for record in runs:
@@ -364,26 +278,3 @@ def _no_convergence(runs: Row) -> Verdict:
         details or ["untied not run"],
         any(record["collapses"] for record in runs),
     )
-
-
-def state(record: Record | None) -> str:
-    if record is None:
-        return "not run"
-    if record["status"] == "diverged":
-        return "diverged"
-    return "finished" if record["status"] == "finished" and record["best"] else "unfinished"
-
-
-def correct(record: Record) -> np.ndarray:
-    """(n,) bool: which test images the run's best weights classify rightly.
-
-    Raises UserError when the record does not hold as many as it says.
-    """
-    best = record["best"]
-    bits = np.unpackbits(np.frombuffer(base64.b64decode(best["test_correct"]), np.uint8))
-    if not best["test_size"] <= len(bits) < best["test_size"] + 8:
-        raise UserError(
-            f"the record of {', '.join(label(record))}, seed {record['settings']['seed']}, is "
-            f"damaged: {len(bits)} bits for {best['test_size']} test images; make the run again"
-        )
-    return bits[: best["test_size"]].astype(bool)

@@ -9,21 +9,20 @@ from itertools import groupby
 from statistics import fmean
 from typing import Any
 
-from stn_runs import PROJECTION, PROTOCOL, usual_decay
-
-from ministn.claims import Record, Row, Verdict, by_seed, compared, smaller
 from ministn.data import DIGITS
 from ministn.errors import UserError
-from ministn.layout import NONE, columns, pipes, wrapped
 from ministn.models import projection, stn
 from ministn.plot import drawing
-from ministn.report import (
+from papers.claims import Record, Row, Verdict, by_seed, compared, smaller
+from papers.layout import NONE, columns, pipes, wrapped
+from papers.report import (
     claims_as_markdown,
     claims_as_text,
     commands_as_markdown,
     commands_as_text,
     troubles,
 )
+from papers.stn_runs import PROJECTION, PROTOCOL, usual_decay
 
 # Test errors in percent: Table 1, of TC the text of section 4.1, of addition that of appendix A.1,
 # which has the best transform of each kind only. Of projections it has none.

@@ -3,14 +3,14 @@
 from statistics import fmean
 from typing import Any
 
-from ministn.claims import Record
 from ministn.data import DIGITS
 from ministn.errors import UserError
-from ministn.layout import NONE, columns, pipes, wrapped
 from ministn.plot import drawing
-from ministn.report import commands_as_markdown, commands_as_text, troubles
 from ministn.runs import folder_name
 from ministn.settings import Settings
+from papers.claims import Record
+from papers.layout import NONE, columns, pipes, wrapped
+from papers.report import commands_as_markdown, commands_as_text, troubles
 
 CLUTTER = {0: "without clutter", 16: "with clutter"}
 PAPER = {0: "100", 16: "75 to 93"}  # percent found, over the ten digits

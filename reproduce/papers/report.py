@@ -1,0 +1,106 @@
+"""What papers' reports have in common: claims, commands and troubles in words."""
+
+from itertools import groupby
+
+from papers.claims import SEEDS, Record, Verdict
+from papers.layout import NONE, pipes, wrapped
+
+
+def number(value: float | None) -> str:
+    return NONE if value is None else f"{value:.2f}"
+
+
+def troubles(record: Record) -> list[str]:
+    """What went wrong in a run, in words: collapses, divergence, an early end."""
+    result = []
+    if record["collapses"]:
+        first, last = record["collapses"][0], record["collapses"][-1]
+        times = len(record["collapses"])
+        result.append(
+            f"COLLAPSED{f' {times} times, first' if times > 1 else ''} in epoch {first['epoch']}, "
+            f"step {first['step']} ({first['images']} of {first['batch']} had left the image), "
+            + (
+                f"back since epoch {last['end']['epoch']}, step {last['end']['step']}"
+                if last["end"]
+                else "did not come back"
+            )
+        )
+    if record["diverged"]:
+        where = record["diverged"]
+        result.append(
+            f"DIVERGED in epoch {where['epoch']}, step {where['step']}: "
+            f"first non-finite values in {where['layer']}"
+        )
+    if record["status"] in ("running", "interrupted"):
+        done, s = len(record["epochs"]), record["settings"]
+        if s["epochs"] is None:
+            text = f"{done} epochs of {s['iterations']:,} iterations"
+        else:
+            text = f"{done} of {s['epochs']} epochs"
+        result.append(f"UNFINISHED: {text} ({record['status']})")
+    return result
+
+
+# -- claims and commands ---------------------------------------------------------------------------
+
+
+def claims_as_text(
+    claims: list[Verdict], extent: str, heading: str = "The paper's claims"
+) -> list[str]:
+    """The verdicts with the tests of each seed; extent: what to know when reading them."""
+    lines = ["", heading] if claims else []
+    for verdict in claims:
+        word, remarks = _spoken(verdict, extent)
+        lines.append(f"  {word:15}{verdict.claim} {remarks}".rstrip())
+        for detail in verdict.details:
+            lines += wrapped(detail, " " * 6)
+    return lines
+
+
+def claims_as_markdown(claims: list[Verdict], extent: str) -> list[str]:
+    """The same as a table, if there are any."""
+    rows = [
+        [v.claim, "**{}** {}".format(*_spoken(v, extent)), "<br>".join(v.details)] for v in claims
+    ]
+    return [pipes(["claim", "verdict", "paired test"], rows)] if rows else []
+
+
+def commands_as_text(records: list[Record]) -> list[str]:
+    """The commands that made the records."""
+    lines = ["", "Commands"]
+    for command, made in _commands(records):
+        lines += wrapped(f"{command}  {made}", "  ")
+    return lines
+
+
+def commands_as_markdown(records: list[Record]) -> str:
+    """The same as a list."""
+    return "\n".join(f"- `{command}` {made}" for command, made in _commands(records))
+
+
+def _commands(records: list[Record]) -> list[tuple[str, str]]:
+    """Each command once, and the code and machine it ran on with the hours of its runs."""
+    result = []
+    for (command, commit, machine), group in groupby(sorted(records, key=_origin), key=_origin):
+        hours = sum(record["wall_seconds"] for record in group) / 3600
+        result.append((command, f"({commit}; {machine}; {hours:.2f} hours)"))
+    return result
+
+
+def _origin(record: Record) -> tuple[str, str, str]:
+    commit = f"commit {record['commit'][:8]}" if record["commit"] else "no commit"
+    commit += " with changes" if record["dirty"] else ""
+    device = record["device"]
+    machine = device["name"]
+    if device["engine"] == "numpy":
+        used = device.get("workers", 1) * device["threads"]
+        machine += f", {used} of {device['cores']} cores"
+    return record["command"], commit, machine
+
+
+def _spoken(verdict: Verdict, extent: str) -> tuple[str, str]:
+    """The verdict, and what to know when reading it."""
+    n = verdict.seeds
+    of = f"over {n} seeds" if n >= SEEDS else ("", "in this run", "in these 2 runs")[n]
+    limits = ", ".join(filter(None, [extent, "with collapses" if verdict.collapses else ""]))
+    return verdict.verdict.upper(), " ".join(filter(None, [of, f"({limits})" if limits else ""]))
