@@ -367,7 +367,10 @@ def test_flags_that_cannot_be(flags, said, monkeypatch):
 
 @pytest.mark.parametrize(
     ("engine", "batch_size", "rounds", "parts"),
-    [("cpu", [64, 256], 5, benchmark_cpu.PARTS), ("gpu", 256, 20, ("ceilings", "kernels", "networks"))],
+    [
+        ("cpu", [64, 256], 5, benchmark_cpu.PARTS),
+        ("gpu", 256, 20, ("ceilings", "kernels", "networks")),
+    ],
 )
 def test_each_engine_has_its_own_defaults(engine, batch_size, rounds, parts, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["benchmark.py", f"--{engine}"])
