@@ -13,30 +13,26 @@ hangs or is killed. The same command again skips what is done and goes on with t
 sources. Where the check finds the engine wrong, tests with long tracebacks take the place of what
 would measure it.
 
-Files in DIR, few and small: gpu-check.json (what was done), check.json, tests.log and that of other
-sources before, benchmark.json, table3.tar (the runs' records), output.log (what all other processes printed).
+Files in DIR, few and small: gpu-check.json (what was done), check.json, tests.log, tests-before.log
+(of other sources), benchmark.json, table3.tar (the runs' records), output.log (all else printed).
 """
 
 import argparse
 import ctypes
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import gpu_check_engine as engine
-import gpu_check_results as results
+from gpu_check_parts import Call, LeftOut, Parts
 
 from ministn import cli, environment
-from ministn.data import mnist
 from ministn.errors import UserError
 from ministn.files import write_atomically
 
@@ -48,8 +44,8 @@ class Share(NamedTuple):
     """How the minutes are divided.
 
     weight: of the time left when the part begins, it gets its weight over that of all parts still
-    to be done, so what one does not use goes to the later ones. least: seconds with which no call is
-    begun, being too few. most: seconds after which one call is taken to hang.
+    to be done, so what one does not use goes to the later ones. least: with fewer seconds no call
+    is begun. most: seconds after which one call is taken to hang.
     """
 
     weight: int
@@ -71,10 +67,6 @@ GRACE = 10.0  # seconds from being asked to stop until being killed; a checkpoin
 TICK, KEEP = 0.5, 10.0  # seconds between looks at a process, and between copies of its records
 NAMED_IN = 60.0  # seconds for the GPU to say its name
 
-NETS = "arch1-tstn arch2-tstn arch1-cnn arch2-cnn arch1-untied arch2-untied".split()
-TRAINED = "arch1-tstn arch1-cnn arch2-cnn arch1-untied arch2-tstn arch2-untied".split()
-PROTOCOL = ("--loc-lr", "0.3")  # at 1 the transformers may collapse; at 0.3 they attend
-
 EXAMPLES = """\
 examples:
   python reproduce/gpu_check.py --minutes 9 --out gpu
@@ -84,21 +76,6 @@ examples:
   python reproduce/gpu_check.py --minutes 2 --out small --small
       whether the command itself works there: every part at its smallest size
 """
-
-
-class Call(NamedTuple):
-    """One process: what Python runs, under what, where its output goes and how it is stopped."""
-
-    name: str
-    argv: tuple[str, ...]
-    under: tuple[str, ...] = ()
-    log: str = "output.log"
-    stop: signal.Signals = signal.SIGTERM
-    fine: tuple[int, ...] = (0,)
-
-
-class LeftOut(Exception):
-    """Why a part cannot be done here."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -135,15 +112,12 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-# -- what each part runs -------------------------------------------------------------------------
-
-
 class Check:
-    """The parts' calls, the files in ``out``, and what became of each call."""
+    """One run of the command, and its record, which is written whenever something ends."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        self.out, self.runs = arguments.out.resolve(), arguments.runs.resolve()
-        self.small, self.data_dir = arguments.small, arguments.data_dir
+        self.out, self.small = arguments.out.resolve(), arguments.small
+        self.does = Parts(self.out, arguments.runs.resolve(), arguments.data_dir, self.small)
         self.parts = [part for part in PARTS if part in arguments.parts]
         self.deadline = time.monotonic() + 60 * arguments.minutes - GRACE
         self.device = self._device()
@@ -163,7 +137,7 @@ class Check:
             if entry["status"] == "running":
                 entry["status"] = "killed"
         self.save()
-        self.keep()
+        self.does.keep()
 
     def _device(self) -> dict[str, Any]:
         """The GPU, from a process of its own: one that holds a GPU may keep others from it."""
@@ -175,91 +149,12 @@ class Check:
         except subprocess.TimeoutExpired:
             raise UserError(f"the GPU has not said its name in {NAMED_IN:.0f} seconds") from None
         if said.returncode:
-            last = said.stderr.strip().splitlines()[-1]
+            *_, last = said.stderr.strip().splitlines() or [f"no GPU: status {said.returncode}"]
             raise UserError(last.removeprefix("error: "))
-        return json.loads(said.stdout)
+        return json.loads(said.stdout.splitlines()[-1])
 
     def save(self) -> None:
         write_atomically(self.path, (json.dumps(self.record, indent=1) + "\n").encode())
-
-    def keep(self) -> None:
-        """Copy the records of training into the one file."""
-        results.pack(self.runs, self.out / "table3.tar")
-
-    def calls(self, part: str, faults: bool) -> list[Call]:
-        """The processes of a part. Raises LeftOut where it cannot be done here."""
-        return getattr(self, f"_{part}")(faults)
-
-    def _check(self, faults: bool) -> list[Call]:
-        flags = ("--out", str(self.out / "check.json"), *self._small("--small"))
-        return [Call("check", ("reproduce/gpu_check_engine.py", *flags))]
-
-    def _tests(self, faults: bool) -> list[Call]:
-        log = self.out / "tests.log"
-        passed = [name for name, what in results.tests(log).items() if what == "PASSED"]
-        # A name without parameters would deselect those that begin like it, too.
-        without = [f"--deselect={name}" for name in passed if name.endswith("]")]
-        several = () if self.small or not shared() else ("-n", str(min(4, os.cpu_count() or 1)))
-        which = self._small("tests/test_cuda_ops.py", "-k", "relu")
-        how = ("--tb=long", "--maxfail=50") if faults else ("--tb=short",)
-        quiet = ("-p", "no:benchmark", "-p", "no:cacheprovider")
-        argv = ("-m", "pytest", "-m", "gpu", "-v", *how, *quiet, *several, *which, *without)
-        fine = (0, 5) if passed else (0,)  # 5: none is left
-        return [Call("tests", argv, log=log.name, stop=signal.SIGINT, fine=fine)]
-
-    def _kernels(self, faults: bool) -> list[Call]:
-        return [
-            Call(f"kernels {precision}", self._benchmark("kernels", precision))
-            for precision in ("tf32", "fp32")
-        ]
-
-    def _networks(self, faults: bool) -> list[Call]:
-        return [
-            Call(f"networks {net} {p}", self._benchmark("networks", p, "--nets", net))
-            for net in (["arch1-cnn"] if self.small else NETS)
-            for p in ("tf32", "fp32")
-        ]
-
-    def _benchmark(self, part: str, precision: str, *more: str) -> tuple[str, ...]:
-        if find_spec("torch") is None:
-            raise LeftOut("PyTorch is not installed")
-        small = self._small("--batch-size", "2", "--rounds", "1")
-        flags = ("--only", part, "--precision", precision, *more, *small)
-        out = ("--out", str(self.out / "benchmark.json"))
-        return ("reproduce/benchmark.py", "--gpu", *flags, *out)
-
-    def _table3(self, faults: bool) -> list[Call]:
-        flags: tuple[str, ...] = ("--gpu", "--precision", "tf32", "--resume", *PROTOCOL)
-        flags += ("--out", str(self.runs))
-        if self.small:
-            tiny = "--data digits --train-size 64 --epochs 4 --batch-size 32 --canvas 32".split()
-            return [Call("table3", ("reproduce/table3.py", *flags, *tiny, "--nets", "small-stn"))]
-        folders = mnist.search_path(self.data_dir)
-        if not all(mnist.find(name, folders) for name in mnist.FILES):
-            raise LeftOut(
-                f"no MNIST in {' or '.join(map(str, folders))}: set MINISTN_DATA, or --data-dir"
-            )
-        if self.data_dir:
-            flags += ("--data-dir", str(self.data_dir.resolve()))
-        return [
-            Call(f"table3 {net}", ("reproduce/table3.py", *flags, "--nets", net)) for net in TRAINED
-        ]
-
-    def _profile(self, faults: bool) -> list[Call]:
-        sections = [f"--section={name}" for name in ("SpeedOfLight", "Occupancy", "LaunchStats")]
-        return [self._step(p, "profile", tool("ncu"), *sections) for p in ("tf32", "fp32")]
-
-    def _sanitize(self, faults: bool) -> list[Call]:
-        flags = ("--tool", "memcheck", "--error-exitcode", "1", "--print-limit", "20")
-        return [self._step("tf32", "sanitize", tool("compute-sanitizer"), *flags)]
-
-    def _step(self, precision: str, part: str, *under: str) -> Call:
-        small = self._small("--small") if part == "profile" else ("--small",)
-        argv = ("reproduce/gpu_check_engine.py", "--step", "arch1-tstn", precision, *small)
-        return Call(f"{part} {precision}", argv, under)
-
-    def _small(self, *flags: str) -> tuple[str, ...]:
-        return flags if self.small else ()
 
     # -- one after another -----------------------------------------------------------------------
 
@@ -287,7 +182,7 @@ class Check:
         """The calls of a part that makes sense. Raises LeftOut if it does not."""
         if faults and part not in ("check", *IF_WRONG):
             raise LeftOut("the check found the engine wrong")
-        return self.calls(part, bool(faults))
+        return self.does.calls(part, bool(faults))
 
     def _waits(self, part: str, faults: list[str]) -> bool:
         """Whether a part has something to do."""
@@ -304,8 +199,7 @@ class Check:
         status = self.record["calls"].get("check", {}).get("status", "new")
         if status in ("new", "running", "killed", "interrupted"):
             return []
-        scale = engine.SMALL if self.small else engine.PAPERS
-        return engine.faults(engine.read(self.out / "check.json"), scale)
+        return self.does.faults()
 
     def _call(self, part: str, call: Call, end: float) -> None:
         """One process, unless it is done or has no time left; and what became of it."""
@@ -315,9 +209,8 @@ class Check:
         begun, share = time.monotonic(), PARTS[part]
         limit = min(end - begun, share.most)
         if limit < share.least:
-            self._leave_out(
-                call.name, f"{max(limit, 0):.0f} s are left, {share.least:g} are needed"
-            )
+            left = f"{max(limit, 0):.0f} s are left, {share.least:g} are needed"
+            self._leave_out(call.name, left)
             return
         entry = self.record["calls"].setdefault(call.name, {"seconds": 0.0})
         print(f"{call.name}: at most {limit:.0f} s", flush=True)
@@ -327,10 +220,10 @@ class Check:
         try:
             status = self._process(call, begun + limit)
         finally:
-            self.keep()
+            self.does.keep()
             entry["status"] = status
             entry["seconds"] = round(before + time.monotonic() - begun, 1)
-            entry["result"] = results.of(part, call.name, self.out, self.faults)
+            entry["result"] = self.does.result(part, call.name, self.faults())
             self.save()
         print(f"{call.name}: {status}", flush=True)
 
@@ -351,7 +244,7 @@ class Check:
                         code = process.wait(TICK)
                         return "done" if code in call.fine else f"failed: status {code}"
                     if now - kept > KEEP:
-                        self.keep()
+                        self.does.keep()
                         kept = now
         return "stopped at its limit"
 
@@ -391,21 +284,14 @@ def surroundings() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"}
 
 
-def tool(name: str) -> str:
-    """The path of one of CUDA's tools. Raises LeftOut where there is none."""
-    path = shutil.which(name) or shutil.which(name, path="/usr/local/cuda/bin")
-    if path is None:
-        raise LeftOut(f"there is no {name}")
-    return path
-
-
-def shared() -> bool:
-    """Whether several processes may use the GPU, and pytest knows how to start them."""
-    if find_spec("xdist") is None or shutil.which("nvidia-smi") is None:
-        return False
-    query = ["nvidia-smi", "--query-gpu=compute_mode", "--format=csv,noheader"]
-    said = subprocess.run(query, capture_output=True, text=True).stdout.splitlines()
-    return said[:1] == ["Default"]
+def table(record: dict[str, Any]) -> str:
+    """Everything that was done or left out."""
+    lines = ["", f"{'on ' + record['device']['name']:32}{'seconds':>8}  result"]
+    for name, entry in record["calls"].items():
+        lines.append(f"{name:32}{entry['seconds']:8.1f}  {entry['status']}")
+        lines += [f"{'':42}{line}" for line in entry.get("result", [])]
+    lines += [f"{name:40}  left out: {reason}" for name, reason in record["left_out"].items()]
+    return "\n".join(lines)
 
 
 def main() -> int:
@@ -417,8 +303,9 @@ def main() -> int:
     try:
         check.run()
     finally:
-        print(results.table(check.record))
-    return 1 if any(entry["status"] != "done" for entry in check.record["calls"].values()) else 0
+        print(table(check.record))
+    done = all(entry["status"] == "done" for entry in check.record["calls"].values())
+    return 0 if done and not check.faults() else 1
 
 
 if __name__ == "__main__":
