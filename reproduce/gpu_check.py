@@ -54,7 +54,7 @@ class Share(NamedTuple):
 
 
 PARTS = {
-    "check": Share(4, 15, 240),
+    "check": Share(20, 15, 180),  # takes a minute and ends by itself: what is left flows on
     "tests": Share(4, 15, 1200),
     "kernels": Share(2, 15, 120),
     "networks": Share(4, 20, 120),

@@ -243,7 +243,7 @@ def kernels(found: dict[str, Any]) -> Lines:
     slowest = sorted(ratios, key=lambda name: -ratios[name])[:NAMED]
     return [
         f"{len(found)} kernels take {median(ratios.values()):.2f} of PyTorch's time (median)",
-        *(f"{name}: {ratios[name]:.2f}" for name in slowest),
+        *(f"{name.rpartition('/')[0]}: {ratios[name]:.2f}" for name in slowest),
     ]
 
 

@@ -207,7 +207,8 @@ def test_other_sources_begin_anew(run, monkeypatch, tmp_path):
     assert "check: at most" in run(calls, flags="--small")[2]
 
 
-def test_a_wrong_engine_is_not_measured(run, parts, monkeypatch, tmp_path):
+def test_a_wrong_engine_is_not_measured(run, module, parts, monkeypatch, tmp_path):
+    limits(module, monkeypatch)
     monkeypatch.setattr(parts.Parts, "faults", lambda self: ["loss off by 1"])
     names = ["check", "tests", "kernels", "networks", "table3", "profile", "sanitize"]
     every = {part: {part: ""} for part in names}
