@@ -66,9 +66,8 @@ class Parts:
         """What a call came to."""
         match part:
             case "check":
-                return [f"WRONG: {fault}" for fault in faults] + check(
-                    engine.read(self.out / "check.json")
-                )
+                wrong = [f"WRONG: {fault}" for fault in faults]
+                return wrong + check(engine.read(self.out / "check.json"))
             case "tests":
                 return counted(tests(self.out / "tests.log"))
             case "kernels":
