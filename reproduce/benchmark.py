@@ -26,7 +26,7 @@ from ministn.runs import sweep
 RECORDS = Path(__file__).parent / "records"
 ROUNDS = {"cpu": 5, "gpu": 20}
 BATCH_SIZES = {"cpu": [64, 256], "gpu": [256]}
-PARTS = {"cpu": benchmark_cpu.PARTS, "gpu": ("kernels", "networks")}
+PARTS = {"cpu": benchmark_cpu.PARTS, "gpu": ("ceilings", "kernels", "networks")}
 
 EXAMPLES = """\
 examples (times of --cpu on two cores of a 2020 server):
@@ -38,8 +38,8 @@ examples (times of --cpu on two cores of a 2020 server):
       seconds; the committed record stays as it is
   python reproduce/benchmark.py --gpu
       every kernel and all six networks, in float32 and in TF32
-  python reproduce/benchmark.py --gpu --only networks --nets arch1-tstn --out small.json
-      one network; the committed record stays as it is
+  python reproduce/benchmark.py --gpu --only networks --nets arch1-tstn --precision tf32
+      measures one network in one precision again, and leaves the rest of the record as it is
 """
 
 

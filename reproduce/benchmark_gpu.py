@@ -5,21 +5,25 @@ run, so that clocks and temperature touch both, and never overlap. Times are the
 two events in its queue of work.
 
 ceilings  What the GPU reaches at best, copying and multiplying matrices: see benchmark_costs.py.
+          Measured when asked for, and where the record has none of this GPU to compare with.
 kernels   One call at a time. Before each, a long fill empties the L2 cache and keeps the GPU busy
           until the host has asked for the whole call, so that no launch is waited for.
 networks  Training steps in a row, as in an epoch, each on other images, which lie on the GPU as
           bytes. Where the host is slower than the GPU, this shows.
+
+A run replaces what it measures in the record and keeps the rest, so one network in one precision is
+one short call. How the record is laid out is in benchmark_record.py.
 """
 
 import argparse
 import gc
-import json
 import shlex
 import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -28,6 +32,7 @@ import benchmark_torch
 import numpy as np
 from benchmark_costs import Row
 from benchmark_kernels import OPERATIONS, Pair, Places
+from benchmark_record import Record, shown
 from benchmark_torch import TorchDevice, TorchSteps
 from benchmark_turns import in_turns
 from tqdm import tqdm
@@ -37,7 +42,6 @@ from ministn.backend import Device, memory_explained
 from ministn.cuda import choice
 from ministn.data import Split
 from ministn.errors import UserError
-from ministn.files import write_atomically
 from ministn.optimizers import Adam
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import generator
@@ -84,77 +88,74 @@ class Benchmark:
         self, arguments: argparse.Namespace, ours: Device, theirs: TorchDevice, scale: Scale
     ) -> None:
         self.arguments, self.ours, self.theirs, self.scale = arguments, ours, theirs, scale
-        self.record: dict[str, Any] = {
-            "format": 1,
+        self.source: dict[str, Any] = {
             "command": shlex.join(["python", "reproduce/benchmark.py", *sys.argv[1:]]),
             **environment.commit(),
             "source_sha256": environment.source_sha256(),
             "device": environment.device(ours),
             "versions": environment.versions() | benchmark_torch.versions(),
             "flags": {},
-            "notes": NOTES,
-            "batch_size": arguments.batch_size,
             "rounds": arguments.rounds,
             "steps_per_round": STEPS,
             "part_seconds": {},
-            "ceilings": None,
-            "kernels": {},
-            "networks": {},
         }
+        started = datetime.now(UTC).isoformat(timespec="microseconds")
+        self.record = Record(arguments.out, started, self.source, NOTES)
 
     def run(self) -> None:
-        """Measure the ceilings, then the parts that were asked for."""
+        """Measure the parts that were asked for, and the ceilings that they need."""
         print(f"batch {self.arguments.batch_size} on {self.ours.name}, PyTorch {PYTORCH}")
         with self._part("ceilings"):
-            self._measure_ceilings()
+            self.ceilings = self._ceilings()
         parts = {"kernels": self._measure_kernels, "networks": self._measure_networks}
         for part in self.arguments.only:
+            if part == "ceilings":
+                continue
             for name in self.arguments.precision:
                 with self._part(f"{part} {name}"), self._precision(name):
                     parts[part](name)
         print(f"written: {self.arguments.out}")
-
-    def save(self) -> None:
-        """Write the record as it is."""
-        out = self.arguments.out
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(out, (json.dumps(self.record, indent=1) + "\n").encode())
 
     @contextmanager
     def _part(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
         seconds = time.perf_counter() - start
-        self.record["part_seconds"][name] = round(seconds, 1)
-        self.save()
+        self.source["part_seconds"][name] = round(seconds, 1)
+        self.record.save()
         print(f"{name}: {seconds:.1f} seconds\n", flush=True)
 
     @contextmanager
     def _precision(self, name: str) -> Iterator[None]:
         """Both sides compute in this precision."""
         with choice.precision(name), benchmark_torch.precision(name):
-            self.record["flags"][name] = benchmark_torch.flags()
+            self.source["flags"][name] = benchmark_torch.flags()
             yield
 
     # -- ceilings --------------------------------------------------------------------------------
 
-    def _measure_ceilings(self) -> None:
+    def _ceilings(self) -> costs.Ceilings:
         scale = self.scale
-        copy = benchmark_torch.longest_copy(self.theirs, scale.copy)
+        with self._precision("fp32"):
+            copy = benchmark_torch.longest_copy(self.theirs, scale.copy)
+            moved = self._ceiling("copy", "bytes", 2 * scale.copy, copy)
         flops = {}
         for name in dict.fromkeys(("fp32", *self.arguments.precision)):
             with self._precision(name):
                 product = benchmark_torch.largest_product(self.theirs, scale.product)
-                flops[name] = 2 * scale.product**3 / self._fastest(product)
-        self.ceilings = costs.Ceilings(2 * scale.copy / self._fastest(copy), flops)
-        self.record["ceilings"] = {
-            "bytes_per_second": self.ceilings.bytes,
-            "bytes_moved": 2 * scale.copy,
-            "flops_per_second": flops,
-            "product": [scale.product] * 3,
-        }
+                flops[name] = self._ceiling(name, "flops", 2 * scale.product**3, product)
         rates = ", ".join(f"{name} {rate / 1e12:.1f} TFLOP/s" for name, rate in flops.items())
-        print(f"ceilings: copy {self.ceilings.bytes / 1e12:.2f} TB/s, {rates}")
+        print(f"ceilings: copy {moved / 1e12:.2f} TB/s, {rates}")
+        return costs.Ceilings(moved, flops)
+
+    def _ceiling(self, name: str, what: str, amount: int, work: Callable[[], object]) -> float:
+        """The most of it in a second: measured now if asked for, or if not yet on this GPU."""
+        name, rate = f"ceiling/{name}", f"{what}_per_second"
+        row = self.record.found(name, device=self.source["device"])
+        if row is None or "ceilings" in self.arguments.only:
+            row = {rate: amount / self._fastest(work), what: amount}
+            self.record.note(name, row)
+        return row[rate]
 
     def _fastest(self, work: Callable[[], object]) -> float:
         for _ in range(WARM_UP):
@@ -175,14 +176,13 @@ class Benchmark:
             self.ours.empty((self.scale.fill,), np.uint8),
             self.theirs.tensor(np.empty(self.scale.fill, np.uint8)),
         )
-        rows = self.record["kernels"].setdefault(precision, {})
         print(KERNEL_COLUMNS.format(f"kernel, {precision}, us", *KERNEL_HEADS))
         with tqdm(OPERATIONS, desc=precision, unit="operation") as progress:
             for operation in progress:
                 for pair in operation(places):
-                    rows[pair.name] = row = self._kernel(pair, *fills)
+                    row = self._kernel(pair, *fills)
+                    self.record.note(f"kernel/{precision}/{pair.name}/{places.batch}", row)
                     progress.write(kernel_line(pair.name, row))
-                self.save()
 
     def _kernel(self, pair: Pair, our_fill: Any, their_fill: Any) -> Row:
         def ours() -> float:
@@ -201,12 +201,11 @@ class Benchmark:
 
     def _measure_networks(self, precision: str) -> None:
         split, order = self._noise()
-        rows = self.record["networks"].setdefault(precision, {})
         print(NETWORK_COLUMNS.format(f"training step, {precision}, ms", *NETWORK_HEADS))
         with tqdm(self.arguments.nets, desc=precision, unit="network") as progress:
             for name in progress:
-                rows[name] = row = self._network(name, precision, split, order)
-                self.save()
+                row = self._network(name, precision, split, order)
+                self.record.note(f"network/{precision}/{name}/{self.arguments.batch_size}", row)
                 progress.write(network_line(name, row))
                 if row["torch_compile"] is None:
                     progress.write(f"  torch.compile failed: {row['torch_compile_error']}")
@@ -323,8 +322,3 @@ def network_line(name: str, row: Row) -> str:
         shown(row["share_of_ceiling"], 100, 0) + " %",
         " / ".join(shown(most, 1e-9, 2) for most in row["memory"].values()),
     )
-
-
-def shown(value: float | None, unit: float, digits: int) -> str:
-    """The value times a unit; a dash for one that there is not."""
-    return "-" if value is None else f"{value * unit:.{digits}f}"

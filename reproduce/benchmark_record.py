@@ -1,12 +1,17 @@
-"""The record of ``benchmark.py --cpu``: how it is written down, and read again.
+"""The record of ``benchmark.py``: how it is written down, and read again.
 
-In the file it is flat: what was measured, a quantity, and slashes between,
+In the file it is flat: what was measured, a quantity, and slashes between. With --cpu,
 
     step/<network>/<batch>/ratio                memory/<network>/<batch>/ratio
     convolution/<C>-<K>-<H>x<W>[-pool]/forward/ratio        .../backward/ratio
     growth/batch/<network>/<images>/per_image   growth/side/<network>/<pixels>/per_pixel
     growth/workers/<network>/<workers>/speedup  growth/batch/<network>/variation
     profile/<network>/<images>/<part>
+
+and with --gpu, P being fp32 or tf32,
+
+    ceiling/copy/bytes_per_second               kernel/P/<kernel>/<batch>/share_of_ceiling
+    ceiling/P/flops_per_second                  network/P/<network>/<batch>/share_of_ceiling
 
 In a program it is a row of quantities for each thing measured. A run of the benchmark replaces the
 rows it measures and keeps the others; a row's ``run`` leads to an entry of ``runs``, which says how
@@ -47,13 +52,13 @@ Row = dict[str, Any]
 class Record:
     """The record at a path, to be added to; nowhere without a path.
 
-    run: how what is added was made. started: its name.
+    run: how what is added was made. started: its name. notes: what the quantities mean.
 
     Raises UserError if a damaged file is in the way. One of an older format is replaced.
     """
 
-    def __init__(self, path: Path | None, started: str, run: Row) -> None:
-        self.path, self._started = path, started
+    def __init__(self, path: Path | None, started: str, run: Row, notes: list[str] = NOTES) -> None:
+        self.path, self._started, self._notes = path, started, notes
         before = read(path) if path and path.exists() else {}
         if before.get("format") != FORMAT:
             before = {"runs": {}}
@@ -66,6 +71,12 @@ class Record:
         self._rows[name] = row | {"run": self._started}
         self.save()
 
+    def found(self, name: str, **run: Any) -> Row | None:
+        """What was measured under this name, if it was in a run with these entries."""
+        row = self._rows.get(name)
+        same = row and all(self._runs[row["run"]].get(key) == run[key] for key in run)
+        return row if same else None
+
     def save(self) -> None:
         """Write the file, without runs of which nothing is left."""
         if self.path is None:
@@ -73,7 +84,7 @@ class Record:
         used = {row["run"] for row in self._rows.values()}
         record = {
             "format": FORMAT,
-            "notes": NOTES,
+            "notes": self._notes,
             "runs": {started: run for started, run in self._runs.items() if started in used},
         }
         for name, row in self._rows.items():

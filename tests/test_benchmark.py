@@ -353,7 +353,7 @@ def test_without_pytorch_it_says_so(arguments, monkeypatch, tmp_path, capsys):
             "--cpu --only kernels",
             "--only with --cpu takes steps memory convolutions growth profile, got",
         ),
-        ("--gpu --only steps", "--only with --gpu takes kernels networks, got steps"),
+        ("--gpu --only steps", "--only with --gpu takes ceilings kernels networks, got steps"),
         ("--gpu --batch-size 64 256", "--gpu takes one --batch-size only"),
         ("--cpu --batch-size 64 0", "--batch-size must be at least 1, got 0"),
         ("--cpu --workers 0", "--workers must be at least 1, got 0"),
@@ -368,7 +368,10 @@ def test_flags_that_cannot_be(flags, said, monkeypatch):
 
 @pytest.mark.parametrize(
     ("engine", "batch_size", "rounds", "parts"),
-    [("cpu", [64, 256], 5, benchmark_cpu.PARTS), ("gpu", 256, 20, ("kernels", "networks"))],
+    [
+        ("cpu", [64, 256], 5, benchmark_cpu.PARTS),
+        ("gpu", 256, 20, ("ceilings", "kernels", "networks")),
+    ],
 )
 def test_each_engine_has_its_own_defaults(engine, batch_size, rounds, parts, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["benchmark.py", f"--{engine}"])

@@ -222,8 +222,11 @@ def test_pytorch_multiplies_as_stated(theirs, name, allowed):
 
 
 @pytest.fixture
-def benchmark(quick_device, theirs, monkeypatch, tmp_path):
-    """A function that runs the smallest benchmark and returns its record."""
+def smallest_run(quick_device, theirs, monkeypatch, tmp_path):
+    """A function that runs the smallest benchmark and returns its record.
+
+    Not called benchmark: a plugin of pytest takes a fixture of that name for its own.
+    """
     module = import_module("benchmark_gpu")
     monkeypatch.setattr(module, "STEPS", 2)
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "--gpu"])
@@ -252,34 +255,45 @@ def stand_in_for_compiling(monkeypatch, function):
     monkeypatch.setattr(torch.compiler, "reset", lambda: None)
 
 
+def measured(record, prefix):
+    """{what was measured under the prefix: its row}; all of it with batches of BATCH."""
+    found = dict(import_module("benchmark_record").rows(record, prefix))
+    assert all(name.endswith(f"/{BATCH}") for name in found)
+    return {name.removesuffix(f"/{BATCH}"): row for name, row in found.items()}
+
+
 def ratios(record):
     """Every key of a record that speaks of a ratio."""
     if isinstance(record, dict):
         for key, value in record.items():
             if "ratio" in key:
-                yield key
+                yield key.rpartition("/")[2]
             yield from ratios(value)
 
 
-def test_what_a_run_writes(benchmark, quick_device, monkeypatch, capsys):
+def test_what_a_run_writes(smallest_run, quick_device, monkeypatch, capsys):
     stand_in_for_compiling(monkeypatch, lambda function: function)
-    record = benchmark()
-    assert record["format"] == 1 and record["command"] == "python reproduce/benchmark.py --gpu"
-    assert {"commit", "dirty", "source_sha256"} <= record.keys()
-    assert record["device"]["name"] == quick_device.name
-    assert {"torch", "torch_cuda", "cudnn", "numpy"} <= record["versions"].keys()
+    record = smallest_run()
+    (run,) = record["runs"].values()
+    assert run["command"] == "python reproduce/benchmark.py --gpu"
+    assert {"commit", "dirty", "source_sha256"} <= run.keys()
+    assert run["device"]["name"] == quick_device.name
+    assert {"torch", "torch_cuda", "cudnn", "numpy"} <= run["versions"].keys()
     for name, allowed in (("fp32", False), ("tf32", True)):
-        assert record["flags"][name]["torch.backends.cudnn.allow_tf32"] is allowed
-    assert (record["batch_size"], record["rounds"], record["steps_per_round"]) == (BATCH, 1, 2)
-    assert record["ceilings"]["bytes_per_second"] > 0
-    assert record["ceilings"]["flops_per_second"].keys() == {"fp32", "tf32"}
+        assert run["flags"][name]["torch.backends.cudnn.allow_tf32"] is allowed
+        assert record[f"ceiling/{name}/flops_per_second"] > 0
+    assert (run["rounds"], run["steps_per_round"]) == (1, 2)
+    assert record["ceiling/copy/bytes_per_second"] > 0
     parts = ["ceilings", "kernels fp32", "kernels tf32", "networks fp32", "networks tf32"]
-    assert list(record["part_seconds"]) == parts
+    assert list(run["part_seconds"]) == parts
 
     out = capsys.readouterr().out
     common = {"ours", "torch_eager", "bytes", "flops", "share_of_ceiling"}
     for name in ("fp32", "tf32"):
-        kernels, networks = record["kernels"][name], record["networks"][name]
+        kernels, networks = (
+            measured(record, f"kernel/{name}/"),
+            measured(record, f"network/{name}/"),
+        )
         assert len(kernels) == 6 * 3 + 2 * 2 + 2 * 3 + 3
         assert list(networks) == ["arch1-cnn", "arch1-tstn"]
         for key, row in (kernels | networks).items():
@@ -295,21 +309,45 @@ def test_what_a_run_writes(benchmark, quick_device, monkeypatch, capsys):
     assert set(ratios(record)) == {"ratio"}
 
 
-def test_without_a_compiler_it_goes_on(benchmark, monkeypatch, capsys):
+def test_without_a_compiler_it_goes_on(smallest_run, monkeypatch, capsys):
     def refuse(function):
         raise RuntimeError("no Triton\nin sight")
 
     stand_in_for_compiling(monkeypatch, refuse)
-    record = benchmark(only=["networks"], precision=["fp32"], nets=["arch1-cnn"])
-    row = record["networks"]["fp32"]["arch1-cnn"]
+    record = smallest_run(only=["networks"], precision=["fp32"], nets=["arch1-cnn"])
+    row = measured(record, "network/fp32/")["arch1-cnn"]
     assert row["torch_compile"] is row["memory"]["torch_compile"] is None
     assert row["torch_compile_error"] == "RuntimeError: no Triton in sight"
     assert row["torch_eager"]["ratio"] == row["ours"]["median"] / row["torch_eager"]["median"]
     assert "torch.compile failed: RuntimeError: no Triton in sight" in capsys.readouterr().out
-    assert record["kernels"] == {}
+    assert measured(record, "kernel/") == {}
 
 
-def test_an_interrupted_run_keeps_what_it_has(benchmark, monkeypatch, tmp_path):
+def test_a_second_run_replaces_what_it_measures(smallest_run, quick_device, monkeypatch):
+    """One network in one precision is one call, and compares with ceilings measured before."""
+    module = import_module("benchmark_gpu")
+    stand_in_for_compiling(monkeypatch, lambda function: function)
+    one = {"only": ["networks"], "nets": ["arch1-cnn"]}
+    first = smallest_run(**one, precision=["fp32"])
+    asked = []
+    monkeypatch.setattr(module.Benchmark, "_fastest", lambda self, work: asked.append(work) or 1.0)
+    both = smallest_run(**one, precision=["tf32"])
+    assert len(asked) == 1  # the product in tf32: the others are there
+    old, new = both["runs"]
+    assert both.items() >= (first | {"runs": both["runs"]}).items()
+    assert both["network/tf32/arch1-cnn/3/run"] == both["ceiling/tf32/run"] == new
+    again = smallest_run(**one, precision=["fp32"])
+    assert len(asked) == 1 and len(again["runs"]) == 3
+    assert again["network/fp32/arch1-cnn/3/run"] not in (old, new)
+
+    smallest_run(only=["ceilings"], precision=["fp32"])
+    assert len(asked) == 3
+    monkeypatch.setattr(type(quick_device), "describe", lambda self: {"name": "another"})
+    smallest_run(**one, precision=["fp32"])
+    assert len(asked) == 5  # what another GPU reaches says nothing of this one
+
+
+def test_an_interrupted_run_keeps_what_it_has(smallest_run, monkeypatch, tmp_path):
     module = import_module("benchmark_gpu")
     network = module.Benchmark._network
 
@@ -321,16 +359,16 @@ def test_an_interrupted_run_keeps_what_it_has(benchmark, monkeypatch, tmp_path):
     stand_in_for_compiling(monkeypatch, lambda function: function)
     monkeypatch.setattr(module.Benchmark, "_network", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        benchmark(only=["networks"], precision=["fp32"])
+        smallest_run(only=["networks"], precision=["fp32"])
     record = json.loads((tmp_path / "records" / "gpu.json").read_text())
-    assert list(record["networks"]["fp32"]) == ["arch1-cnn"]
+    assert list(measured(record, "network/fp32/")) == ["arch1-cnn"]
 
 
-def test_training_that_stops_is_not_timed(benchmark, monkeypatch):
+def test_training_that_stops_is_not_timed(smallest_run, monkeypatch):
     stand_in_for_compiling(monkeypatch, lambda function: function)
     monkeypatch.setattr(import_module("benchmark_gpu"), "LR", 1e30)
     with pytest.raises(UserError, match=r"arch1-cnn diverged at step \d+"):
-        benchmark(only=["networks"], precision=["fp32"])
+        smallest_run(only=["networks"], precision=["fp32"])
 
 
 # -- the command line ------------------------------------------------------------------------------

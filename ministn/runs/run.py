@@ -23,13 +23,13 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from ministn.runs import environment
-from ministn.runs.record import FORMAT, RECORD, folder_name, read_record
 from ministn.backend import Device, memory_explained
 from ministn.data import DataSet
 from ministn.errors import UserError
 from ministn.files import remove_temporaries, write_atomically
 from ministn.parallel import Team
+from ministn.runs import environment
+from ministn.runs.record import FORMAT, RECORD, folder_name, read_record
 from ministn.settings import Settings
 from ministn.training.examples import examples
 from ministn.training.trainer import BEST, LAST, Trainer, check_same

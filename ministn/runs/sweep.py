@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from filelock import FileLock
 
 from ministn import backend, cli, data, parallel, runs
-from ministn.runs import planning
 from ministn.cuda.choice import PRECISIONS, check_precision
 from ministn.errors import UserError
+from ministn.runs import planning
 from ministn.settings import Settings
 
 # The cores this process may use: a scheduler may have given it fewer than there are.
