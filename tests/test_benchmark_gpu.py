@@ -222,8 +222,11 @@ def test_pytorch_multiplies_as_stated(theirs, name, allowed):
 
 
 @pytest.fixture
-def benchmark(quick_device, theirs, monkeypatch, tmp_path):
-    """A function that runs the smallest benchmark and returns its record."""
+def smallest_run(quick_device, theirs, monkeypatch, tmp_path):
+    """A function that runs the smallest benchmark and returns its record.
+
+    Not called benchmark: a plugin of pytest takes a fixture of that name for its own.
+    """
     module = import_module("benchmark_gpu")
     monkeypatch.setattr(module, "STEPS", 2)
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "--gpu"])
@@ -261,9 +264,9 @@ def ratios(record):
             yield from ratios(value)
 
 
-def test_what_a_run_writes(benchmark, quick_device, monkeypatch, capsys):
+def test_what_a_run_writes(smallest_run, quick_device, monkeypatch, capsys):
     stand_in_for_compiling(monkeypatch, lambda function: function)
-    record = benchmark()
+    record = smallest_run()
     assert record["format"] == 1 and record["command"] == "python reproduce/benchmark.py --gpu"
     assert {"commit", "dirty", "source_sha256"} <= record.keys()
     assert record["device"]["name"] == quick_device.name
@@ -295,12 +298,12 @@ def test_what_a_run_writes(benchmark, quick_device, monkeypatch, capsys):
     assert set(ratios(record)) == {"ratio"}
 
 
-def test_without_a_compiler_it_goes_on(benchmark, monkeypatch, capsys):
+def test_without_a_compiler_it_goes_on(smallest_run, monkeypatch, capsys):
     def refuse(function):
         raise RuntimeError("no Triton\nin sight")
 
     stand_in_for_compiling(monkeypatch, refuse)
-    record = benchmark(only=["networks"], precision=["fp32"], nets=["arch1-cnn"])
+    record = smallest_run(only=["networks"], precision=["fp32"], nets=["arch1-cnn"])
     row = record["networks"]["fp32"]["arch1-cnn"]
     assert row["torch_compile"] is row["memory"]["torch_compile"] is None
     assert row["torch_compile_error"] == "RuntimeError: no Triton in sight"
@@ -309,7 +312,7 @@ def test_without_a_compiler_it_goes_on(benchmark, monkeypatch, capsys):
     assert record["kernels"] == {}
 
 
-def test_an_interrupted_run_keeps_what_it_has(benchmark, monkeypatch, tmp_path):
+def test_an_interrupted_run_keeps_what_it_has(smallest_run, monkeypatch, tmp_path):
     module = import_module("benchmark_gpu")
     network = module.Benchmark._network
 
@@ -321,16 +324,16 @@ def test_an_interrupted_run_keeps_what_it_has(benchmark, monkeypatch, tmp_path):
     stand_in_for_compiling(monkeypatch, lambda function: function)
     monkeypatch.setattr(module.Benchmark, "_network", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        benchmark(only=["networks"], precision=["fp32"])
+        smallest_run(only=["networks"], precision=["fp32"])
     record = json.loads((tmp_path / "records" / "gpu.json").read_text())
     assert list(record["networks"]["fp32"]) == ["arch1-cnn"]
 
 
-def test_training_that_stops_is_not_timed(benchmark, monkeypatch):
+def test_training_that_stops_is_not_timed(smallest_run, monkeypatch):
     stand_in_for_compiling(monkeypatch, lambda function: function)
     monkeypatch.setattr(import_module("benchmark_gpu"), "LR", 1e30)
     with pytest.raises(UserError, match=r"arch1-cnn diverged at step \d+"):
-        benchmark(only=["networks"], precision=["fp32"])
+        smallest_run(only=["networks"], precision=["fp32"])
 
 
 # -- the command line ------------------------------------------------------------------------------

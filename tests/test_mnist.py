@@ -235,6 +235,7 @@ def test_an_interrupted_download_leaves_nothing(monkeypatch, tmp_path, mirrors):
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    pytest.importorskip("pooch")
     (tmp_path / "file").write_text("not a folder")
     assert f"cannot write to {tmp_path / 'file'}" in complaint(mnist.fetch, tmp_path / "file")
 
