@@ -130,6 +130,7 @@ class CupyDevice:
             self._launches += 1
             if shared_bytes > allowed:
                 kernel.max_dynamic_shared_size_bytes = allowed = shared_bytes
+                kernel.preferred_shared_memory_carveout = 100  # percent; the rest is cache
             kernel(grid, block, arguments, shared_mem=shared_bytes)
 
         return call
