@@ -63,8 +63,8 @@ class Device(Protocol):
     def repeating(self, work: Callable[[], None]) -> Callable[[], None]:
         """A function that does ``work``, as fast as the device can do the same thing again.
 
-        ``work`` must ask for the same launches each time it is called, on the same arrays apart
-        from those that it makes itself, and may not call cuBLAS.
+        ``work`` must ask for the same launches each time it is called, at least one, on the same
+        arrays apart from those that it makes itself, and may not call cuBLAS.
         """
 
     def elapsed(self, work: Callable[[], object]) -> float:
@@ -86,8 +86,11 @@ class CupyDevice:
         self.capability = 10 * properties["major"] + properties["minor"]
         self.array = cp.ndarray
         # A graph can be captured on any stream but the default one, so all work is done on this.
+        # Wherever CuPy leaves a ``with stream`` block, its own ones included, it makes the default
+        # stream current again, with which this one shares no order.
         self._stream = cp.cuda.Stream(non_blocking=True)
         self._stream.use()
+        self._launches = 0
         self._graphs_memory = cp.cuda.MemoryPool(self._keep)
         self._kept: list[Any] = []
         self._module = cache(lambda source: cp.RawModule(code=source, options=COMPILER_OPTIONS))
@@ -116,7 +119,7 @@ class CupyDevice:
             return cp.array(array, order="C")
 
     def to_cpu(self, array: Array) -> np.ndarray:
-        return cp.asnumpy(array)
+        return cp.asnumpy(self.contiguous(array))  # of a view CuPy would change the stream
 
     def kernel(self, source: str, name: str) -> CompiledKernel:
         kernel = self._module(source).get_function(name)
@@ -124,8 +127,10 @@ class CupyDevice:
 
         def call(grid: Shape, block: Shape, arguments: tuple[Any, ...], shared_bytes: int) -> None:
             nonlocal allowed
+            self._launches += 1
             if shared_bytes > allowed:
                 kernel.max_dynamic_shared_size_bytes = allowed = shared_bytes
+                kernel.preferred_shared_memory_carveout = 100  # percent; the rest is cache
             kernel(grid, block, arguments, shared_mem=shared_bytes)
 
         return call
@@ -140,6 +145,7 @@ class CupyDevice:
 
         def call() -> None:
             nonlocal graph, done
+            self._stream.use()
             if graph is None:
                 with cp.cuda.using_allocator(self._graphs_memory.malloc):
                     if not done:
@@ -152,10 +158,13 @@ class CupyDevice:
         return call
 
     def _captured(self, work: Callable[[], None]) -> Any:
-        """The work as a CUDA graph; it is not done."""
+        """The work as a CUDA graph; it is not done. Raises RuntimeError if it launches nothing."""
+        before = self._launches
         self._stream.begin_capture()
         try:
             work()
+            if self._launches == before:
+                raise RuntimeError("the work that is to be repeated launched no kernel")
         except BaseException:
             with suppress(cp.cuda.runtime.CUDARuntimeError):  # of the capture that is no good now
                 self._stream.end_capture()
@@ -164,6 +173,7 @@ class CupyDevice:
 
     def elapsed(self, work: Callable[[], object]) -> float:
         begin, end = cp.cuda.Event(), cp.cuda.Event()
+        self._stream.use()
         begin.record(self._stream)
         work()
         end.record(self._stream)

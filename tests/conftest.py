@@ -1,13 +1,16 @@
-"""One thread for the linear algebra of the tests and of the processes they start; the GPU's tests.
+"""What tests and the processes that they start have in common; which tests run on a GPU.
 
-The arrays of tests are tiny, so threads only wait for each other; and with one thread sums are made
-in one order. The variables count only before NumPy is imported, which happens after that.
+One thread for linear algebra: the arrays of tests are tiny, so threads only wait for each other;
+and with one thread sums are made in one order. The variables count only before NumPy is imported,
+which happens after that. The package need not be installed: processes find it where the tests do.
 """
 
 import os
+import sys
 
 for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
 
 import devices  # noqa: E402
 import pytest  # noqa: E402

@@ -1,6 +1,6 @@
 """Finding a GPU, and CupyDevice on a stand-in for CuPy that notes what it is asked for."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -61,7 +61,7 @@ def test_the_first_gpu_is_registered(monkeypatch):
         "name": "A GPU", "capability": 86, "driver": 13000, "cuda": 12090, "nvrtc": [12, 9],
         "cublas": 120900, "cupy": "14.0",
     }  # fmt: skip
-    assert cp.events == ["use"]
+    assert cp.current is cp.stream
 
 
 def test_asking_for_a_gpu_that_is_not_there_is_one_line(tmp_path):
@@ -82,7 +82,8 @@ def test_asking_for_a_gpu_that_is_not_there_is_one_line(tmp_path):
 
 
 class FakeCupy:
-    """As much of CuPy as CupyDevice uses. events: what was asked of it, in order.
+    """As much of CuPy as CupyDevice uses. events: what was asked of it, in order. current: the
+    stream that work goes to.
 
     broken_capture: what end_capture raises, as it does after a call that a graph cannot hold.
     missing_library: what CuPy says of one of CUDA's.
@@ -92,27 +93,16 @@ class FakeCupy:
 
     def __init__(self, count=1, broken_capture=None, missing_library=None):
         self.events = events = []
-        self.ndarray = type("ndarray", (), {})
+        self.ndarray = FakeArray
         self.modules = []
-        graph = SimpleNamespace(launch=lambda stream: events.append(("launch", stream)))
+        self.default_stream = self.current = FakeStream(self)
 
         def device_count():
             if isinstance(count, Exception):
                 raise count
             return count
 
-        def end_capture():
-            events.append("end")
-            if broken_capture:
-                raise broken_capture
-            return graph
-
-        self.stream = SimpleNamespace(
-            use=lambda: events.append("use"),
-            begin_capture=lambda: events.append("begin"),
-            end_capture=end_capture,
-            synchronize=lambda: events.append("synchronize"),
-        )
+        self.stream = FakeStream(self, broken_capture)
         self.pool = SimpleNamespace(malloc=lambda size: None)  # of graphs
         self.default_pool = SimpleNamespace(malloc=lambda size: None)
         properties = {"name": b"A GPU", "major": 8, "minor": 6}
@@ -137,6 +127,11 @@ class FakeCupy:
         self.cuda = SimpleNamespace(
             Device=lambda: SimpleNamespace(id=0),
             Stream=stream,
+            Event=lambda: SimpleNamespace(
+                record=lambda stream: events.append(("time", stream)),
+                synchronize=lambda: None,
+            ),
+            get_elapsed_time=lambda begin, end: 5000.0,
             MemoryPool=lambda allocator: self.pool,
             device=SimpleNamespace(get_cublas_handle=cublas_handle),
             nvrtc=SimpleNamespace(getVersion=lambda: (12, 9)),
@@ -157,19 +152,67 @@ class FakeCupy:
     def RawModule(self, *, code, options):
         assert options == ("--std=c++17",)
         self.modules.append(code)
-        return SimpleNamespace(get_function=lambda name: FakeKernel(name, self.events))
+        return SimpleNamespace(get_function=lambda name: FakeKernel(name, self))
+
+    def ascontiguousarray(self, array):
+        return FakeArray()
+
+    def asnumpy(self, array):
+        """What is not contiguous is first made so, in a block that leaves the default stream."""
+        with self.current if not array.flags.c_contiguous else nullcontext():
+            return np.zeros(3)
+
+
+class FakeArray:
+    def __init__(self, contiguous=True):
+        self.flags = SimpleNamespace(c_contiguous=contiguous)
+
+
+class FakeStream:
+    """After its block the default one is current, whichever was before, as in CuPy.
+
+    launched: names of kernels, of a capture while there is one.
+    """
+
+    def __init__(self, cp, broken_capture=None):
+        self.cp, self.broken_capture = cp, broken_capture
+        self.launched = []
+
+    def use(self):
+        self.cp.current = self
+
+    def __enter__(self):
+        self.use()
+
+    def __exit__(self, *error):
+        self.cp.default_stream.use()
+
+    def begin_capture(self):
+        self.cp.events.append("begin")
+        self.launched = []
+
+    def end_capture(self):
+        self.cp.events.append("end")
+        graph, self.launched = self.launched, []
+        if self.broken_capture:
+            raise self.broken_capture
+        return SimpleNamespace(launch=lambda stream: self.cp.events.append((stream, graph)))
 
 
 class FakeKernel:
-    def __init__(self, name, events):
-        self.__dict__.update(name=name, events=events)
+    def __init__(self, name, cp):
+        self.__dict__.update(name=name, cp=cp)
 
     def __setattr__(self, attribute, value):
-        assert attribute == "max_dynamic_shared_size_bytes"
-        self.events.append((self.name, "may have", value))
+        if attribute == "preferred_shared_memory_carveout":
+            self.cp.events.append((self.name, "takes of the cache", value))
+        else:
+            assert attribute == "max_dynamic_shared_size_bytes"
+            self.cp.events.append((self.name, "may have", value))
 
     def __call__(self, grid, block, arguments, shared_mem):
-        self.events.append((self.name, grid, block, arguments, shared_mem))
+        self.cp.current.launched.append(self.name)
+        self.cp.events.append((self.name, grid, block, arguments, shared_mem))
 
 
 @pytest.fixture
@@ -198,9 +241,12 @@ def test_more_shared_memory_than_48_kib_is_asked_for_when_it_grows(cupy):
         kernel((2, 3), (128,), ("x", 5), size)
     assert [event[-1] for event in cp.events if event[1] == "may have"] == [49153, 50000, 60000]
     assert [event[-1] for event in cp.events if event[1] == (2, 3)] == list(sizes)
-    for before, event in zip(cp.events, cp.events[1:], strict=False):
-        if before[1] == "may have":
-            assert event == ("k", (2, 3), (128,), ("x", 5), before[2])
+    for i, (_, what, size, *_) in enumerate(cp.events):
+        if what == "may have":  # and as many blocks at once as fit
+            assert cp.events[i + 1 : i + 3] == [
+                ("k", "takes of the cache", 100),
+                ("k", (2, 3), (128,), ("x", 5), size),
+            ]
 
 
 def test_what_one_kernel_may_have_another_may_not(cupy):
@@ -210,13 +256,20 @@ def test_what_one_kernel_may_have_another_may_not(cupy):
     assert [event[0] for event in cp.events if event[1] == "may have"] == ["a", "b"]
 
 
+def launching(device, name):
+    """Work that launches one kernel, and the event of that."""
+    kernel, arguments = device.kernel("source", name), ((1,), (32,), (), 0)
+    return lambda: kernel(*arguments), (name, *arguments)
+
+
 def test_work_is_done_once_then_captured_then_launched(cupy):
     cp, device = cupy
-    step = device.repeating(lambda: cp.events.append("work"))
-    launched = ("launch", cp.stream)
+    work, done = launching(device, "work")
+    step = device.repeating(work)
+    launched = (cp.stream, ["work"])
     for expected in (
-        ["pool", "work", "no pool"],
-        ["pool", "begin", "work", "end", "no pool", launched],
+        ["pool", done, "no pool"],
+        ["pool", "begin", done, "end", "no pool", launched],
         [launched],
         [launched],
     ):
@@ -227,13 +280,45 @@ def test_work_is_done_once_then_captured_then_launched(cupy):
 
 def test_two_works_have_a_graph_each(cupy):
     cp, device = cupy
-    first, second = (
-        device.repeating(lambda name=name: cp.events.append(name)) for name in ("first", "second")
-    )
+    works, events = zip(*(launching(device, name) for name in ("first", "second")), strict=True)
+    first, second = map(device.repeating, works)
     for step in (first, first, second, second, first):
         step()
-    assert cp.events.count("first") == cp.events.count("second") == 2
-    assert cp.events.count("begin") == 2
+    assert [cp.events.count(event) for event in events] == [2, 2]
+    assert [event for event in cp.events if event[0] is cp.stream] == [
+        (cp.stream, [name]) for name in ("first", "second", "first")
+    ]
+
+
+def test_a_copied_view_does_not_change_the_stream(cupy):
+    cp, device = cupy
+    for contiguous in (True, False):
+        device.to_cpu(FakeArray(contiguous))
+        assert cp.current is cp.stream
+
+
+def test_whatever_stream_was_current_work_is_repeated_and_timed_on_the_devices(cupy):
+    cp, device = cupy
+    work, _ = launching(device, "work")
+    step = device.repeating(work)
+    for _ in range(3):
+        with cp.default_stream:
+            step()
+    with cp.default_stream:
+        assert device.elapsed(work) == 5.0
+    assert cp.default_stream.launched == []
+    assert cp.events.count((cp.stream, ["work"])) == 2
+    assert cp.events[-3][:2] == cp.events[-1][:2] == ("time", cp.stream)
+
+
+def test_work_that_launches_nothing_is_not_repeated(cupy):
+    """A graph of it would do nothing, each time, and nobody would notice."""
+    cp, device = cupy
+    step = device.repeating(lambda: cp.events.append("work"))
+    step()
+    with pytest.raises(RuntimeError, match="launched no kernel"):
+        step()
+    assert cp.events[-5:] == ["pool", "begin", "work", "end", "no pool"]
 
 
 class Trouble(Exception):
@@ -264,7 +349,8 @@ def test_an_error_during_capture_ends_it_and_is_raised(monkeypatch, error, broke
 def test_a_capture_that_fails_at_its_end_is_an_error(monkeypatch):
     cp = FakeCupy(broken_capture=Refused("cudaErrorStreamCaptureUnjoined"))
     monkeypatch.setattr(backend, "cp", cp)
-    step = backend.CupyDevice().repeating(lambda: None)
+    device = backend.CupyDevice()
+    step = device.repeating(launching(device, "work")[0])
     step()
     with pytest.raises(Refused, match="Unjoined"):
         step()
@@ -273,16 +359,17 @@ def test_a_capture_that_fails_at_its_end_is_an_error(monkeypatch):
 def test_an_error_in_the_first_call_leaves_it_to_be_done(cupy):
     cp, device = cupy
     fails = [True, False, False]
+    launch, done = launching(device, "work")
 
     def work():
-        cp.events.append("work")
+        launch()
         if fails.pop(0):
             raise Trouble
 
     step = device.repeating(work)
     with pytest.raises(Trouble):
         step()
-    for expected in (["pool", "work", "no pool"], ["pool", "begin", "work", "end", "no pool"]):
+    for expected in (["pool", done, "no pool"], ["pool", "begin", done, "end", "no pool"]):
         cp.events.clear()
         step()
         assert cp.events[: len(expected)] == expected

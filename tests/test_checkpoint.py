@@ -33,12 +33,11 @@ checkpoint.save(Path("saved"), arrays, {STATE!r})
 
 
 def child(code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run Python code in ``folder`` with this package importable."""
-    paths = os.pathsep.join(path for path in sys.path if path)
+    """Run Python code in ``folder``."""
     return subprocess.run(
         [sys.executable, "-c", code],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": paths} | environment,
+        env=os.environ | environment,
         capture_output=True,
         text=True,
     )

@@ -1,7 +1,7 @@
 """Every kernel compiles for real GPUs, into code that fits them. No GPU is needed.
 
-The compiler is CuPy's, NVRTC, from the package nvidia-cuda-nvrtc-cu12. ptxas, inside it, logs
-what each kernel takes of a multiprocessor; PTX and cubin show what the kernel was made of.
+The compiler is CuPy's, NVRTC, from NVIDIA's package for CUDA 12 or 13. ptxas, inside it, logs what
+each kernel takes of a multiprocessor; PTX and cubin show what the kernel was made of.
 """
 
 import ctypes
@@ -13,13 +13,40 @@ from typing import NamedTuple
 import pytest
 
 from ministn import backend
-from ministn.cuda import launch
+from ministn.cuda import conv_tf32, launch
 
-PACKAGE = "nvidia-cuda-nvrtc-cu12"
+PACKAGES = "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-nvrtc"
 FILES = sorted(path.stem for path in launch.FOLDER.glob("*.cu"))
 CAPABILITIES = (75, 80, 90)
 REGISTERS = 65536  # of a multiprocessor; a warp is given 256 at a time, 8 for each thread
 STATIC_SHARED = 48 * 1024  # bytes
+
+# Blocks that a multiprocessor of sm_90 holds at once, of the kernels whose threads need the most
+# registers: three blocks of 128 threads leave each 168, two leave what they ask for. With too few
+# there is nothing to do while they wait for memory. NVRTC 12.9, 13.0 and 13.5 keep to it.
+BLOCKS = {
+    "forward_wide": 3,
+    "forward_narrow": 3,
+    "input_gradient_wide": 3,
+    "input_gradient_narrow": 3,
+    "weight_gradient_wide": 3,
+    "weight_gradient_narrow": 3,
+    "conv_tf32_32": 3,
+    "conv_tf32_32_pool": 3,
+    "conv_tf32_64": 2,
+    "conv_tf32_64_pool": 2,
+    "conv_tf32_input_gradient_32": 3,
+    "conv_tf32_input_gradient_32_pool": 3,
+    "conv_tf32_input_gradient_64": 2,
+    "conv_tf32_input_gradient_64_pool": 2,
+    "conv_tf32_weight_gradient": 2,
+    "conv_tf32_weight_gradient_pool": 2,
+    "dense_tf32": 2,
+    "dense_tf32_input_gradient": 2,
+    "dense_tf32_weight_gradient": 3,
+    "bicubic_scatter": 3,
+}
+WARPS = 32  # of the 64 that it can hold, at least so many of every other kernel
 
 
 def on_tensor_cores(file):
@@ -37,14 +64,16 @@ CASES = [
 @cache
 def nvrtc():
     """The compiler as a library, or a skip."""
-    try:
-        files = metadata.files(PACKAGE) or []
-    except metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        if re.fullmatch(r"libnvrtc\.so\.\d+", file.name):
-            return ctypes.CDLL(str(file.locate()))
-    pytest.skip(f"no {PACKAGE}: the extra `test` has it on Linux, x86-64")
+    for package in PACKAGES:
+        try:
+            files = metadata.files(package) or []
+        except metadata.PackageNotFoundError:
+            continue
+        libraries = {file.name.partition(".so.")[0]: str(file.locate()) for file in files}
+        if "libnvrtc" in libraries:
+            ctypes.CDLL(libraries["libnvrtc-builtins"])  # which it may not find by itself
+            return ctypes.CDLL(libraries["libnvrtc"])
+    pytest.skip(f"no {PACKAGES[0]}: the extra `test` has it on Linux, x86-64")
 
 
 class Compiled(NamedTuple):
@@ -90,23 +119,72 @@ def compiled(source, capability):
 compiled_file = cache(lambda file, capability: compiled(launch.source(file), capability))
 
 
+class Needs(NamedTuple):
+    """What a thread and a block take of a multiprocessor, as ptxas logs it. shared: bytes."""
+
+    registers: int
+    shared: int
+
+
+def needs(text):
+    shared = re.search(r"(\d+) bytes smem", text)
+    return Needs(int(re.search(r"Used (\d+) registers", text)[1]), int(shared[1]) if shared else 0)
+
+
+def kernels_in(log):
+    """{kernel: what ptxas says of it}."""
+    parts = re.split(r"Compiling entry function '(\w+)'", log)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
 def problems(log, threads):
     """What ptxas says of kernels that must not be. threads: {kernel: those of a block}."""
     found = []
-    parts = re.split(r"Compiling entry function '(\w+)'", log)[1:]
-    kernels = dict(zip(parts[::2], parts[1::2], strict=True))
+    kernels = kernels_in(log)
     assert kernels.keys() == threads.keys()
     for name, text in kernels.items():
         spilled = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", text)
         assert spilled, f"{name}: nothing is said of spills"
         if any(int(count) for counts in spilled for count in counts):
             found.append(f"{name} spills registers")
-        registers = int(re.search(r"Used (\d+) registers", text)[1])
+        registers, shared = needs(text)
         if -(-registers // 8) * 8 * threads[name] > REGISTERS:
             found.append(f"{name}: {registers} registers, {threads[name]} threads fit no GPU")
-        shared = re.search(r"(\d+) bytes smem", text)
-        if shared and int(shared[1]) > STATIC_SHARED:
-            found.append(f"{name} has {shared[1]} bytes of static shared memory")
+        if shared > STATIC_SHARED:
+            found.append(f"{name} has {shared} bytes of static shared memory")
+    return found
+
+
+def blocks_at_once(registers, shared, threads):
+    """Blocks that a multiprocessor of sm_90 holds. shared: static and dynamic bytes of a block.
+
+    It has four parts with a quarter of its registers and of its 64 warps each, and 228 KiB of
+    shared memory, of which each block takes 1 KiB more than it asks for.
+    """
+    warps = -(-threads // 32)
+    by_registers = 4 * min(16, REGISTERS // 4 // (32 * -(-registers // 8) * 8)) // warps
+    return min(by_registers, 228 * 1024 // (shared + 1024), 32)
+
+
+def dynamic_shared(name):
+    """Bytes that conv_tf32.py asks for at the launch of a kernel; nothing else asks for any."""
+    if name.startswith("conv_tf32_weight"):
+        return conv_tf32.WEIGHT_STAGES
+    if outputs := re.fullmatch(r"conv_tf32_(input_gradient_)?(32|64)(_pool)?", name):
+        gradient, out, pool = outputs.groups()
+        return conv_tf32._stages(int(out)) + (conv_tf32._raw(bool(pool)) if gradient else 0)
+    return 0
+
+
+def too_few_blocks(file, log):
+    found = []
+    threads = threads_of(file)
+    for name, text in kernels_in(log).items():
+        registers, shared = needs(text)
+        blocks = blocks_at_once(registers, shared + dynamic_shared(name), threads[name])
+        warps = -(-threads[name] // 32)
+        if blocks < BLOCKS.get(name, WARPS // warps):
+            found.append(f"{name}: {blocks} blocks at once, {registers} registers")
     return found
 
 
@@ -128,6 +206,11 @@ def test_a_file_compiles_and_fits(file, capability):
     assert entries(result.ptx).keys() == names
     for name in names:
         assert f".text.{name}\0".encode() in result.cubin
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_enough_blocks_run_at_once(file):
+    assert too_few_blocks(file, compiled_file(file, 90).log) == []
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -173,6 +256,18 @@ def test_spills_are_seen():
     assert sorted(problems(log, threads_of("conv_first_input"))) == [
         f"{name} spills registers" for name in sorted(names)
     ]
+
+
+def test_too_few_blocks_are_seen():
+    log = re.sub(r"Used \d+ registers", "Used 169 registers", compiled_file("conv_exact", 90).log)
+    found = [line.split(",")[0] for line in too_few_blocks("conv_exact", log)]
+    kernels = "forward_narrow", "forward_wide", "input_gradient_narrow", "input_gradient_wide"
+    assert sorted(found) == [f"{name}: 2 blocks at once" for name in kernels] + [
+        "turn: 1 blocks at once"
+    ]
+    assert blocks_at_once(168, 0, 128) == 3
+    assert blocks_at_once(32, 98560, 128) == 2 and blocks_at_once(8, 0, 1) == 32
+    assert BLOCKS.keys() <= {name for file in FILES for name in launch.signatures(file)}
 
 
 def test_too_many_registers_or_too_much_shared_memory_are_seen():

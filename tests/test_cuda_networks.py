@@ -12,6 +12,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from helpers import as_view
 from small_runs import SETTINGS, data_set, outcome, run_in
 from test_engines import BOUND, CLASSES, IMAGES, SEED, parameters, run, size_of
 from tqdm import tqdm
@@ -206,6 +207,17 @@ def test_resuming_in_tf32_is_exact(quick_device, tmp_path):
         second.step()
     np.testing.assert_array_equal(*(quick_device.to_cpu(t.buffer.data) for t in (whole, second)))
     assert second.state == whole.state
+
+
+def test_copying_a_view_leaves_later_steps_in_tf32_as_they_are(quick_device):
+    """CuPy's own copy of a view changes the stream: a step captured after that would be empty."""
+    settings, data = tiny("arch1-cnn", precision="tf32")
+    before = trained(settings, data, quick_device)
+    view = as_view(quick_device, np.arange(6.0))
+    np.testing.assert_array_equal(quick_device.to_cpu(view), np.arange(6.0))
+    after = trained(settings, data, quick_device)
+    np.testing.assert_array_equal(*(quick_device.to_cpu(t.buffer.data) for t in (before, after)))
+    assert after.state == before.state
 
 
 def test_the_progress_bar_shows_what_is_known(quick_device, tmp_path, monkeypatch):

@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from small_runs import child
+from test_table3 import FOLDER, SCRIPT, TINY
 
 from ministn import data
 from ministn.data import __main__ as command
@@ -42,7 +44,7 @@ def machine(monkeypatch, tmp_path):
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()}
     monkeypatch.setattr(mnist, "FILES", sums)
     monkeypatch.setattr(mnist, "MIRRORS", [])
-    monkeypatch.setattr(mnist.pooch, "os_cache", lambda project: tmp_path / "cache" / project)
+    monkeypatch.setattr(mnist, "user_cache", lambda: tmp_path / "cache" / "ministn")
     monkeypatch.delenv("MINISTN_DATA", raising=False)
 
 
@@ -135,6 +137,7 @@ def test_looks_in_ministn_data_then_in_the_cache(monkeypatch, tmp_path):
 @pytest.fixture
 def mirrors(monkeypatch):
     """Addresses of mirrors on this machine, each with its own trouble, and a right one."""
+    pytest.importorskip("pooch")
 
     class Mirror(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -180,6 +183,35 @@ def test_tries_one_mirror_after_the_other(monkeypatch, tmp_path, capsys, mirrors
     assert len(mnist.load()["test"]) == 10_000
 
 
+def test_only_a_download_needs_pooch(monkeypatch, tmp_path):
+    """And of all the packages that the GPU's machine may lack, nothing else needs one."""
+    monkeypatch.undo()
+    for package in ("pooch", "platformdirs"):
+        monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    assert mnist.user_cache() is None
+    monkeypatch.delenv("MINISTN_DATA", raising=False)
+    assert "pip install pooch" in complaint(mnist.load)
+    monkeypatch.setenv("MINISTN_DATA", str(tmp_path))
+    assert "pip install pooch" in complaint(mnist.fetch)
+
+    done = child(WITHOUT, str(SCRIPT), *TINY.split(), "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / FOLDER / "record.json").exists()
+
+
+# Runs a script after it has imported all of the package.
+WITHOUT = """
+import pkgutil, runpy, sys
+sys.modules |= dict.fromkeys(["pooch", "platformdirs", "hatchling"])
+import ministn
+for module in pkgutil.walk_packages(ministn.__path__, "ministn."):
+    if not module.name.endswith("__main__"):
+        __import__(module.name)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 def test_says_what_to_do_when_no_mirror_works(monkeypatch, tmp_path, mirrors):
     kinds = ["dead", "missing", "garbage", "broken"]
     monkeypatch.setattr(mnist, "MIRRORS", [mirrors[kind] for kind in kinds])
@@ -203,6 +235,7 @@ def test_an_interrupted_download_leaves_nothing(monkeypatch, tmp_path, mirrors):
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    pytest.importorskip("pooch")
     (tmp_path / "file").write_text("not a folder")
     assert f"cannot write to {tmp_path / 'file'}" in complaint(mnist.fetch, tmp_path / "file")
 

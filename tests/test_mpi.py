@@ -49,7 +49,6 @@ def started(size: int, script: Path, line: str, folder: Path):
     process = subprocess.Popen(
         [MPIEXEC, "-n", str(size), sys.executable, str(script), *line.split()],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -15,6 +15,7 @@
 // Every element is written by one thread, which sums in the order of its terms. Shared memory holds
 // tiles of the two factors (gemm.cuh). Each tap reads its pixels again, mostly from caches: about 12
 // bytes a clock for a processor, half of what L2 gives it, so the arithmetic is what takes the time.
+// Registers are kept to what lets three blocks share a processor: one computes while others wait.
 
 #include "gate.cuh"
 #include "gemm.cuh"
@@ -197,7 +198,7 @@ __device__ __forceinline__ void input_gradient(const float* dy, const unsigned c
     write_tile<T>(sum, dx, corner.row, corner.column, s.images * s.height * s.width, s.channels);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, 3)
 forward_wide(const float* __restrict__ x, const float* __restrict__ weight,
              const float* __restrict__ bias, float* __restrict__ y,
              unsigned char* __restrict__ gate, int images, int height, int width, int channels,
@@ -208,7 +209,7 @@ forward_wide(const float* __restrict__ x, const float* __restrict__ weight,
     forward<Wide>(x, weight, bias, y, gate, s);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, 3)
 forward_narrow(const float* __restrict__ x, const float* __restrict__ weight,
                const float* __restrict__ bias, float* __restrict__ y,
                unsigned char* __restrict__ gate, int images, int height, int width, int channels,
@@ -219,7 +220,7 @@ forward_narrow(const float* __restrict__ x, const float* __restrict__ weight,
     forward<Narrow>(x, weight, bias, y, gate, s);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, 3)
 input_gradient_wide(const float* __restrict__ dy, const unsigned char* __restrict__ gate,
                     const float* __restrict__ turned, float* __restrict__ dx, int images,
                     int height, int width, int channels, int kernel_height, int kernel_width,
@@ -230,7 +231,7 @@ input_gradient_wide(const float* __restrict__ dy, const unsigned char* __restric
     input_gradient<Wide>(dy, gate, turned, dx, s);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, 3)
 input_gradient_narrow(const float* __restrict__ dy, const unsigned char* __restrict__ gate,
                       const float* __restrict__ turned, float* __restrict__ dx, int images,
                       int height, int width, int channels, int kernel_height, int kernel_width,

@@ -51,12 +51,11 @@ def input_gradient(
     *_, channels, kernels = weight.shape
     dx = device.empty((len(dy), *size, channels), np.float32)
     out = _outputs(channels)
-    raw = 10 * 10 * (16 + 32) if pool else 18 * 18 * 16  # gates, and dy where there is a pool
     launch(
         "conv_tf32", f"conv_tf32_input_gradient_{out}" + "_pool" * pool,
         (len(dy) * _tiles(*size), channels // out),
         dy, gate, _packed(weight, turned=True), dx, *size, channels, kernels,
-        shared_bytes=_stages(out) + raw,
+        shared_bytes=_stages(out) + _raw(pool),
     )  # fmt: skip
     return dx
 
@@ -109,3 +108,8 @@ def _tiles(height: int, width: int) -> int:
 def _stages(out: int) -> int:
     """Bytes of two stages: a patch, and weights for nine taps and eight channels."""
     return 2 * 4 * (PATCH + 9 * 8 * (out + 8))
+
+
+def _raw(pool: bool) -> int:
+    """Bytes of gates, and of dy where there is a pool, before dz is made of them."""
+    return 10 * 10 * (16 + 32) if pool else 18 * 18 * 16

@@ -5,8 +5,9 @@ A kernel's signature is declared once, in its .cu file:
     extern "C" __global__ void __launch_bounds__(256) relu(const float* x, float* y, int size)
 
 Everything is checked against it, because the GPU checks nothing: a float64 array, a view or a
-Python float where a float32 is expected would read and write other memory in silence. The number
-in __launch_bounds__ is the number of threads a block is launched with.
+Python float where a float32 is expected would read and write other memory in silence. The first
+number in __launch_bounds__ is the number of threads a block is launched with; a second one is how
+many blocks a multiprocessor must have registers for.
 """
 
 import re
@@ -38,7 +39,7 @@ LIMITS = {
 }
 INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$', re.MULTILINE)
 ENTRY = re.compile(
-    r'extern "C" __global__ void __launch_bounds__\((\d+)\)\s*(\w+)\(([^)]*)\)', re.DOTALL
+    r'extern "C" __global__ void __launch_bounds__\((\d+)(?:, \d+)?\)\s*(\w+)\(([^)]*)\)', re.DOTALL
 )
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
-import pooch
 from filelock import FileLock
 from tqdm import tqdm
 
@@ -72,9 +71,20 @@ def search_path(data_dir: Path | str | None) -> list[Path]:
     """The folders to look in, the one to download to last."""
     if data_dir is not None:
         return [Path(data_dir)]
-    shared = os.environ.get("MINISTN_DATA")
-    cache = Path(pooch.os_cache("ministn"))
-    return [Path(folder) / "mnist" for folder in (shared, cache) if folder]
+    folders = os.environ.get("MINISTN_DATA"), user_cache()
+    return [Path(folder) / "mnist" for folder in folders if folder]
+
+
+def user_cache() -> Path | None:
+    """The user's cache for this package. None without pooch, which knows the place on each system.
+
+    Only downloads need pooch, so only here and there is it imported.
+    """
+    try:
+        import pooch
+    except ImportError:
+        return None
+    return Path(pooch.os_cache("ministn"))
 
 
 def find(name: str, folders: list[Path]) -> Path | None:
@@ -119,8 +129,15 @@ def download(name: str, folders: list[Path]) -> Path:
     """Download one file into the last of the folders from the first mirror that has it right.
 
     It gets its name only once its content is checked, so an interrupted download leaves nothing
-    that is ever read. Raises UserError when no mirror serves the file.
+    that is ever read. Raises UserError when no mirror serves the file, or without pooch.
     """
+    try:
+        import pooch
+    except ImportError as error:
+        raise UserError(
+            f"{name} is in no folder looked in, and a download needs pooch: pip install pooch, or "
+            "copy MNIST's four files into FOLDER/mnist and set MINISTN_DATA=FOLDER"
+        ) from error
     folder = folders[-1]
     path = folder / f"{name}.gz"
     partial = folder / f"{name}.gz.tmp"

@@ -109,6 +109,7 @@ struct Multiprocessor {
     Fault fault;
     void (*kernel)(const uint64_t*) = nullptr;
     const uint64_t* parameters = nullptr;
+    unsigned terms = 0;  // see launch.h
 
     Multiprocessor();
     void prepare_launch(uint3 block, unsigned order_of_threads);

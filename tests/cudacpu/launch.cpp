@@ -45,6 +45,7 @@ static bool run(const Launch& launch, const uint64_t* parameters, Fault& fault) 
         gridDim = grid;
         self.kernel = launch.kernel;
         self.parameters = parameters;
+        self.terms = launch.terms;
         self.prepare_launch(launch.block, launch.order);
         for (unsigned turn; (turn = next.fetch_add(1)) < blocks && !failed;) {
             const unsigned block = block_order[turn];

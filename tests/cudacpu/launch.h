@@ -24,6 +24,7 @@ struct Launch {
     size_t shared_bytes;
     unsigned order;    // 0 forward, 1 backward, else the seed of a random order
     unsigned workers;  // operating-system threads, 0: as many as there are processors
+    unsigned terms;    // of a tensor core's product, added at once and cut off; 0: one by one, rounded
     int checked;
     const Array* arrays;
     int array_count;

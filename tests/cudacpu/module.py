@@ -5,6 +5,7 @@ module.get_function("relu")((blocks,), (256,), (x, y, np.int32(x.size)))
 """
 
 import ctypes
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ __all__ = ["Kernel", "KernelError", "Module"]
 MOST_THREADS, MOST_SHARED_BYTES, MOST_ARRAYS = 1024, 227 * 1024, 64
 LIMITS_OF_GRID = (2**31 - 1, 65535, 65535)
 LIMITS_OF_BLOCK = (1024, 1024, 64)
+TERMS = int(os.environ.get("CUDACPU_TERMS", "4"))  # fewer at once lose more
 UINT3 = ctypes.c_uint * 3
 
 
@@ -42,6 +44,7 @@ class Launch(ctypes.Structure):
         ("shared_bytes", ctypes.c_size_t),
         ("order", ctypes.c_uint),
         ("workers", ctypes.c_uint),
+        ("terms", ctypes.c_uint),
         ("checked", ctypes.c_int),
         ("arrays", ctypes.POINTER(Array)),
         ("array_count", ctypes.c_int),
@@ -83,14 +86,16 @@ class Module:
         self.constants = (ctypes.c_void_p * 2).in_dll(self.library, "cudacpu_constants")
         self.config()
 
-    def config(self, order: int = 0, threads: int = 0) -> None:
+    def config(self, order: int = 0, threads: int = 0, terms: int = TERMS) -> None:
         """How kernels are run from now on.
 
         order: in which lanes, warps and blocks get their turn: 0 forward, 1 backward, any other
         number is the seed of a random order. threads: of the operating system, among which blocks
-        are divided; 0: one for each processor. A checked kernel always has one.
+        are divided; 0: one for each processor. A checked kernel always has one. terms: how many
+        products a tensor core adds at once, 4 or 8, and then cuts the sum off, as GPUs do; 0: it
+        adds one by one and rounds.
         """
-        self.order, self.threads = order, threads
+        self.order, self.threads, self.terms = order, threads, terms
 
     def get_function(self, name: str) -> "Kernel":
         if name not in self.entries:
@@ -122,8 +127,8 @@ class Kernel:
         module = self.module
         launch = Launch(
             self._address, parameters.ctypes.data, len(parameters), blocks, threads, shared_mem,
-            module.order, module.threads, module.check, (Array * len(arrays))(*arrays),
-            len(arrays), module.constants,
+            module.order, module.threads, module.terms, module.check,
+            (Array * len(arrays))(*arrays), len(arrays), module.constants,
         )  # fmt: skip
         report = module.launch(ctypes.byref(launch))
         if report:

@@ -1,4 +1,6 @@
 // What the lanes of a warp do together: shuffles, votes, the tensor core; and asynchronous copies.
+#include <math.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -120,8 +122,33 @@ static float tf32(unsigned bits) {  // the tensor core ignores the lower 13 bits
     return value;
 }
 
+// The bits that `mask` has of a double's 64.
+static double masked(double x, uint64_t mask) {
+    uint64_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    bits &= mask;
+    std::memcpy(&x, &bits, sizeof bits);
+    return x;
+}
+
+// sum += terms products, as GPUs from Volta on were found to add: all at once, each addend cut off
+// one bit behind the last that a float as large as the largest of them has, and the result cut off
+// to a float. Products of TF32 factors are exact in double.
+static float cut_off_sum(float sum, const float* a, const float (*b)[8], unsigned terms) {
+    double addends[9] = {sum}, largest = fabs(sum), all = sum, cut = 0;
+    for (unsigned k = 0; k < terms; ++k) {
+        addends[k + 1] = (double)a[k] * *b[k];
+        largest = std::max(largest, fabs(addends[k + 1]));
+        all += addends[k + 1];
+    }
+    if (!isfinite(all) || largest < 1e-30) return (float)all;
+    const double unit = ldexp(masked(largest, 0x7ff0000000000000), -24);  // a power of two
+    for (unsigned k = 0; k <= terms; ++k) cut += trunc(addends[k] / unit) * unit;
+    return (float)masked(cut, ~((1ull << 29) - 1));
+}
+
 // D (16 x 8) += A (16 x 8) B (8 x 8). Which element is in which lane: tensor_core.cuh, and the PTX
-// manual, "matrix fragments for mma.m16n8k8". The order of the hardware's sum is not documented.
+// manual, "matrix fragments for mma.m16n8k8". How the hardware adds is not documented.
 static void multiply_fragments(Fragments** lanes, unsigned) {
     float A[16][8], B[8][8], D[16][8];
     for (int lane = 0; lane < 32; ++lane) {
@@ -136,9 +163,14 @@ static void multiply_fragments(Fragments** lanes, unsigned) {
         std::memcpy(&D[g][2 * t], of.d, 8);
         std::memcpy(&D[g + 8][2 * t], of.d + 2, 8);
     }
+    const unsigned terms = current->terms;
     for (int i = 0; i < 16; ++i)
-        for (int k = 0; k < 8; ++k)
-            for (int j = 0; j < 8; ++j) D[i][j] += A[i][k] * B[k][j];
+        for (unsigned k = 0; k < 8; k += terms ? terms : 1)
+            for (int j = 0; j < 8; ++j)
+                if (terms)
+                    D[i][j] = cut_off_sum(D[i][j], &A[i][k], (const float (*)[8])&B[k][j], terms);
+                else
+                    D[i][j] += A[i][k] * B[k][j];
     for (int lane = 0; lane < 32; ++lane) {
         const int g = lane / 4, t = lane % 4;
         std::memcpy(lanes[lane]->d, &D[g][2 * t], 8);
