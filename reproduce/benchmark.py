@@ -15,7 +15,7 @@ import argparse
 from importlib.util import find_spec
 from pathlib import Path
 
-import benchmark_cpu
+import benchmarks.cpu
 import table3
 
 from ministn import backend, cli, models
@@ -26,7 +26,7 @@ from ministn.runs import sweep
 RECORDS = Path(__file__).parent / "records"
 ROUNDS = {"cpu": 5, "gpu": 20}
 BATCH_SIZES = {"cpu": [64, 256], "gpu": [256]}
-PARTS = {"cpu": benchmark_cpu.PARTS, "gpu": ("ceilings", "kernels", "networks")}
+PARTS = {"cpu": benchmarks.cpu.PARTS, "gpu": ("ceilings", "kernels", "networks")}
 
 EXAMPLES = """\
 examples (times of --cpu on two cores of a 2020 server):
@@ -142,10 +142,10 @@ def main() -> int:
         gpu = backend.gpu()
         if find_spec("torch") is None:
             raise UserError("--gpu compares with PyTorch, built for CUDA: pip install torch")
-        import benchmark_gpu
+        from benchmarks.gpu import run
 
-        return benchmark_gpu.run(arguments, gpu)
-    return benchmark_cpu.run(arguments)
+        return run(arguments, gpu)
+    return benchmarks.cpu.run(arguments)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-import benchmark_record
+import benchmarks.record
 import gpu_check_engine as engine
 
 from ministn.data import mnist
@@ -231,7 +231,9 @@ def counted(outcomes: dict[str, str]) -> Lines:
 def rows(out: Path, prefix: str) -> dict[str, Any]:
     """What the benchmark's record has under a prefix."""
     path = out / "benchmark.json"
-    return dict(benchmark_record.rows(benchmark_record.read(path), prefix)) if path.exists() else {}
+    return (
+        dict(benchmarks.record.rows(benchmarks.record.read(path), prefix)) if path.exists() else {}
+    )
 
 
 def kernels(found: dict[str, Any]) -> Lines:

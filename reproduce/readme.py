@@ -16,10 +16,10 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-import benchmark_figure
-import benchmark_record
+import benchmarks.figure
+import benchmarks.record
 import learning_rate
-from benchmark_record import shown
+from benchmarks.record import shown
 from papers import colocalisation_report, layout, stn_report, tstn_figures, tstn_report
 from papers.claims import Record
 from tqdm import tqdm
@@ -140,7 +140,7 @@ def _growth(record: Any, what: str, unit: str) -> str:
 
 def _measured(record: Any, prefix: str) -> dict[str, Any]:
     """The benchmark's rows under this prefix."""
-    found = dict(benchmark_record.rows(record, prefix))
+    found = dict(benchmarks.record.rows(record, prefix))
     if not found:
         raise UserError(f"{BENCHMARK} has no {prefix}...: run reproduce/benchmark.py --cpu")
     return found
@@ -197,7 +197,7 @@ def draw() -> None:
         "seeds.png": tstn_figures.seeds_figure(records),
         "overlap.png": tstn_figures.overlap_figure(records),
         "learning-curves.png": tstn_figures.learning_curves(records),
-        "benchmark-cpu.png": benchmark_figure.figure(read(BENCHMARK)),
+        "benchmark-cpu.png": benchmarks.figure.figure(read(BENCHMARK)),
         learning_rate.FIGURE: learning_rate.figure(runs.find_records([STUDY])),
         "stn-errors.png": stn_report.errors_figure(runs.find_records([STN["stn"]])),
         **{

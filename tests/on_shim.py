@@ -40,16 +40,16 @@ def main() -> None:
 
 def smallest_benchmark() -> None:
     """PyTorch on the CPU, and sizes that no flag changes."""
-    import benchmark_gpu
+    import benchmarks.gpu
     import torch
-    from benchmark_torch import TorchDevice
+    from benchmarks.pytorch import TorchDevice
 
     torch.compile = lambda function: function
     torch.compiler.reset = lambda: None
-    scale = benchmark_gpu.Scale(canvas=12, fill=1000, copy=1000, product=16)
-    benchmark_gpu.Scale = lambda: scale
-    benchmark_gpu.TorchDevice = lambda: TorchDevice("cpu")
-    benchmark_gpu.STEPS = 2
+    scale = benchmarks.gpu.Scale(canvas=12, fill=1000, copy=1000, product=16)
+    benchmarks.gpu.Scale = lambda: scale
+    benchmarks.gpu.TorchDevice = lambda: TorchDevice("cpu")
+    benchmarks.gpu.STEPS = 2
 
 
 if __name__ == "__main__":

@@ -17,16 +17,16 @@ from ministn.runs import sweep
 sys.path.insert(0, str(Path(__file__).parents[1] / "reproduce"))
 
 import benchmark
-import benchmark_cpu
-import benchmark_figure
-import benchmark_profile
-import benchmark_record
+import benchmarks.cpu
+import benchmarks.figure
+import benchmarks.profile
+import benchmarks.record
 import readme
 import table3
-from benchmark_cpu import Scale
-from benchmark_record import Record, compared, rows
-from benchmark_sides import BLOCKS, LAYOUTS, Block, Job, our_convolutions, our_training
-from benchmark_turns import SideFailed
+from benchmarks.cpu import Scale
+from benchmarks.record import Record, compared, rows
+from benchmarks.sides import BLOCKS, LAYOUTS, Block, Job, our_convolutions, our_training
+from benchmarks.turns import SideFailed
 
 TINY = Scale(
     canvas=9,
@@ -45,7 +45,7 @@ TINY = Scale(
 def test_a_step_trains_on_all_rows(monkeypatch):
     """Four batches in turn, again and again, and never the same number of a step."""
     taken = []
-    steps = import_module("benchmark_sides").CpuSteps
+    steps = import_module("benchmarks.sides").CpuSteps
     take = steps.take
     monkeypatch.setattr(steps, "take", lambda self, n: taken.append(n) or take(self, n))
     with our_training(Job("arch1-tstn", 8, 3, cores=1)) as set_up:
@@ -77,7 +77,7 @@ def test_both_sides_compute_the_same_blocks(layout, monkeypatch):
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "1")
     threads = torch.get_num_threads()
     blocks = [Block(7, 2, 3, True), Block(6, 3, 4, False)]
-    theirs = import_module("benchmark_sides").torch_convolutions(blocks, 2, layout)
+    theirs = import_module("benchmarks.sides").torch_convolutions(blocks, 2, layout)
     with our_convolutions(blocks, 2) as our_set_up, theirs as their_set_up:
         ours, theirs = our_set_up(), their_set_up()
         assert torch.get_num_threads() == 1
@@ -127,7 +127,7 @@ def test_a_run_replaces_what_it_measures_and_keeps_the_rest(tmp_path):
     first.note("step/b/64", {"ours": 2.0})
     second = Record(path, "two", {"command": "second"})
     second.note("step/a/64", {"ours": 3.0})
-    record = benchmark_record.read(path)
+    record = benchmarks.record.read(path)
     assert record["format"] == 2 and record["step/b/64/ours"] == 2.0
     assert record["runs"] == {"one": {"command": "first"}, "two": {"command": "second"}}
     assert dict(rows(record, "step/")) == {
@@ -135,7 +135,7 @@ def test_a_run_replaces_what_it_measures_and_keeps_the_rest(tmp_path):
         "b/64": {"ours": 2.0, "run": "one"},
     }
     second.note("step/b/64", {"ours": 4.0})
-    assert benchmark_record.read(path)["runs"] == {"two": {"command": "second"}}
+    assert benchmarks.record.read(path)["runs"] == {"two": {"command": "second"}}
 
     path.write_text('{"format": 2, "runs"')
     with pytest.raises(UserError, match="is damaged: move it away"):
@@ -148,7 +148,7 @@ def test_half_a_record(tmp_path, monkeypatch):
     run = {"device": {"name": "x", "cores": 1, "workers": 1}, "versions": {"torch": "2"}}
     row = compared({"ours": [1.0], "torch": [2.0], "compiled": [4.0]})
     Record(path, "one", run).note("step/arch1-cnn/128", row)
-    axes, *_, empty = benchmark_figure.figure(benchmark_record.read(path)).axes
+    axes, *_, empty = benchmarks.figure.figure(benchmarks.record.read(path)).axes
     eager, compiled, one = (line.get_xdata()[0] for line in axes.lines)
     assert (eager, compiled, one) == (0.5, 0.25, 1.0)
     assert not any(len(line.get_xdata()) for line in empty.lines)
@@ -178,12 +178,12 @@ class Pretended:
 
     def __init__(self, start):
         self.start, self.slower = start, 1
-        if start.func is benchmark_cpu.torch_training:
+        if start.func is benchmarks.cpu.torch_training:
             _, layout, compiled = start.args
             if compiled:
                 raise SideFailed("RuntimeError: no compiler found")
             self.slower = {"channels_last": 2, "contiguous_format": 4}[layout]
-        elif start.func is benchmark_cpu.torch_convolutions:
+        elif start.func is benchmarks.cpu.torch_convolutions:
             self.slower = {"channels_last": 8, "contiguous_format": 5}[start.args[2]]
 
     def __enter__(self):
@@ -209,17 +209,17 @@ def test_all_parts_and_their_use(arguments, monkeypatch, tmp_path, capsys):
     """With times and memory that are known, and a torch.compile that fails."""
     if sys.platform != "linux":
         pytest.skip("memory is measured on Linux only")
-    monkeypatch.setattr(benchmark_cpu, "Side", Pretended)
-    monkeypatch.setattr(benchmark_cpu, "find_spec", lambda name: True)
-    monkeypatch.setattr(benchmark_cpu, "version", lambda name: "2.13.0")
-    assert benchmark_cpu.run(arguments("--workers", "2"), TINY) == 0
+    monkeypatch.setattr(benchmarks.cpu, "Side", Pretended)
+    monkeypatch.setattr(benchmarks.cpu, "find_spec", lambda name: True)
+    monkeypatch.setattr(benchmarks.cpu, "version", lambda name: "2.13.0")
+    assert benchmarks.cpu.run(arguments("--workers", "2"), TINY) == 0
     out = capsys.readouterr().out
     assert "torch.compile failed: RuntimeError: no compiler found" in out
 
-    record = benchmark_record.read(tmp_path / "record.json")
+    record = benchmarks.record.read(tmp_path / "record.json")
     (started,) = record["runs"]
     run = record["runs"][started]
-    assert run["part_seconds"].keys() == set(benchmark_cpu.PARTS)
+    assert run["part_seconds"].keys() == set(benchmarks.cpu.PARTS)
     assert (run["device"]["workers"], run["device"]["torch_threads"]) == (2, 2)
     found = dict(rows(record, ""))
     assert all(row.pop("run") == started for row in found.values())
@@ -274,7 +274,7 @@ def test_all_parts_and_their_use(arguments, monkeypatch, tmp_path, capsys):
     for batch in (2, 3):
         parts = found.pop(f"profile/arch1-tstn/{batch}")
         whole = parts.pop("ours")
-        assert parts.keys() == {*benchmark_profile.PARTS, "update", "rest"}
+        assert parts.keys() == {*benchmarks.profile.PARTS, "update", "rest"}
         assert all(0 < seconds < whole for seconds in parts.values())
     assert found == {
         "growth/batch/arch1-tstn": {"variation": pytest.approx(163 / 4 / (244 / 6), rel=1e-4)},
@@ -304,7 +304,7 @@ def test_all_parts_and_their_use(arguments, monkeypatch, tmp_path, capsys):
         "Of arch1-tstn, the time for each pixel differs by at most 0 % between a side of 8 and "
         "one of 9.",
     ]
-    figure = benchmark_figure.figure(record)
+    figure = benchmarks.figure.figure(record)
     figure.draw_without_rendering()
     drawn, page = figure.get_tightbbox(), figure.get_size_inches()
     assert drawn.min.min() > -0.01 and (drawn.max < page + 0.01).all()
@@ -316,9 +316,9 @@ def test_all_parts_and_their_use(arguments, monkeypatch, tmp_path, capsys):
 @pytest.mark.slow
 def test_parts_with_pytorch(arguments, tmp_path, capsys):
     pytest.importorskip("torch")
-    assert benchmark_cpu.run(arguments("--only", "steps", "memory", "convolutions"), TINY) == 0
+    assert benchmarks.cpu.run(arguments("--only", "steps", "memory", "convolutions"), TINY) == 0
     out = capsys.readouterr().out
-    record = benchmark_record.read(tmp_path / "record.json")
+    record = benchmarks.record.read(tmp_path / "record.json")
     block = "convolution/2-3-5x5-pool"
     names = ["step/arch1-tstn/2", "memory/arch1-tstn/2", f"{block}/forward", f"{block}/backward"]
     for name in names:
@@ -328,9 +328,9 @@ def test_parts_with_pytorch(arguments, tmp_path, capsys):
 
 
 def test_without_pytorch_it_says_so(arguments, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(benchmark_cpu, "find_spec", lambda name: None)
+    monkeypatch.setattr(benchmarks.cpu, "find_spec", lambda name: None)
     given = arguments("--only", "steps", "growth", "--workers", "2")
-    assert benchmark_cpu.run(given, TINY) == 0
+    assert benchmarks.cpu.run(given, TINY) == 0
     out = capsys.readouterr().out
     for name in ("step/arch1-tstn/2 ", "growth/batch/arch1-tstn/3 ", "growth/workers/arch1-tstn/2"):
         (line,) = [line for line in out.splitlines() if line.startswith(name)]
@@ -339,7 +339,7 @@ def test_without_pytorch_it_says_so(arguments, monkeypatch, tmp_path, capsys):
     assert "PyTorch is not installed" in out and "pip install torch" in out
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(UserError, match="memory is measured on Linux, with psutil"):
-        benchmark_cpu.run(arguments("--only", "memory"), TINY)
+        benchmarks.cpu.run(arguments("--only", "memory"), TINY)
 
 
 @pytest.mark.parametrize(
@@ -369,7 +369,7 @@ def test_flags_that_cannot_be(flags, said, monkeypatch):
 @pytest.mark.parametrize(
     ("engine", "batch_size", "rounds", "parts"),
     [
-        ("cpu", [64, 256], 5, benchmark_cpu.PARTS),
+        ("cpu", [64, 256], 5, benchmarks.cpu.PARTS),
         ("gpu", 256, 20, ("ceilings", "kernels", "networks")),
     ],
 )

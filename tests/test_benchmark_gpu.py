@@ -30,7 +30,7 @@ def scripts(monkeypatch, tmp_path):
 
 @pytest.fixture
 def costs():
-    return import_module("benchmark_costs")
+    return import_module("benchmarks.costs")
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def theirs(quick_device):
     """PyTorch on the machine that the device is on."""
     torch = pytest.importorskip("torch")
     on_gpu = isinstance(quick_device, backend.CupyDevice) and torch.cuda.is_available()
-    module = import_module("benchmark_torch")
+    module = import_module("benchmarks.pytorch")
     with module.precision("fp32"):
         yield module.TorchDevice("cuda" if on_gpu else "cpu")
 
@@ -148,7 +148,7 @@ def as_ours(name, tensor):
 
 @pytest.mark.usefixtures("plain_sums")
 def test_kernels_and_their_counterparts_agree(quick_device, theirs):
-    kernels = import_module("benchmark_kernels")
+    kernels = import_module("benchmarks.kernels")
     rng = np.random.default_rng(0)
     places = kernels.Places(quick_device, theirs, BATCH, CANVAS, rng)
     compared = 0
@@ -179,7 +179,9 @@ def noise(count):
 def test_both_compute_the_same_loss_at_equal_parameters(quick_device, theirs, name):
     torch, twin = import_module("torch"), import_module("torch_twin")
     split, order = noise(7)
-    steps = import_module("benchmark_torch").TorchSteps(theirs, name, split, order, BATCH, 0, False)
+    steps = import_module("benchmarks.pytorch").TorchSteps(
+        theirs, name, split, order, BATCH, 0, False
+    )
     network = models.build(name, (CANVAS, CANVAS))
     on_cpu = ParameterBuffer(network.parameters(), seed=0)
     on_cpu.data += np.random.default_rng(2).normal(0, 0.02, on_cpu.data.shape).astype(np.float32)
@@ -204,7 +206,7 @@ def test_both_compute_the_same_loss_at_equal_parameters(quick_device, theirs, na
 def test_pytorch_trains_batch_after_batch(theirs):
     torch = import_module("torch")
     split, order = noise(7)
-    module = import_module("benchmark_torch")
+    module = import_module("benchmarks.pytorch")
     steps = module.TorchSteps(theirs, "arch1-cnn", split, order, BATCH, 1e-3, False)
     taken, loss = [], steps._loss
     steps._loss = lambda rows: taken.append(rows.tolist()) or loss(rows)
@@ -218,7 +220,7 @@ def test_pytorch_trains_batch_after_batch(theirs):
 
 @pytest.mark.parametrize(("name", "allowed"), [("fp32", False), ("tf32", True)])
 def test_pytorch_multiplies_as_stated(theirs, name, allowed):
-    module = import_module("benchmark_torch")
+    module = import_module("benchmarks.pytorch")
     before = module.flags()
     with module.precision(name):
         assert module.flags() == {
@@ -238,7 +240,7 @@ def smallest_run(quick_device, theirs, monkeypatch, tmp_path):
 
     Not called benchmark: a plugin of pytest takes a fixture of that name for its own.
     """
-    module = import_module("benchmark_gpu")
+    module = import_module("benchmarks.gpu")
     monkeypatch.setattr(module, "STEPS", 2)
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "--gpu"])
     out = tmp_path / "records" / "gpu.json"
@@ -268,7 +270,7 @@ def stand_in_for_compiling(monkeypatch, function):
 
 def measured(record, prefix):
     """{what was measured under the prefix: its row}; all of it with batches of BATCH."""
-    found = dict(import_module("benchmark_record").rows(record, prefix))
+    found = dict(import_module("benchmarks.record").rows(record, prefix))
     assert all(name.endswith(f"/{BATCH}") for name in found)
     return {name.removesuffix(f"/{BATCH}"): row for name, row in found.items()}
 
@@ -336,7 +338,7 @@ def test_without_a_compiler_it_goes_on(smallest_run, monkeypatch, capsys):
 
 def test_a_second_run_replaces_what_it_measures(smallest_run, quick_device, monkeypatch):
     """One network in one precision is one call, and compares with ceilings measured before."""
-    module = import_module("benchmark_gpu")
+    module = import_module("benchmarks.gpu")
     stand_in_for_compiling(monkeypatch, lambda function: function)
     one = {"only": ["networks"], "nets": ["arch1-cnn"]}
     first = smallest_run(**one, precision=["fp32"])
@@ -359,7 +361,7 @@ def test_a_second_run_replaces_what_it_measures(smallest_run, quick_device, monk
 
 
 def test_an_interrupted_run_keeps_what_it_has(smallest_run, monkeypatch, tmp_path):
-    module = import_module("benchmark_gpu")
+    module = import_module("benchmarks.gpu")
     network = module.Benchmark._network
 
     def interrupted(self, name, *arguments):
@@ -377,7 +379,7 @@ def test_an_interrupted_run_keeps_what_it_has(smallest_run, monkeypatch, tmp_pat
 
 def test_training_that_stops_is_not_timed(smallest_run, monkeypatch):
     stand_in_for_compiling(monkeypatch, lambda function: function)
-    monkeypatch.setattr(import_module("benchmark_gpu"), "LR", 1e30)
+    monkeypatch.setattr(import_module("benchmarks.gpu"), "LR", 1e30)
     with pytest.raises(UserError, match=r"arch1-cnn diverged at step \d+"):
         smallest_run(only=["networks"], precision=["fp32"])
 

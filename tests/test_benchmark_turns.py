@@ -16,7 +16,7 @@ from ministn.parallel import team
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "reproduce"))  # for the sides' processes too
 
-from benchmark_turns import Side, SideFailed, in_turns
+from benchmarks.turns import Side, SideFailed, in_turns
 
 MEGABYTE = 10**6
 KEPT = []

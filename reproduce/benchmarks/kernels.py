@@ -9,13 +9,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import benchmark_costs as costs
 import numpy as np
 import torch
-from benchmark_costs import Cost
-from benchmark_torch import TorchDevice
 from torch.nn import functional
 
+from benchmarks import costs
+from benchmarks.costs import Cost
+from benchmarks.pytorch import TorchDevice
 from ministn import cuda, models, ops
 from ministn.backend import Device
 from ministn.cuda.adam import Schedule

@@ -2,7 +2,7 @@
 
 It gets every option that it documents for speed and that computes the same: channels-last arrays,
 Adam in one fused kernel, images that lie on the device as bytes; on a GPU a choice among cuDNN's
-algorithms by trying them (``cudnn.benchmark``), on a CPU what benchmark_sides.py says.
+algorithms by trying them (``cudnn.benchmark``), on a CPU what benchmarks/sides.py says.
 """
 
 import time

@@ -7,9 +7,8 @@ from statistics import median
 from typing import Any
 from unittest.mock import patch
 
-from benchmark_record import Row
-from benchmark_sides import Job, our_step
-
+from benchmarks.record import Row
+from benchmarks.sides import Job, our_step
 from ministn import parallel
 from ministn.layers import Conv2d, Dense, Dropout, Flatten, MaxPool2d, ReLU
 from ministn.parameter import ParameterBuffer

@@ -4,7 +4,7 @@ Every time of ours stands beside PyTorch's in the same precision. The two take t
 run, so that clocks and temperature touch both, and never overlap. Times are the GPU's own, between
 two events in its queue of work.
 
-ceilings  What the GPU reaches at best, copying and multiplying matrices: see benchmark_costs.py.
+ceilings  What the GPU reaches at best, copying and multiplying matrices: see benchmarks/costs.py.
           Measured when asked for, and where the record has none of this GPU to compare with.
 kernels   One call at a time. Before each, a long fill empties the L2 cache and keeps the GPU busy
           until the host has asked for the whole call, so that no launch is waited for.
@@ -12,7 +12,7 @@ networks  Training steps in a row, as in an epoch, each on other images, which l
           bytes. Where the host is slower than the GPU, this shows.
 
 A run replaces what it measures in the record and keeps the rest, so one network in one precision is
-one short call. How the record is laid out is in benchmark_record.py.
+one short call. How the record is laid out is in benchmarks/record.py.
 """
 
 import argparse
@@ -27,16 +27,16 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any, NamedTuple
 
-import benchmark_costs as costs
-import benchmark_torch
 import numpy as np
-from benchmark_costs import Row
-from benchmark_kernels import OPERATIONS, Pair, Places
-from benchmark_record import Record, shown
-from benchmark_torch import TorchDevice, TorchSteps
-from benchmark_turns import in_turns
 from tqdm import tqdm
 
+import benchmarks.pytorch
+from benchmarks import costs
+from benchmarks.costs import Row
+from benchmarks.kernels import OPERATIONS, Pair, Places
+from benchmarks.pytorch import TorchDevice, TorchSteps
+from benchmarks.record import Record, shown
+from benchmarks.turns import in_turns
 from ministn import models
 from ministn.backend import Device, memory_explained
 from ministn.cuda import choice
@@ -93,7 +93,7 @@ class Benchmark:
             **environment.commit(),
             "source_sha256": environment.source_sha256(),
             "device": environment.device(ours),
-            "versions": environment.versions() | benchmark_torch.versions(),
+            "versions": environment.versions() | benchmarks.pytorch.versions(),
             "flags": {},
             "rounds": arguments.rounds,
             "steps_per_round": STEPS,
@@ -128,8 +128,8 @@ class Benchmark:
     @contextmanager
     def _precision(self, name: str) -> Iterator[None]:
         """Both sides compute in this precision."""
-        with choice.precision(name), benchmark_torch.precision(name):
-            self.source["flags"][name] = benchmark_torch.flags()
+        with choice.precision(name), benchmarks.pytorch.precision(name):
+            self.source["flags"][name] = benchmarks.pytorch.flags()
             yield
 
     # -- ceilings --------------------------------------------------------------------------------
@@ -137,12 +137,12 @@ class Benchmark:
     def _ceilings(self) -> costs.Ceilings:
         scale = self.scale
         with self._precision("fp32"):
-            copy = benchmark_torch.longest_copy(self.theirs, scale.copy)
+            copy = benchmarks.pytorch.longest_copy(self.theirs, scale.copy)
             moved = self._ceiling("copy", "bytes", 2 * scale.copy, copy)
         flops = {}
         for name in dict.fromkeys(("fp32", *self.arguments.precision)):
             with self._precision(name):
-                product = benchmark_torch.largest_product(self.theirs, scale.product)
+                product = benchmarks.pytorch.largest_product(self.theirs, scale.product)
                 flops[name] = self._ceiling(name, "flops", 2 * scale.product**3, product)
         rates = ", ".join(f"{name} {rate / 1e12:.1f} TFLOP/s" for name, rate in flops.items())
         print(f"ceilings: copy {moved / 1e12:.2f} TB/s, {rates}")

@@ -1,6 +1,6 @@
 """What the two sides of ``benchmark.py --cpu`` do: training steps, and single convolution blocks.
 
-Each function here is the beginning of a process, see benchmark_turns.py: libraries are loaded and
+Each function here is the beginning of a process, see benchmarks/turns.py: libraries are loaded and
 workers started when it yields; what it yields prepares everything else, and returns the work.
 
 PyTorch gets every option that it documents for speed on a CPU and that computes the same:
@@ -16,9 +16,9 @@ from itertools import cycle
 from typing import Any, NamedTuple
 
 import numpy as np
-from benchmark_turns import SetUp, Work
 from threadpoolctl import threadpool_limits
 
+from benchmarks.turns import SetUp, Work
 from ministn import parallel
 from ministn.data import Split
 from ministn.engines import implementation
@@ -121,7 +121,7 @@ def our_step(job: Job, team: Team) -> Work:
 def torch_training(job: Job, layout: str, compiled: bool) -> Iterator[SetUp]:
     """Work "step": the same in PyTorch, with as many threads."""
     torch = _torch(job.cores)
-    from benchmark_torch import TorchDevice, TorchSteps
+    from benchmarks.pytorch import TorchDevice, TorchSteps
 
     def set_up() -> dict[str, Work]:
         steps = TorchSteps(

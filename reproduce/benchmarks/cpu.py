@@ -8,11 +8,11 @@ convolutions  Each shape of convolution block in the six networks at 60x60, on o
 growth        The step of Architecture 1's TSTN at growing batch, image and number of workers. A
               turn is two steps, of which the second counts, for the first finds all caches cold:
               in training one step follows the other, and a small one gains most by that.
-profile       Where the time of that step goes, at growing batch (benchmark_profile.py).
+profile       Where the time of that step goes, at growing batch (benchmarks/profile.py).
 
-Every side has a process of its own, and all that are compared take turns (benchmark_turns.py).
+Every side has a process of its own, and all that are compared take turns (benchmarks/turns.py).
 What a side compiles in its first step is not counted. How the record is laid out is in
-benchmark_record.py.
+benchmarks/record.py.
 """
 
 import argparse
@@ -29,9 +29,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmark_profile import profile
-from benchmark_record import COLUMNS, HEADS, Record, Row, compared, line, ratios
-from benchmark_sides import (
+from tqdm import tqdm
+
+from benchmarks.profile import profile
+from benchmarks.record import COLUMNS, HEADS, Record, Row, compared, line, ratios
+from benchmarks.sides import (
     BLOCKS,
     LAYOUTS,
     Block,
@@ -41,9 +43,7 @@ from benchmark_sides import (
     torch_convolutions,
     torch_training,
 )
-from benchmark_turns import Side, SideFailed, Start, in_turns
-from tqdm import tqdm
-
+from benchmarks.turns import Side, SideFailed, Start, in_turns
 from ministn.errors import UserError
 from ministn.runs import environment
 

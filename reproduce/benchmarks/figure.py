@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from benchmark_record import Row, rows
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
+from benchmarks.record import Row, rows
 from ministn.plot.drawing import BLUE, GREEN, GREY, PALE, PURPLE, VERMILION, caption
 
 # By the last part of a name: a batch size, or the way through a convolution.
