@@ -7,12 +7,12 @@ from ministn.metrics.attention import (
     IDENTITY,
     correlation,
     inside,
-    left_image,
     overlap,
     quadrilateral,
     summary,
     wander,
 )
+from ministn.ops.left_image import left_image
 
 SIZE = (40, 60)  # H, W: not square, so that a swap shows
 WHOLE = [0, 0, 59, 39]

@@ -10,8 +10,8 @@ from test_projection_runs import SETTINGS as LARGE
 
 from ministn import data
 from ministn.data import RECIPES, extruded
+from ministn.models import prediction
 from ministn.runs import Run, planning, read_record
-from ministn.training import evaluation
 from ministn.training.examples import from_text
 from ministn.training.trainer import Trainer
 
@@ -77,7 +77,7 @@ def test_it_comes_to_the_same(made, quick_device, network):
 def test_the_host_makes_no_volumes_and_does_not_wait(
     made, quick_device, monkeypatch, only_there, choice
 ):
-    monkeypatch.setattr(evaluation, "BATCH", 5)
+    monkeypatch.setattr(prediction, "BATCH", 5)
     settings = replace(SETTINGS, iterations=6, precision=choice)
     trainer = Trainer(settings, made, lambda line: None, device=quick_device)
     for _ in range(4):  # into the second epoch: kernels are compiled, constants are copied

@@ -13,7 +13,7 @@ from ministn.cuda.batch import as_batch, take_batch
 from ministn.cuda.outcome import Log
 from ministn.cuda.schedule import Schedule
 from ministn.initializers import Normal
-from ministn.metrics.attention import LEFT_BELOW, POINTS, left_image
+from ministn.ops.left_image import LEFT_BELOW, POINTS, left_image
 from ministn.optimizers import Adam
 from ministn.parameter import Parameter, ParameterBuffer
 

@@ -12,11 +12,11 @@ from ministn.gradcheck.networks import perturbed
 from ministn.metrics.attention import left_image
 from ministn.metrics.pose import FRAME
 from ministn.models import projection
+from ministn.models.prediction import predict
 from ministn.models.stn import PARAMETERS
 from ministn.optimizers import Adam
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
-from ministn.training.evaluation import predict
 
 STEP = Step(seed=5, number=7)
 SMALL = (28, 31, 29)

@@ -8,13 +8,13 @@ from small_runs import outcome, shortened
 
 from ministn import data, models, ops, parallel
 from ministn.data import extruded
+from ministn.models import prediction
 from ministn.optimizers import Adam
 from ministn.parameter import ParameterBuffer
 from ministn.plot import attention_figure
 from ministn.randomness import Step, generator
 from ministn.runs import Run, planning, read_record
 from ministn.settings import Settings
-from ministn.training import evaluation
 from ministn.training.examples import as_text, from_text
 from ministn.training.trainer import Trainer
 
@@ -81,7 +81,7 @@ def test_no_more_volumes_are_made_than_are_looked_at_at_once(made, monkeypatch):
         return real(images, motions)
 
     monkeypatch.setattr(extruded, "volumes", volumes)
-    monkeypatch.setattr(evaluation, "BATCH", 5)
+    monkeypatch.setattr(prediction, "BATCH", 5)
     trained(made, iterations=3)
     assert counts == [4, 4, 2, 5, 4, 6]
 

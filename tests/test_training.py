@@ -11,12 +11,14 @@ from small_runs import SETTINGS, STEPS, data_set, outcome, run_in, train
 
 from ministn import models, ops
 from ministn.errors import UserError
+from ministn.models import prediction
+from ministn.models.prediction import predict
 from ministn.optimizers import Adam, step_decay
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.settings import Settings
 from ministn.training import checkpoint, evaluation
-from ministn.training.evaluation import Evaluation, evaluate, predict
+from ministn.training.evaluation import Evaluation, evaluate
 from ministn.training.steps import Outcome
 from ministn.training.trainer import BEST, Trainer
 
@@ -89,7 +91,7 @@ def test_evaluation_does_not_depend_on_how_it_is_cut(monkeypatch):
     trained = finish(trainer(epochs=1)[0])
     split = data_set().valid
     whole = evaluate(trained.steps.predict, split)
-    monkeypatch.setattr(evaluation, "BATCH", 7)
+    monkeypatch.setattr(prediction, "BATCH", 7)
     cut = evaluate(trained.steps.predict, split)
     assert whole.attended.theta.shape == (31, 2, 3) and whole.correct.shape == (31,)
     for found, expected in zip(cut.attended, whole.attended, strict=True):

@@ -8,7 +8,7 @@ import numpy as np
 
 from ministn.backend import Array, Device
 from ministn.cuda.launch import launch
-from ministn.metrics.attention import LEFT_BELOW, POINTS
+from ministn.ops.left_image import LEFT_BELOW, POINTS
 
 
 class Log:

@@ -8,6 +8,7 @@ quadrilateral is exactly the box of the whole image.
 import numpy as np
 
 from ministn.errors import check_arrays
+from ministn.ops.left_image import left_image, moved
 
 # Corners of the output square, going round it.
 CORNERS = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
@@ -15,15 +16,6 @@ CORNERS = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
 # Slack, in pixels, of "inside": far above float32 rounding of theta (about 1e-5 pixels at 60x60),
 # far below anything visible.
 TOLERANCE = 1e-3
-
-# An image is judged by 8x8 of its sampling points: enough to see that nearly all of them miss the
-# image, and 64 points are cheap beside one training step. A tenth, because attention that has
-# left shows no point at all, and attention centred on a corner of the image still shows a quarter.
-# Samples that lie so wide that only the middle 2x2 points hit the image count as left, too: that
-# is a centred scale above 7/3.
-POINTS = 8
-LEFT_BELOW = 0.1
-
 
 # How far from its centre the attended frame is looked at, in halves of its width: a digit that is
 # farther away counts as being there, so that one theta without area does not outweigh all others.
@@ -40,7 +32,7 @@ def summary(
     theta: (N, 2, 3), None for a plain CNN; boxes: (N, 4); size: the images' (H, W). All None
     without theta, or else
 
-    overlap, inside, left_image: means of the functions below.
+    overlap, inside, left_image: means of the functions below and of ops/left_image.py.
     moved: mean absolute difference of theta's entries from the identity, all images alike.
     spread: standard deviation of theta's entries over the images, mean of the six. Near zero,
     every image gets the same transform, whatever it shows.
@@ -78,7 +70,7 @@ def quadrilateral(theta: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """
     check_arrays(theta=(theta, "N 2 3"))
     half = (np.array(size[::-1], np.float64) - 1) / 2
-    return _transform(theta, CORNERS) * half + half
+    return moved(theta, CORNERS) * half + half
 
 
 def overlap(quad: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -112,22 +104,6 @@ def inside(quad: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         reach = -TOLERANCE * np.hypot(edge[..., 0], edge[..., 1])
         within = (side >= reach[..., None]).all(axis=(1, 2))
     return within & (np.abs(orientation) == 1)
-
-
-def left_image(theta: np.ndarray, threshold: float = LEFT_BELOW) -> np.ndarray:
-    """Whether an image's attention has left it: hardly any sampling point lies in the image.
-
-    theta: (N, 2, 3). Returns (N,) bool: True where fewer than `threshold` of POINTS x POINTS points
-    of the output, corners included, fall within [-1, 1]^2 of the input, or where theta is not
-    finite. This catches attention beside the image and attention so wide that its samples lie
-    scattered around it.
-    """
-    check_arrays(theta=(theta, "N 2 3"))
-    axis = np.linspace(-1.0, 1.0, POINTS)
-    points = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
-    with np.errstate(over="ignore", invalid="ignore"):
-        hits = (np.abs(_transform(theta, points)) <= 1).all(axis=-1)
-    return hits.mean(axis=1) < threshold
 
 
 def correlation(theta: np.ndarray, boxes: np.ndarray) -> float:
@@ -181,13 +157,6 @@ def _centres(boxes: np.ndarray) -> np.ndarray:
 
 def _about_mean(values: np.ndarray) -> np.ndarray:
     return values - values.mean(axis=0)
-
-
-def _transform(theta: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Output points (P, 2) mapped into the input: (N, P, 2), float64."""
-    theta = theta.astype(np.float64)[:, None]
-    x, y = points.T[..., None]
-    return theta[..., 0] * x + theta[..., 1] * y + theta[..., 2]
 
 
 def _checked(quad: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

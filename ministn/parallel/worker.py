@@ -8,13 +8,13 @@ import numpy as np
 
 from ministn.engines import implementation
 from ministn.fast.memory import keep_freed
-from ministn.metrics.attention import left_image
 from ministn.models import Network
+from ministn.models.prediction import Prediction, predict
 from ministn.ops import as_batch
+from ministn.ops.left_image import left_image
 from ministn.optimizers import Optimizer
 from ministn.parallel.exchange import Exchange, Failure
 from ministn.randomness import Step
-from ministn.training.evaluation import Prediction, predict
 
 
 class Share(NamedTuple):
@@ -76,7 +76,7 @@ class Worker:
         self.exchange.update(step_sizes)
 
     def predict(self, images: np.ndarray) -> Prediction | None:
-        """What the network makes of images, see training/evaluation.py; None for no images."""
+        """What the network makes of images, see models/prediction.py; None for no images."""
         return predict(self.network, images) if len(images) else None
 
 

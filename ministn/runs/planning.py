@@ -12,9 +12,9 @@ from ministn.backend import Device
 from ministn.cuda.choice import precision
 from ministn.data import RECIPES, DataSet, Pairs, Split, extruded
 from ministn.data.dataset import Digits
+from ministn.models.prediction import BATCH
 from ministn.parallel import Team
 from ministn.settings import Settings
-from ministn.training.evaluation import BATCH
 from ministn.training.trainer import Trainer
 
 CPU_TRIES, GPU_TRIES = 2, 6  # a GPU's first ones compile kernels and capture graphs

@@ -20,11 +20,12 @@ from ministn.engines import implementation
 from ministn.metrics.attention import left_image
 from ministn.models import Network
 from ministn.models.colocalisation import Description
+from ministn.models.prediction import Prediction, predict
 from ministn.ops import triplet_hinge
 from ministn.optimizers import Optimizer
 from ministn.randomness import Step
 from ministn.training import checkpoint
-from ministn.training.evaluation import Evaluation, Prediction, predict
+from ministn.training.evaluation import Evaluation
 from ministn.training.steps import Epoch, Outcome
 
 APART = 1 / 256  # mean squared distance of random crops, in each part of their descriptions

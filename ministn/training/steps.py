@@ -17,12 +17,13 @@ from ministn.cuda.adam import Schedule
 from ministn.cuda.outcome import Log
 from ministn.data import Fresh, Split, take_batch
 from ministn.engines import implementation
-from ministn.models import Network
+from ministn.models import Network, prediction
+from ministn.models.prediction import Prediction
 from ministn.optimizers import Optimizer
 from ministn.parallel import Team
 from ministn.randomness import Step
 from ministn.training import evaluation
-from ministn.training.evaluation import Evaluation, Prediction
+from ministn.training.evaluation import Evaluation
 
 
 class Outcome(NamedTuple):
@@ -133,11 +134,11 @@ class CpuSteps:
     def predict(self, images: np.ndarray) -> Prediction:
         self.team.ask_all("spread")
         found = []
-        for start in range(0, len(images), evaluation.BATCH * self.team.size):
-            starts = [start + rank * evaluation.BATCH for rank in range(self.team.size)]
-            some = [(images[first : first + evaluation.BATCH],) for first in starts]
+        for start in range(0, len(images), prediction.BATCH * self.team.size):
+            starts = [start + rank * prediction.BATCH for rank in range(self.team.size)]
+            some = [(images[first : first + prediction.BATCH],) for first in starts]
             found += [answer for answer in self.team.ask("predict", some) if answer is not None]
-        return evaluation.joined(found)
+        return prediction.joined(found)
 
     def evaluate(self, split: Split) -> Evaluation:
         return evaluation.evaluate(self.predict, split)
@@ -217,7 +218,7 @@ class GpuSteps:
         return found
 
     def predict(self, images: np.ndarray) -> Prediction:
-        return evaluation.predict(self.network, images)
+        return prediction.predict(self.network, images)
 
     def evaluate(self, split: Split) -> Evaluation:
         return evaluation.evaluate(self.predict, split)

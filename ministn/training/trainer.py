@@ -14,12 +14,13 @@ from ministn.cuda.choice import check_precision, precision
 from ministn.data import RECIPES, DataSet, Pairs, PosedSplit, Split, as_batch
 from ministn.errors import UserError
 from ministn.metrics import attention, pose
+from ministn.models import prediction
 from ministn.optimizers import SGD, Adam, Optimizer
 from ministn.parallel import Team
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.settings import Settings
-from ministn.training import checkpoint, evaluation
+from ministn.training import checkpoint
 from ministn.training.evaluation import Evaluation
 from ministn.training.examples import shown
 from ministn.training.pairs import PairSteps
@@ -185,7 +186,7 @@ class Trainer:
         settings, state, split = self.settings, self.state, self.data.watched
         found = self.steps.evaluate(self.watched)
         if not np.isfinite(found.loss):
-            self._name_layer(self.watched.images[: evaluation.BATCH])
+            self._name_layer(self.watched.images[: prediction.BATCH])
             return
         watched = "valid" if self.data.valid is not None else "test"
         result = {

@@ -1,0 +1,36 @@
+"""Whether a transformer looks at the image at all: what training watches, on either engine."""
+
+import numpy as np
+
+from ministn.errors import check_arrays
+
+# An image is judged by 8x8 of its sampling points: enough to see that nearly all of them miss the
+# image, and 64 points are cheap beside one training step. A tenth, because attention that has
+# left shows no point at all, and attention centred on a corner of the image still shows a quarter.
+# Samples that lie so wide that only the middle 2x2 points hit the image count as left, too: that
+# is a centred scale above 7/3.
+POINTS = 8
+LEFT_BELOW = 0.1
+
+
+def left_image(theta: np.ndarray, threshold: float = LEFT_BELOW) -> np.ndarray:
+    """Whether an image's attention has left it: hardly any sampling point lies in the image.
+
+    theta: (N, 2, 3). Returns (N,) bool: True where fewer than `threshold` of POINTS x POINTS points
+    of the output, corners included, fall within [-1, 1]^2 of the input, or where theta is not
+    finite. This catches attention beside the image and attention so wide that its samples lie
+    scattered around it.
+    """
+    check_arrays(theta=(theta, "N 2 3"))
+    axis = np.linspace(-1.0, 1.0, POINTS)
+    points = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    with np.errstate(over="ignore", invalid="ignore"):
+        hits = (np.abs(moved(theta, points)) <= 1).all(axis=-1)
+    return hits.mean(axis=1) < threshold
+
+
+def moved(theta: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Output points (P, 2) mapped into the input: (N, P, 2), float64."""
+    theta = theta.astype(np.float64)[:, None]
+    x, y = points.T[..., None]
+    return theta[..., 0] * x + theta[..., 1] * y + theta[..., 2]
