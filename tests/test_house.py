@@ -34,7 +34,7 @@ MOST = 18  # files side by side
 
 
 def named(path: Path) -> set[tuple[str, str]]:
-    """(module, name) of every import: of "from a import b", ("a", "b"); of "import a", ("a", "")."""
+    """(module, name) of every import, "" where it takes the module itself."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
