@@ -8,12 +8,14 @@ from tqdm import trange
 
 from ministn.backend import Array, to_cpu
 from ministn.data import as_batch
-from ministn.engines import implementation
 from ministn.errors import UserError
 from ministn.models import Network
 from ministn.optimizers import Adam, Optimizer
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
+from ministn.tasks import Classification, Task
+
+CLASSIFICATION = Classification()
 
 
 def train(
@@ -26,12 +28,13 @@ def train(
     lr: float = 0.001,
     loc_lr: float = 1.0,
     seed: int = 0,
+    task: Task = CLASSIFICATION,
 ) -> list[float]:
     """Give the network its initial values and take steps of Adam; returns their losses.
 
     images, labels: see train_on_batch. Batches are whole, and each pass over the images is in
     another order. loc_lr: times lr for the layers that only localisation networks have. seed: of
-    initial values, order and dropout.
+    initial values, order and dropout. task: see train_on_batch.
 
     Raises UserError for fewer images than a batch, and as train_on_batch does.
     """
@@ -48,7 +51,9 @@ def train(
             order = generator(seed, "shuffle", epoch + 1).permutation(len(images))
         rows = order[batch * batch_size :][:batch_size]
         losses.append(
-            train_on_batch(network, optimizer, images[rows], labels[rows], lr=lr, seed=seed)
+            train_on_batch(
+                network, optimizer, images[rows], labels[rows], lr=lr, seed=seed, task=task
+            )
         )
     return losses
 
@@ -61,11 +66,13 @@ def train_on_batch(
     *,
     lr: float = 0.001,
     seed: int = 0,
+    task: Task = CLASSIFICATION,
 ) -> float:
-    """Forward, mean cross-entropy, backward, one update of every parameter; returns the loss.
+    """Forward, the task's loss, backward, one update of every parameter; returns the loss.
 
-    images: (N, H, W) or (N, H, W, C), uint8, or float (N, H, W, C) as it is. labels: (N,) whole
-    numbers. lr: learning rate. seed: of dropout, whose masks follow from it and the optimiser's t.
+    images: (N, H, W) or (N, H, W, C), uint8, or float (N, H, W, C) as it is. labels: whole numbers,
+    (N,), or as the task has them. lr: learning rate. seed: of dropout, whose masks follow from it
+    and the optimiser's t. task: what is learned, by default to classify by cross entropy.
 
     Raises UserError, and updates nothing, where the loss is not finite: it names the layer.
     """
@@ -74,8 +81,7 @@ def train_on_batch(
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         logits, cache = network.forward(x, step)
         assert cache is not None  # it is None in evaluation only
-        cross_entropy, cross_entropy_backward = implementation("softmax_cross_entropy", logits)
-        loss, loss_cache = cross_entropy(logits, labels)
+        loss, loss_cache = task.loss(logits, labels)
         found = np.asarray(to_cpu(loss)).item()
         if not np.isfinite(found):
             layer = network.first_non_finite(x, step) or "the loss"
@@ -84,6 +90,6 @@ def train_on_batch(
                 f"in {layer}; try a lower lr"
             )
         optimizer.buffer.zero_grad()
-        network.backward(cross_entropy_backward(loss_cache), cache)
+        network.backward(task.loss_backward(loss_cache), cache)
     optimizer.step(lr)
     return found

@@ -31,6 +31,7 @@ from ministn.optimizers import Adam
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.runs import environment
+from ministn.tasks import Classification
 from ministn.training.steps import Epoch, GpuSteps, Outcome
 
 IMAGES = 8  # in a comparison with the CPU
@@ -194,7 +195,7 @@ def steps_of(name: str, scale: Scale, device: Device, captured: bool) -> GpuStep
     split = noise(generator(0, "check of steps"), total, scale.side)
     network = models.build(name, split.size)
     optimizer = Adam(ParameterBuffer(network.parameters(), 0, device=device))
-    steps = GpuSteps(network, optimizer, split, scale.batch, 0, device, captured)
+    steps = GpuSteps(network, optimizer, split, scale.batch, 0, Classification(), device, captured)
     steps.begin(Epoch(1, np.arange(total), [LR] * steps.batches, 0), 0)
     return steps
 

@@ -129,7 +129,7 @@ class Parts:
         flags: tuple[str, ...] = ("--gpu", "--precision", "tf32", "--resume", *PROTOCOL)
         flags += ("--out", str(self.runs))
         if self.small:
-            tiny = "--data digits --train-size 64 --epochs 4 --batch-size 32 --canvas 32".split()
+            tiny = "--data digits --train-size 64 --epochs 16 --batch-size 32 --canvas 32".split()
             return [Call("table3", ("reproduce/table3.py", *flags, *tiny, "--nets", "small-stn"))]
         folders = mnist.search_path(self.data_dir)
         if not all(mnist.find(name, folders) for name in mnist.FILES):

@@ -26,7 +26,7 @@ from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
 from ministn.runs import Run, planning
 from ministn.settings import Settings
-from ministn.training import evaluation
+from ministn.tasks import Classification
 from ministn.training.trainer import BEST, LAST, Trainer
 
 # TF32 rounds every factor by up to 2^-11, which moves points over whole pixels and opens other
@@ -239,9 +239,9 @@ def epoch_of(trainer, valid_error):
     """Train an epoch; say that its validation error was this."""
     epoch = trainer.state.epoch
     with pytest.MonkeyPatch.context() as patch:
-        whole = evaluation.evaluate
+        whole = Classification.judge
         wrong = np.arange(100) >= valid_error
-        patch.setattr(evaluation, "evaluate", lambda *a: replace(whole(*a), correct=wrong))
+        patch.setattr(Classification, "judge", lambda *a: replace(whole(*a), correct=wrong))
         while trainer.state.epoch == epoch:
             trainer.step()
 

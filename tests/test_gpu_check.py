@@ -409,12 +409,12 @@ def test_killed_in_any_part_it_goes_on(quick_device, tmp_path):
     assert found.pop("table3") == "interrupted" and set(found.values()) == {"done"}
     parts = import_module("gpu_check_parts")
     (line,) = parts.trained(shim.out / "table3.tar", "")
-    assert line.startswith("interrupted, ") and "of 4 epochs, validation error" in line
+    assert line.startswith("interrupted, ") and "of 16 epochs, validation error" in line
 
     process = shim.start()
     said, err = process.communicate()
     assert process.returncode == 0, err
-    assert "tests: done before" in said and "finished, 4 of 4 epochs, test error" in said
+    assert "tests: done before" in said and "finished, 16 of 16 epochs, test error" in said
     assert " 9 passed" in said
     left_out = shim.read("gpu-check.json")["left_out"]
     assert not left_out or left_out == {"kernels": "PyTorch is not installed"}
@@ -423,7 +423,5 @@ def test_killed_in_any_part_it_goes_on(quick_device, tmp_path):
     files = list(shim.out.iterdir())
     assert len(files) <= 8 and all(path.is_file() for path in files)
 
-    begun = time.monotonic()
     said, _ = shim.start().communicate()
     assert said.count("done before") >= 3 and ": at most" not in said
-    assert time.monotonic() - begun < 20

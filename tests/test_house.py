@@ -22,6 +22,7 @@ FLOORS = [
     "metrics",
     "data",
     "models",
+    "tasks",
     "settings",
     "fit gradcheck interop parallel",
     "cli training",

@@ -10,12 +10,13 @@ from ministn import data, models, ops, parallel
 from ministn.backend import assign
 from ministn.data import addition, digits, distorted
 from ministn.errors import UserError
+from ministn.models import prediction
 from ministn.optimizers import SGD
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.runs import Run, read_record
 from ministn.settings import Settings
-from ministn.training import evaluation
+from ministn.tasks import Classification
 from ministn.training import trainer as training
 from ministn.training.trainer import Trainer
 
@@ -98,14 +99,14 @@ def test_an_epoch_that_ends_early_is_judged_by_the_images_it_saw(made):
 
 def test_nothing_is_chosen_by_the_test_images(made, monkeypatch):
     """Without a validation split the last weights are the run's, though earlier ones do better."""
-    real, errors = evaluation.evaluate, iter([1, 2, 3])
+    real, errors = Classification.judge, iter([1, 2, 3])
 
-    def evaluate(predict, split):
-        found = real(predict, split)
+    def judge(task, predicted, split):
+        found = real(task, predicted, split)
         wrong = next(errors)
         return type(found)(found.loss, np.arange(len(split)) >= wrong, found.attended)
 
-    monkeypatch.setattr(evaluation, "evaluate", evaluate)
+    monkeypatch.setattr(Classification, "judge", judge)
     trainer = trained(made, iterations=9)
     assert [entry["test_error"] for entry in trainer.state.history] == pytest.approx(
         [100 / 30, 200 / 30, 300 / 30]
@@ -183,7 +184,7 @@ def test_addition_has_two_digits_and_nineteen_classes():
     logits, looked = network.predict(x)
     assert logits.shape == (2, 19) and looked.grid.shape == (2, 2, 4, 4, 2)
     assert network.front.theta(x).shape == (2, 2 * 32)
-    judged = evaluation.evaluate(lambda images: network.predict(ops.as_batch(images)), made.test)
+    judged = Classification().judge(prediction.predict(network, made.test.images), made.test)
     found = training.attended(judged, made.test)
     assert found["overlap"] > 0.1 and found["pose_spread"] == pytest.approx(found["pose_unmoved"])
 

@@ -3,7 +3,6 @@
 import json
 import math
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -17,8 +16,8 @@ from ministn.optimizers import Adam, step_decay
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.settings import Settings
-from ministn.training import checkpoint, evaluation
-from ministn.training.evaluation import Evaluation, evaluate
+from ministn.tasks import Classification, Evaluation
+from ministn.training import checkpoint
 from ministn.training.steps import Outcome
 from ministn.training.trainer import BEST, Trainer
 
@@ -64,7 +63,8 @@ def test_the_epoch_loop_restated():
             adam.step(step_decay(SETTINGS.lr, epoch))
             number += 1
         expected.append((np.mean(losses), 100 * errors / 53))
-        evaluated.append(evaluate(partial(predict, network), data_set().train).error)
+        train = data_set().train
+        evaluated.append(Classification().judge(predict(network, train.images), train).error)
     trained = finish(trainer()[0])
     history = trained.state.history
     assert [epoch["epoch"] for epoch in history] == [1, 2, 3]
@@ -90,9 +90,9 @@ def test_images_become_numbers_from_0_to_1():
 def test_evaluation_does_not_depend_on_how_it_is_cut(monkeypatch):
     trained = finish(trainer(epochs=1)[0])
     split = data_set().valid
-    whole = evaluate(trained.steps.predict, split)
+    whole = trained.steps.evaluate(split)
     monkeypatch.setattr(prediction, "BATCH", 7)
-    cut = evaluate(trained.steps.predict, split)
+    cut = trained.steps.evaluate(split)
     assert whole.attended.theta.shape == (31, 2, 3) and whole.correct.shape == (31,)
     for found, expected in zip(cut.attended, whole.attended, strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-6)
@@ -114,14 +114,14 @@ def test_evaluation_does_not_depend_on_how_it_is_cut(monkeypatch):
 def test_best_is_strictly_lower_so_ties_go_to_the_earliest(errors, best, tmp_path, monkeypatch):
     """The weights on disk are of that epoch, and the test error is of those weights."""
     trained, _ = trainer(epochs=5)
-    real, left = evaluation.evaluate, iter(errors)
+    real, left = Classification.judge, iter(errors)
 
-    def evaluate(network, split):
+    def judge(task, predicted, split):
         if split is trained.data.test:
-            return real(network, split)
+            return real(task, predicted, split)
         return Evaluation(1.0, np.arange(100) >= next(left), None)
 
-    monkeypatch.setattr(evaluation, "evaluate", evaluate)
+    monkeypatch.setattr(Classification, "judge", judge)
     weights, found = {}, []
     while not trained.finished:
         trained.step()
@@ -133,7 +133,7 @@ def test_best_is_strictly_lower_so_ties_go_to_the_earliest(errors, best, tmp_pat
     tested = trained.test_best(tmp_path)
     assert tested["epoch"] == best[-1] and tested["valid_error"] == errors[best[-1] - 1]
     np.testing.assert_array_equal(trained.buffer.data, weights[best[-1]])
-    assert tested["test_error"] == real(trained.steps.predict, trained.data.test).error
+    assert tested["test_error"] == trained.steps.evaluate(trained.data.test).error
 
 
 @pytest.mark.parametrize("network", ["arch1-cnn", "arch1-untied"])

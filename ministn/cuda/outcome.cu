@@ -32,7 +32,7 @@ note_loss(const float* __restrict__ logits, const int* __restrict__ labels,
 }
 
 // Images whose attention has left the image: fewer than ``least`` of points x points points of the
-// output fall within [-1, 1]^2 of the input, under theta (n, 2, 3) (attention.py: left_image). As
+// output fall within [-1, 1]^2 of the input, under theta (n, 2, 3) (ops/left_image.py). As
 // there in double, rounded operation by operation: the corners of the identity lie on the border.
 // Several transformers come in turn, from ``place`` 0 on, and the largest of their counts stays.
 //

@@ -156,15 +156,18 @@ def channels_first(right: Function) -> Function:
 def replaced(target: str, how: How) -> Iterator[None]:
     """Break "module.function" or "module.Class.method" of ministn while the block runs.
 
+    The module may lie in a folder: "folder.module.function".
+
     A function is replaced in every module that has imported it.
     """
-    module, *path, name = target.split(".")
-    owner = import_module("ministn." + module)
-    if path:
-        owners = [getattr(owner, path[0])]
+    *modules, name = target.split(".")
+    kind = modules.pop() if modules[-1][0].isupper() else None
+    owner = import_module(".".join(["ministn", *modules]))
+    if kind:
+        owners = [getattr(owner, kind)]
     else:
-        modules = [m for key, m in sys.modules.items() if key.startswith("ministn.")]
-        owners = [m for m in modules if getattr(m, name, None) is getattr(owner, name)]
+        loaded = [m for key, m in sys.modules.items() if key.startswith("ministn.")]
+        owners = [m for m in loaded if getattr(m, name, None) is getattr(owner, name)]
     right = getattr(owners[0], name)
     wrong = how(right)
     for one in owners:

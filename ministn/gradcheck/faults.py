@@ -159,7 +159,7 @@ TABLE: dict[tuple[str, str], dict[str, How]] = {
         "the first layer only": result(lambda dx: 5 * dx * np.eye(5)[0].reshape(5, 1, 1)),
         "rows and columns exchanged": result(lambda dx: dx.swapaxes(2, 3).reshape(dx.shape)),
     },
-    ("bilinear nearest, 2x2 points a pixel", "samplers.Sampler.backward"): {
+    ("bilinear nearest, 2x2 points a pixel", "transformer.samplers.Sampler.backward"): {
         "the sum over the points, not their mean": only(1, result(lambda dgrid: 4 * dgrid, 1)),
     },
     ("relu", "ops.relu_backward"): {
@@ -338,7 +338,7 @@ TABLE: dict[tuple[str, str], dict[str, How]] = {
     ("theta, grid, sample zeros", "ops.affine_grid_backward"): {
         "x and y exchanged": incoming(lambda dgrid: dgrid[..., ::-1]),
     },
-    ("spatial transformer", "transformer.SpatialTransformer.backward"): {
+    ("spatial transformer", "transformer.spatial.SpatialTransformer.backward"): {
         "dx of what is looked at and sampled is halved": result(lambda dx: dx / 2),
     },
     ("spatial transformer", "layers.Flatten.backward"): {
@@ -347,19 +347,19 @@ TABLE: dict[tuple[str, str], dict[str, How]] = {
     ("spatial transformer", "ops.bilinear_sampler_backward"): {
         "what is sampled gets no gradient": result(lambda dimage: 0 * dimage),
     },
-    ("spatial transformer, attention", "transforms.Linear.backward"): {
+    ("spatial transformer, attention", "transformer.transforms.Linear.backward"): {
         "theta is taken for (t_x, t_y, s)": result(lambda dtheta: np.roll(dtheta, 1, axis=1)),
     },
-    ("spatial transformer, thin plate spline", "transforms.Linear.backward"): {
+    ("spatial transformer, thin plate spline", "transformer.transforms.Linear.backward"): {
         "offsets in x and y exchanged": result(lambda dtheta: np.roll(dtheta, 16, axis=1)),
     },
-    ("spatial transformer, general", "transforms.General.backward"): {
+    ("spatial transformer, general", "transformer.transforms.General.backward"): {
         "the gradient of B is added twice": run_twice,
     },
-    ("spatial transformer, theta handed on", "transformer.SpatialTransformer.backward"): {
+    ("spatial transformer, theta handed on", "transformer.spatial.SpatialTransformer.backward"): {
         "theta's other use is forgotten": lambda right: lambda *given: right(*given[:4]),
     },
-    ("spatial transformer, theta handed on", "transformer.parted"): {
+    ("spatial transformer, theta handed on", "transformer.arrangements.parted"): {
         "theta is looked for in front": lambda right: (
             lambda y, widths: right(y, widths[::-1])[::-1]
         ),
@@ -367,7 +367,7 @@ TABLE: dict[tuple[str, str], dict[str, How]] = {
     ("arch1-cnn", "ops.dropout_backward"): {"dropout is forgotten": skipped},
     ("arch1-cnn", "layers.Flatten.backward"): {"flattened channels first": channels_first},
     ("arch1-cnn", "layers.Dense.backward"): {"a layer goes backward twice": run_twice},
-    ("arch1-untied", "transformer.SpatialTransformer.backward"): {
+    ("arch1-untied", "transformer.spatial.SpatialTransformer.backward"): {
         "the classifier's dx is not handed on": nothing_arrives,
     },
     ("arch2-untied", "ops.conv2d_backward"): {

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ministn.engines import implementation
 from ministn.fast.memory import keep_freed
 from ministn.models import Network
 from ministn.models.prediction import Prediction, predict
@@ -15,6 +14,8 @@ from ministn.ops.left_image import left_image
 from ministn.optimizers import Optimizer
 from ministn.parallel.exchange import Exchange, Failure
 from ministn.randomness import Step
+from ministn.tasks import Task
+from ministn.tasks.task import wrong
 
 
 class Share(NamedTuple):
@@ -40,9 +41,10 @@ class Worker:
         """Anything."""
         return function(*arguments)
 
-    def replicate(self, build: Callable[[], tuple[Network, Optimizer]]) -> None:
-        """Have a network and its optimiser, the same as all other ranks."""
+    def replicate(self, build: Callable[[], tuple[Network, Optimizer]], task: Task) -> None:
+        """Have a network, its optimiser and what it learns, the same as all other ranks."""
         self.network, self.optimizer = build()
+        self.task = task
         self.exchange.lay_out(self.optimizer)
 
     def spread(self) -> None:
@@ -62,14 +64,12 @@ class Worker:
         weight = len(images) / batch
         logits, cache = self.network.forward(as_batch(images), step)
         assert cache is not None  # it is None in evaluation only
-        cross_entropy, cross_entropy_backward = implementation("softmax_cross_entropy", logits)
-        loss, loss_cache = cross_entropy(logits, labels)
+        loss, loss_cache = self.task.loss(logits, labels)
         if np.isfinite(loss):
-            self.network.backward(cross_entropy_backward(loss_cache, weight), cache)
-        errors = int((logits.argmax(1) != labels).sum())
+            self.network.backward(self.task.loss_backward(loss_cache, weight), cache)
         thetas = cache.transformer.thetas if cache.transformer else ()
         left = [int(left_image(theta).sum()) for theta in thetas]
-        return Share(weight * loss, errors, left)
+        return Share(weight * loss, wrong(self.task, logits, labels), left)
 
     def update(self, step_sizes: list[float]) -> None:
         """Update the parameters from the sum of the ranks' gradients."""

@@ -24,8 +24,8 @@ from ministn.models.prediction import Prediction, predict
 from ministn.ops import triplet_hinge
 from ministn.optimizers import Optimizer
 from ministn.randomness import Step
+from ministn.tasks import Evaluation
 from ministn.training import checkpoint
-from ministn.training.evaluation import Evaluation
 from ministn.training.steps import Epoch, Outcome
 
 APART = 1 / 256  # mean squared distance of random crops, in each part of their descriptions

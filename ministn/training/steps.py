@@ -16,14 +16,12 @@ from ministn.backend import Device
 from ministn.cuda.adam import Schedule
 from ministn.cuda.outcome import Log
 from ministn.data import Fresh, Split, take_batch
-from ministn.engines import implementation
 from ministn.models import Network, prediction
 from ministn.models.prediction import Prediction
 from ministn.optimizers import Optimizer
 from ministn.parallel import Team
 from ministn.randomness import Step
-from ministn.training import evaluation
-from ministn.training.evaluation import Evaluation
+from ministn.tasks import Evaluation, Task
 
 
 class Outcome(NamedTuple):
@@ -70,7 +68,7 @@ class Steps(Protocol):
     def outcomes(self) -> list[Outcome]: ...
 
     def evaluate(self, split: Split) -> Evaluation:
-        """Judge the network by a split, whose images lie on the engine, see evaluation.py."""
+        """Judge the network by a split, whose images lie on the engine."""
 
 
 class CpuSteps:
@@ -88,13 +86,15 @@ class CpuSteps:
         split: Split | Fresh,
         batch_size: int,
         seed: int,
+        task: Task,
         team: Team,
         build: Callable[[], tuple[Network, Optimizer]],
     ) -> None:
-        self.optimizer, self.split, self.team = optimizer, split, team
+        self.optimizer, self.split, self.task, self.team = optimizer, split, task, team
         self.batch_size, self.seed = batch_size, seed
         self._outcomes: list[Outcome] = []
-        team.ask("replicate", [(lambda: (network, optimizer),), *[(build,)] * (team.size - 1)])
+        others = [(build, task)] * (team.size - 1)
+        team.ask("replicate", [(lambda: (network, optimizer), task), *others])
 
     def begin(self, epoch: Epoch, batch: int) -> None:
         self._epoch = epoch
@@ -141,7 +141,7 @@ class CpuSteps:
         return prediction.joined(found)
 
     def evaluate(self, split: Split) -> Evaluation:
-        return evaluation.evaluate(self.predict, split)
+        return self.task.judge(self.predict(split.images), split)
 
 
 class GpuSteps:
@@ -162,10 +162,11 @@ class GpuSteps:
         split: Split | Fresh,
         batch_size: int,
         seed: int,
+        task: Task,
         device: Device,
         captured: bool,
     ) -> None:
-        self.network, self.optimizer, self.device = network, optimizer, device
+        self.network, self.optimizer, self.device, self.task = network, optimizer, device, task
         self.batch_size, self.seed = batch_size, seed
         self.split = split
         count = len(split)
@@ -221,7 +222,7 @@ class GpuSteps:
         return prediction.predict(self.network, images)
 
     def evaluate(self, split: Split) -> Evaluation:
-        return evaluation.evaluate(self.predict, split)
+        return self.task.judge(self.predict(split.images), split)
 
     def _images_in(self, batch: int) -> int:
         return min(self.batch_size, len(self._order) - batch * self.batch_size)
@@ -237,11 +238,11 @@ class GpuSteps:
             )  # fmt: skip
             logits, cache = self.network.forward(x, Step(self.seed, log.number))
             assert cache is not None
-            cross_entropy, cross_entropy_backward = implementation("softmax_cross_entropy", logits)
-            loss, loss_cache = cross_entropy(logits, labels)
-            log.note(loss, logits, labels, cache.transformer.thetas if cache.transformer else ())
+            loss, loss_cache = self.task.loss(logits, labels)
+            answers = self.task.answers(logits, labels)
+            log.note(loss, *answers, cache.transformer.thetas if cache.transformer else ())
             self.optimizer.buffer.zero_grad()
-            self.network.backward(cross_entropy_backward(loss_cache), cache)
+            self.network.backward(self.task.loss_backward(loss_cache), cache)
             self.optimizer.update(self._schedules)
             log.count_step()
 

@@ -20,8 +20,8 @@ from ministn.parallel import Team
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.settings import Settings
+from ministn.tasks import Classification, Evaluation
 from ministn.training import checkpoint
-from ministn.training.evaluation import Evaluation
 from ministn.training.examples import shown
 from ministn.training.pairs import PairSteps
 from ministn.training.steps import CpuSteps, Epoch, GpuSteps, Outcome, Steps
@@ -96,9 +96,11 @@ class Trainer:
         if isinstance(data.train, Pairs):
             self.steps = PairSteps(*network, data.train, batch, seed, encoder)
         elif device is None:
-            self.steps = CpuSteps(*common, team or Team(), partial(build, settings, size))
+            replica = partial(build, settings, size)
+            self.steps = CpuSteps(*common, Classification(), team or Team(), replica)
         else:
-            self.steps = GpuSteps(*common, device, captured=settings.precision == "tf32")
+            captured = settings.precision == "tf32"
+            self.steps = GpuSteps(*common, Classification(), device, captured)
         self._begun: int | None = None  # epoch that the steps have been told of
         self._best = self.buffer.zeros()  # the weights of the best epoch
         self._saved_best: int | None = None  # epoch whose weights best.safetensors has

@@ -46,6 +46,7 @@ from ministn.optimizers import Adam
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import generator
 from ministn.runs import environment
+from ministn.tasks import Classification
 from ministn.training.steps import Epoch, GpuSteps
 
 LR = 1e-5  # small: there is nothing to be learned from noise
@@ -259,6 +260,7 @@ class Benchmark:
             split,
             self.arguments.batch_size,
             seed=0,
+            task=Classification(),
             device=self.ours,
             captured=precision == "tf32",
         )

@@ -26,6 +26,7 @@ from ministn.errors import UserError
 from ministn.parallel import Team
 from ministn.randomness import generator
 from ministn.settings import Settings
+from ministn.tasks import Classification
 from ministn.training import trainer as training
 from ministn.training.steps import CpuSteps, Epoch
 
@@ -104,7 +105,7 @@ def our_step(job: Job, team: Team) -> Work:
     split, order = job.noise()
     settings = Settings(job.network, epochs=1, canvas=job.side, batch_size=job.batch)
     build = partial(training.build, settings, (job.side, job.side))
-    steps = CpuSteps(*build(), split, job.batch, 0, team, build)
+    steps = CpuSteps(*build(), split, job.batch, 0, Classification(), team, build)
     steps.begin(Epoch(1, order, [LR] * BATCHES, 0), 0)
     batches = cycle(range(BATCHES))
 

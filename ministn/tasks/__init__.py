@@ -1,0 +1,6 @@
+"""What is learned: the loss with its backward pass, what counts as wrong, how a split is judged."""
+
+from ministn.tasks.classification import Classification
+from ministn.tasks.task import Evaluation, Task
+
+__all__ = ["Classification", "Evaluation", "Task"]

@@ -1,0 +1,76 @@
+"""Classification by softmax and cross entropy: one label for each image, or T of them."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ministn.backend import Array
+from ministn.data import Split
+from ministn.engines import implementation
+from ministn.models.prediction import Prediction
+from ministn.tasks.task import Evaluation
+
+COUNTS, OVER = ("label", "sequence"), ("mean", "sum")
+
+
+class Cache(NamedTuple):
+    """shape: of y. factor: of the mean loss over all labels. backward, kept: of that mean."""
+
+    shape: tuple[int, ...]
+    factor: float
+    backward: Any
+    kept: Any
+
+
+@dataclass(frozen=True)
+class Classification:
+    """y (N, K), logits, against labels (N,); y (N, T, K) against labels (N, T).
+
+        loss = 1/N sum_n mean_t -log p_n,t,label(n,t)      over="mean"
+        loss = 1/N sum_n sum_t  -log p_n,t,label(n,t)      over="sum"
+
+    counts: what is judged, every label, or every sequence, which is wrong where any of its labels
+    is. Raises ValueError for other values.
+    """
+
+    counts: str = "label"
+    over: str = "mean"
+
+    def __post_init__(self) -> None:
+        for name, known in (("counts", COUNTS), ("over", OVER)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be {' or '.join(known)}, got {getattr(self, name)}")
+
+    def answers(self, y: Array, labels: Array) -> tuple[Array, Array]:
+        """Every label by itself: y (M, K), labels (M,). Raises ValueError for other shapes."""
+        if y.ndim not in (2, 3) or labels.shape != y.shape[:-1]:
+            raise ValueError(
+                "y must have shape (N, K) with labels (N,), or (N, T, K) with labels (N, T), got "
+                f"{y.shape} with {labels.shape}"
+            )
+        if y.ndim == 2:
+            return y, labels
+        return y.reshape(-1, y.shape[-1]), labels.reshape(-1)
+
+    def loss(self, y: Array, labels: Array) -> tuple[Any, Cache]:
+        """The loss, a float or (1,) on a GPU. Raises as softmax_cross_entropy and answers do."""
+        logits, flat = self.answers(y, labels)
+        forward, backward = implementation("softmax_cross_entropy", logits)
+        mean, kept = forward(logits, flat)
+        factor = float(y.shape[1]) if self.over == "sum" and y.ndim == 3 else 1.0
+        return mean if factor == 1 else mean * factor, Cache(y.shape, factor, backward, kept)
+
+    def loss_backward(self, cache: Cache, weight: float = 1.0) -> Array:
+        """weight times the gradient dy."""
+        return cache.backward(cache.kept, weight * cache.factor).reshape(cache.shape)
+
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # the loss will tell
+    def judge(self, predicted: Prediction, split: Split) -> Evaluation:
+        """What predictions for a split come to, in NumPy."""
+        y, looked = predicted
+        loss, _ = self.loss(y, split.labels)
+        right = y.argmax(-1) == split.labels
+        if self.counts == "sequence" and right.ndim > 1:
+            right = right.all(axis=1)
+        return Evaluation(loss, right.reshape(-1), looked)
