@@ -185,7 +185,7 @@ def test_addition_has_two_digits_and_nineteen_classes():
     assert logits.shape == (2, 19) and looked.grid.shape == (2, 2, 4, 4, 2)
     assert network.front.theta(x).shape == (2, 2 * 32)
     judged = Classification().judge(prediction.predict(network, made.test.images), made.test)
-    found = training.attended(judged, made.test)
+    found = made.test.measure(judged.attended)
     assert found["overlap"] > 0.1 and found["pose_spread"] == pytest.approx(found["pose_unmoved"])
 
 

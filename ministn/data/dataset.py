@@ -9,6 +9,8 @@ from typing import Any, Self
 import numpy as np
 
 from ministn.backend import Array, Device
+from ministn.metrics import attention, pose
+from ministn.transformer import Attended
 
 # Applies a function to each item, as Python's does or in several processes.
 Map = Callable[[Callable[[Any], Any], list[Any]], Iterable[Any]]
@@ -67,6 +69,18 @@ class Split:
         """All that its content follows from."""
         return dict(vars(self))
 
+    def measure(self, looked: Attended | None) -> dict[str, float | None]:
+        """How well transformers attended, which the split judges, since it knows where things are.
+
+        looked: None without a transformer. Where an image has several digits, attention is measured
+        against the box round them all.
+        """
+        boxes = self.boxes
+        if boxes.ndim == 3:
+            boxes = np.concatenate([boxes[..., :2].min(1), boxes[..., 2:].max(1)], axis=1)
+        theta = None if looked is None else looked.theta
+        return attention.summary(theta, boxes, (self.size[-2], self.size[-1]))
+
 
 @dataclass(frozen=True, eq=False)
 class PosedSplit(Split):
@@ -78,6 +92,12 @@ class PosedSplit(Split):
     """
 
     poses: np.ndarray
+
+    def measure(self, looked: Attended | None) -> dict[str, float | None]:
+        """The same, and how well transformers undid the distortions."""
+        grid = None if looked is None else looked.grid
+        undone = pose.summary(grid, self.poses, (self.size[-2], self.size[-1]))
+        return super().measure(looked) | undone
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,16 +11,15 @@ import numpy as np
 from ministn import models
 from ministn.backend import Device
 from ministn.cuda.choice import check_precision, precision
-from ministn.data import RECIPES, DataSet, Pairs, PosedSplit, Split, as_batch
+from ministn.data import RECIPES, DataSet, Pairs, as_batch
 from ministn.errors import UserError
-from ministn.metrics import attention, pose
 from ministn.models import prediction
 from ministn.optimizers import SGD, Adam, Optimizer
 from ministn.parallel import Team
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.settings import Settings
-from ministn.tasks import Classification, Evaluation
+from ministn.tasks import Classification
 from ministn.training import checkpoint
 from ministn.training.examples import shown
 from ministn.training.pairs import PairSteps
@@ -198,7 +197,7 @@ class Trainer:
             "train_error": 100.0 * state.errors / state.seen,
             f"{watched}_loss": found.loss,
             f"{watched}_error": found.error,
-            **attended(found, split),
+            **split.measure(found.attended),
             **shown(self.test, self.network.front),
         }
         state.history.append(result)
@@ -293,7 +292,7 @@ class Trainer:
         checkpoint.fill(folder / BEST, arrays, self._weights)
         with precision(self.settings.precision):
             found = self.steps.evaluate(self.test)
-        results = attended(found, self.data.test)
+        results = self.data.test.measure(found.attended)
         return {
             "epoch": best["epoch"],
             "train_error": best["train_error"],
@@ -302,21 +301,6 @@ class Trainer:
             **{"test_" + name: value for name, value in results.items()},
             "correct": found.correct,
         }
-
-
-def attended(found: Evaluation, split: Split) -> dict[str, float | None]:
-    """How well transformers attended to a split; how well they undid its distortions, if known.
-
-    Where an image has several digits, attention is measured against the box round them all.
-    """
-    size, boxes = (split.size[-2], split.size[-1]), split.boxes
-    if boxes.ndim == 3:
-        boxes = np.concatenate([boxes[..., :2].min(1), boxes[..., 2:].max(1)], axis=1)
-    looked = found.attended
-    measured = attention.summary(None if looked is None else looked.theta, boxes, size)
-    if isinstance(split, PosedSplit):
-        measured |= pose.summary(None if looked is None else looked.grid, split.poses, size)
-    return measured
 
 
 def check_same(path: Path, name: str, content: dict[str, Any], wanted: Any) -> None:
