@@ -11,10 +11,11 @@ call, never to the layer, so running one layer twice and going back through both
 sharing weights means using the same layer object.
 """
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from copy import copy
 from math import prod
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -27,19 +28,45 @@ from ministn.randomness import Step, stream
 HE_UNIFORM = HeUniform()
 
 
-class Layer(Protocol):
-    """What Sequential needs of a layer. ``path`` names it in masks and messages."""
+class Layer(ABC):
+    """What Sequential needs of a layer. ``path`` names it in masks and messages.
+
+    One of your own has ``forward`` and ``backward``, and ``parameters`` if it learns. The rest is
+    for layers with transformers in them.
+    """
 
     path: str
 
+    @abstractmethod
     def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]: ...
 
+    @abstractmethod
     def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None: ...
 
-    def parameters(self) -> list[Parameter]: ...
+    def parameters(self) -> list[Parameter]:
+        """All that it learns, each once."""
+        return []
+
+    def outside_localisation(self) -> list[Parameter]:
+        """Those parameters that not only a localisation network has."""
+        return self.parameters()
+
+    @property
+    def transformers(self) -> Sequence[Any]:
+        """The spatial transformers in it, in order."""
+        return ()
+
+    def thetas(self, cache: Any) -> Sequence[np.ndarray]:
+        """theta (N, 2, 3) of each of them, as the call's cache has it."""
+        return ()
+
+    def outputs(self, x: np.ndarray, step: Step) -> Iterator[tuple[str, np.ndarray]]:
+        """(path, output) of all that is in it, its own output last."""
+        y, _ = self.forward(x, step)
+        yield self.path, y
 
 
-class Weighted:
+class Weighted(Layer):
     """A layer that is one operation with a weight (..., K) and a bias (K,) to learn."""
 
     def __init__(
@@ -127,7 +154,7 @@ class Dense(Weighted):
         return y, None if step is None else (backward, cache)
 
 
-class WithoutParameters:
+class WithoutParameters(Layer):
     """A layer that is one operation and learns nothing."""
 
     operation: str
@@ -143,9 +170,6 @@ class WithoutParameters:
     def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
         backward, cache = cache
         return backward(dy, cache) if need_dx else None
-
-    def parameters(self) -> list[Parameter]:
-        return []
 
 
 class ReLU(WithoutParameters):
@@ -232,7 +256,7 @@ class Dropout(WithoutParameters):
         return y, (backward, cache)
 
 
-class Flatten:
+class Flatten(Layer):
     """(N, H, W, C), or (N, D, H, W), -> (N, H * W * C), rows in the order of the axes."""
 
     def __init__(self, path: str) -> None:
@@ -244,9 +268,6 @@ class Flatten:
 
     def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
         return dy.reshape(cache) if need_dx else None
-
-    def parameters(self) -> list[Parameter]:
-        return []
 
 
 class Sequential:
@@ -276,3 +297,21 @@ class Sequential:
 
     def parameters(self) -> list[Parameter]:
         return unique(p for layer in self.layers for p in layer.parameters())
+
+    def outside_localisation(self) -> list[Parameter]:
+        return unique(p for layer in self.layers for p in layer.outside_localisation())
+
+    @property
+    def transformers(self) -> Sequence[Any]:
+        return [one for layer in self.layers for one in layer.transformers]
+
+    def thetas(self, cache: Sequence[Any]) -> Sequence[np.ndarray]:
+        each = zip(self.layers, cache, strict=True)
+        return [theta for layer, kept in each for theta in layer.thetas(kept)]
+
+    def outputs(self, x: np.ndarray, step: Step) -> Iterator[tuple[str, np.ndarray]]:
+        """(path, output) of every layer and of all that is in it."""
+        for layer in self.layers:
+            for path, y in layer.outputs(x, step):
+                yield path, y
+            x = y

@@ -5,17 +5,22 @@ import pytest
 from helpers import normal
 
 from ministn import ops
+from ministn.backend import assign
+from ministn.data import Split
 from ministn.gradcheck import check_gradients
 from ministn.gradcheck.networks import loss_problem, perturbed
 from ministn.layers import Conv2d, Dense, Flatten, Sequential
 from ministn.models import Network
+from ministn.optimizers import SGD
+from ministn.parallel import Team
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
+from ministn.tasks import Classification
+from ministn.training.steps import CpuSteps, Epoch, GpuSteps
 from ministn.transformer import (
     HandOn,
     Parallel,
     SpatialTransformer,
-    layer_outputs,
     regression_layer,
 )
 from ministn.transformer.transforms import AFFINE, Attention, General, Projective, ThinPlateSpline
@@ -74,7 +79,7 @@ def test_attention_is_measured_on_the_first_of_several_and_all_are_watched():
     np.testing.assert_array_equal(parallel.forward(x)[0], y)
     alone = [transformer.predict(x)[1] for transformer in parallel.transformers]
     np.testing.assert_array_equal(looked.theta, alone[0].theta)
-    for watched, each in zip(cache.thetas, alone, strict=True):
+    for watched, each in zip(parallel.thetas(cache), alone, strict=True):
         np.testing.assert_array_equal(watched, each.theta)
     np.testing.assert_array_equal(looked.grid, np.concatenate([a.grid for a in alone], axis=1))
     thetas = [transformer.theta(x) for transformer in parallel.transformers]
@@ -85,7 +90,7 @@ def test_attention_is_measured_on_the_first_of_several_and_all_are_watched():
     logits, looked = network.predict(x)
     trained, kept = network.forward(x, STEP)
     np.testing.assert_array_equal(logits, trained)
-    np.testing.assert_array_equal(looked.theta, kept.transformer.thetas[0])
+    np.testing.assert_array_equal(looked.theta, network.thetas(kept)[0])
 
 
 def test_outputs_of_several_sizes_are_refused():
@@ -170,6 +175,33 @@ def test_localisation_networks_at_any_depth_have_a_learning_rate_of_their_own():
     ]
 
 
+@pytest.mark.parametrize("lost", [1, 2, 3, 4])
+def test_a_lost_image_is_seen_at_any_depth(lost, quick_device):
+    """Of the transformer that looks beside its input all images are counted, on either engine."""
+    count, found = 3, []
+    images = np.random.default_rng(0).integers(0, 256, (count, 7, 9, 2), np.uint8)
+    split = Split(images, np.arange(count).astype(np.uint8), np.zeros((count, 4), np.int16))
+    for device in (None, quick_device):
+        network = deep()
+        buffer = ParameterBuffer(network.parameters(), 0, device=device)
+        bias = next(p for p in buffer.parameters if p.name == f"localisation{lost}/theta/bias")
+        assign(bias.data, np.float32([1, 9, 9] if lost == 4 else [1, 0, 9, 0, 1, 9]))
+        assert [one.path for one in network.transformers] == [
+            f"transformer{n}" for n in (1, 2, 3, 4)
+        ]
+        common = network, SGD(buffer), split, count, 0, Classification()
+        steps = (
+            CpuSteps(*common, Team(), deep)
+            if device is None
+            else GpuSteps(*common, device, captured=False)
+        )
+        steps.begin(Epoch(1, np.arange(count), [0.0], 0), 0)
+        steps.take(0)
+        (outcome,) = steps.outcomes()
+        found.append(outcome.left)
+    assert found == [count, count]
+
+
 @pytest.mark.parametrize(
     ("parameter", "expected"),
     [
@@ -195,7 +227,7 @@ def test_layers_are_named_in_the_order_in_which_they_run():
     network = deep()
     ParameterBuffer(network.parameters(), 0)
     x = abs(normal(3, 7, 9, 2)).astype(np.float32)
-    found = list(layer_outputs(network._layers(), x, STEP))
+    found = list(network._all().outputs(x, STEP))
     assert [path for path, _ in found if "localisation" not in path] == [
         "transformer1",
         "classifier/conv",

@@ -363,6 +363,8 @@ class OnShim:
             [sys.executable, str(ON_SHIM), str(SCRIPT), *flags, *parts],
             cwd=self.folder, env=surroundings(), start_new_session=True, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            # Where the tests run in the background, Ctrl-C may be ignored: not by this.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
     def stop_once(self, ready, how):

@@ -11,7 +11,7 @@ from ministn.models import Network
 from ministn.parameter import ParameterBuffer
 from ministn.plot import draw_transformer
 from ministn.randomness import Step
-from ministn.transformer import HandOn, SpatialTransformer, layer_outputs, regression_layer
+from ministn.transformer import HandOn, SpatialTransformer, regression_layer
 from ministn.transformer.transforms import AFFINE, Attention
 
 STEP = Step(seed=5, number=7)
@@ -48,7 +48,7 @@ def test_theta_stands_behind_what_the_layers_make_of_the_warped_image():
     assert y.shape == (3, FEATURES + HANDED)
     np.testing.assert_array_equal(y[:, :FEATURES], layer.reader.forward(warped)[0])
     np.testing.assert_array_equal(y[:, FEATURES:], layer.transformer.theta(x))
-    np.testing.assert_array_equal(cache.thetas[0].reshape(3, 6), y[:, FEATURES:])
+    np.testing.assert_array_equal(layer.thetas(cache)[0].reshape(3, 6), y[:, FEATURES:])
     evaluated, nothing = layer.forward(x)
     assert nothing is None
     for other in (evaluated, layer.predict(x)[0]):
@@ -103,11 +103,11 @@ def test_a_network_watches_predicts_and_names_as_behind_a_transformer():
     seen, _ = made.predict(x)
     np.testing.assert_array_equal(seen, logits)
     assert made.transformer.path == "transformer1"
-    assert cache.transformer.thetas[0].shape == (3, 2, 3)
+    assert made.thetas(cache)[0].shape == (3, 2, 3)
     assert [p.name for p in made.localisation_only()] == [
         f"localisation{n}/theta/{kind}" for n in (1, 2) for kind in ("weight", "bias")
     ]
-    paths = [path for path, _ in layer_outputs([made.front], x, STEP) if "localisation" not in path]
+    paths = [path for path, _ in made.front.outputs(x, STEP) if "localisation" not in path]
     assert paths == ["transformer1", "transformer2", "read", "flatten", "inner", "outer"]
     assert made.first_non_finite(x, STEP) is None
     next(p for p in buffer.parameters if p.name == "read/bias").data[...] = np.inf

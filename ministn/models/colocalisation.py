@@ -43,7 +43,7 @@ from ministn.backend import Device, joined, parted
 from ministn.data.colocalisation import CROP
 from ministn.errors import UserError
 from ministn.initializers import ZEROS, Constant
-from ministn.layers import Bounded, Conv2d, Dense, Flatten, ReLU, Sequential
+from ministn.layers import Bounded, Conv2d, Dense, Flatten, Layer, ReLU, Sequential
 from ministn.models.network import Network
 from ministn.parameter import Parameter, ParameterBuffer
 from ministn.randomness import Step
@@ -78,7 +78,7 @@ def encoder(size: Size = (CROP, CROP), classes: int = CLASSES) -> Network:
     )
 
 
-class Description:
+class Description(Layer):
     """Crops (N, 22, 22, 1) -> what an encoder makes of them, (N, 42): a Layer that does not learn.
 
     The encoder's last maps, then its scores of the classes, each times one of ``scales``.

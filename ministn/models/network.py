@@ -1,21 +1,16 @@
 """A classifier, with or without spatial transformers in front of it."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ministn.backend import to_cpu
 from ministn.errors import check_arrays
-from ministn.layers import Layer, Sequential
+from ministn.layers import Sequential
 from ministn.parameter import Parameter, unique
 from ministn.randomness import Step
-from ministn.transformer import (
-    Attended,
-    Front,
-    SpatialTransformer,
-    layer_outputs,
-    outside_localisation,
-)
+from ministn.transformer import Attended, Front, SpatialTransformer
 
 
 class NetworkCache(NamedTuple):
@@ -39,7 +34,17 @@ class Network:
     @property
     def transformer(self) -> SpatialTransformer | None:
         """The first transformer in front: attention is measured on its theta, after each epoch."""
-        return None if self.front is None else self.front.transformers[0]
+        return None if self.front is None else self.front.at_input[0]
+
+    @property
+    def transformers(self) -> Sequence[SpatialTransformer]:
+        """All of them, those among the classifier's layers too."""
+        return self._all().transformers
+
+    def thetas(self, cache: NetworkCache) -> Sequence[np.ndarray]:
+        """theta (N, 2, 3) of each of them, as the call's cache has it: what training watches."""
+        front = [] if self.front is None else self.front.thetas(cache.transformer)
+        return [*front, *self.classifier.thetas(cache.classifier)]
 
     def forward(
         self, x: np.ndarray, step: Step | None = None
@@ -81,17 +86,16 @@ class Network:
 
     def localisation_only(self) -> list[Parameter]:
         """The parameters that only localisation networks have: what --loc-lr multiplies."""
-        layers = outside_localisation(self._layers())
-        shared = {id(parameter) for layer in layers for parameter in layer.parameters()}
+        shared = {id(parameter) for parameter in self._all().outside_localisation()}
         return [p for p in self.parameters() if id(p) not in shared]
 
     def first_non_finite(self, x: np.ndarray, step: Step) -> str | None:
         """Path of the first layer whose output for ``x`` is not finite, in order of execution."""
-        for path, y in layer_outputs(self._layers(), x, step):
+        for path, y in self._all().outputs(x, step):
             if not np.isfinite(to_cpu(y)).all():
                 return path
         return None
 
-    def _layers(self) -> list[Layer]:
+    def _all(self) -> Sequential:
         """What is in front, if anything is, and the classifier's layers."""
-        return [*([] if self.front is None else [self.front]), *self.classifier.layers]
+        return Sequential(*([] if self.front is None else [self.front]), *self.classifier.layers)

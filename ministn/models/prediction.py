@@ -16,6 +16,7 @@ Prediction = tuple[np.ndarray, Attended | None]
 Predict = Callable[[np.ndarray], Prediction]
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # the loss will tell
 def predict(network: Network, images: np.ndarray) -> Prediction:
     """What a network makes of images on its engine, in NumPy."""
     batches = [

@@ -22,7 +22,7 @@ class Share(NamedTuple):
     """What a rank's rows add to a step.
 
     loss: their part of the batch's mean. errors: images misclassified. left: of each
-    transformer in front, images whose attention has left the image; None without rows.
+    transformer, images whose attention has left the image; None without rows.
     """
 
     loss: float
@@ -67,8 +67,7 @@ class Worker:
         loss, loss_cache = self.task.loss(logits, labels)
         if np.isfinite(loss):
             self.network.backward(self.task.loss_backward(loss_cache, weight), cache)
-        thetas = cache.transformer.thetas if cache.transformer else ()
-        left = [int(left_image(theta).sum()) for theta in thetas]
+        left = [int(left_image(theta).sum()) for theta in self.network.thetas(cache)]
         return Share(weight * loss, wrong(self.task, logits, labels), left)
 
     def update(self, step_sizes: list[float]) -> None:

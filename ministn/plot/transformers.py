@@ -105,7 +105,7 @@ def draw_transformer(transformer: Front, images: np.ndarray) -> Figure:
     check_arrays(images=(images, "N H W C"))
     if not images.size:
         raise ValueError(f"images must have at least one pixel, got shape {images.shape}")
-    transformers = transformer.transformers
+    transformers = transformer.at_input
     thetas = [one.theta(images) for one in transformers]
     view = look(transformer.path, transformers, images, thetas, sampling_grid)
     mean = images.shape[3] > max(CHANNELS)
@@ -172,7 +172,7 @@ class Examples:
         size = tuple(found["size"]) if self.volumes else self.images.shape[1:3]
         # What is in front does not depend on the number of classes.
         network = models.build(record["settings"]["network"], size)
-        self.transformers = network.front.transformers if network.front else ()
+        self.transformers = network.front.at_input if network.front else ()
         if not self.transformers or not record["epochs"]:
             raise UserError(
                 f"no attention to draw: {named(record)[0]} has no transformer or no epoch yet"

@@ -31,7 +31,7 @@ def examples(split: Split, front: Front | None) -> dict[str, Any]:
     x = as_batch(images)
     known["size"] = list(split.size)
     if front is not None:
-        identity = np.array(front.transformers[0].transform.identity, np.float32)
+        identity = np.array(front.at_input[0].transform.identity, np.float32)
         known["projections"] = _warped(front, x, np.tile(identity, (len(x), 1)))
     return as_text(_projected(x)) | known
 
@@ -58,7 +58,7 @@ def from_text(found: dict[str, Any]) -> np.ndarray:
 
 
 def _warped(front: Front, x: np.ndarray, theta: np.ndarray) -> dict[str, Any]:
-    (transformer,) = front.transformers
+    (transformer,) = front.at_input
     return as_text(_projected(transformer.warp(x, theta)))
 
 

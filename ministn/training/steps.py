@@ -29,7 +29,7 @@ class Outcome(NamedTuple):
 
     step: number of steps done before it. images: in its batch. loss: their mean. errors: images
     misclassified. left: images whose attention has left the image, None without a transformer; of
-    several transformers in front, that of the one which has lost most.
+    several transformers, that of the one which has lost most.
     """
 
     step: int
@@ -213,7 +213,7 @@ class GpuSteps:
         found = []
         for number, loss, errors, left in self._log.read(self._next):
             images = self._images_in(number % self.batches)
-            has_left = None if self.network.transformer is None else left
+            has_left = left if self.network.transformers else None
             found.append(Outcome(number, images, loss, errors, has_left))
         self._next += len(found)
         return found
@@ -240,7 +240,7 @@ class GpuSteps:
             assert cache is not None
             loss, loss_cache = self.task.loss(logits, labels)
             answers = self.task.answers(logits, labels)
-            log.note(loss, *answers, cache.transformer.thetas if cache.transformer else ())
+            log.note(loss, *answers, self.network.thetas(cache))
             self.optimizer.buffer.zero_grad()
             self.network.backward(self.task.loss_backward(loss_cache), cache)
             self.optimizer.update(self._schedules)

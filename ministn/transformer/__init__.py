@@ -6,13 +6,7 @@ spatial.py       a localisation network in front of the two
 arrangements.py  several side by side, or one that hands theta on
 """
 
-from ministn.transformer.arrangements import (
-    Front,
-    HandOn,
-    Parallel,
-    layer_outputs,
-    outside_localisation,
-)
+from ministn.transformer.arrangements import Front, HandOn, Parallel
 from ministn.transformer.spatial import (
     FRAME,
     Attended,
@@ -31,7 +25,5 @@ __all__ = [
     "SpatialTransformer",
     "TransformerCache",
     "Warp",
-    "layer_outputs",
-    "outside_localisation",
     "regression_layer",
 ]

@@ -1,6 +1,6 @@
 """Several transformers of one input, and one that hands theta on (STN section 3.4)."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,13 +18,8 @@ class ParallelCache(NamedTuple):
 
     each: Sequence[TransformerCache]
 
-    @property
-    def thetas(self) -> Sequence[np.ndarray]:
-        """theta (N, 2, 3) of each transformer, as TransformerCache has it."""
-        return [cache.theta for cache in self.each]
 
-
-class Parallel:
+class Parallel(Layer):
     """Several transformers of one input, their outputs joined along the channels: STN section 3.4.
 
     U (N, H, W, C) -> (N, h, w, K C) of K transformers, the first one's channels first. It is a
@@ -41,42 +36,52 @@ class Parallel:
             sizes = ", ".join(str(transformer.size) for transformer in transformers) or "none"
             raise ValueError(f"transformers must have outputs of one size, got {sizes}")
         self.path = path
-        self.transformers = transformers
+        self.at_input = transformers
+
+    @property
+    def transformers(self) -> Sequence[SpatialTransformer]:
+        return self.at_input
+
+    def thetas(self, cache: ParallelCache) -> Sequence[np.ndarray]:
+        return [kept.theta for kept in cache.each]
 
     def forward(
         self, x: np.ndarray, step: Step | None = None
     ) -> tuple[np.ndarray, ParallelCache | None]:
-        warped, caches = zip(*(t.forward(x, step) for t in self.transformers), strict=True)
+        warped, caches = zip(*(t.forward(x, step) for t in self.at_input), strict=True)
         return joined(warped), None if step is None else ParallelCache(caches)
 
     def backward(
         self, dy: np.ndarray, cache: ParallelCache, need_dx: bool = True
     ) -> np.ndarray | None:
-        count = len(self.transformers)
+        count = len(self.at_input)
         parts = parted(dy, [dy.shape[-1] // count] * count)
         gradients: list[Any] = [
             transformer.backward(part, own, need_dx)
-            for transformer, part, own in zip(self.transformers, parts, cache.each, strict=True)
+            for transformer, part, own in zip(self.at_input, parts, cache.each, strict=True)
         ]
         return sum(gradients[1:], start=gradients[0]) if need_dx else None
 
     def theta(self, x: np.ndarray) -> np.ndarray:
         """(N, K P), the theta of one transformer after the other, in evaluation mode, in NumPy."""
-        return np.concatenate([to_cpu(t.theta(x)) for t in self.transformers], axis=1)
+        return np.concatenate([to_cpu(t.theta(x)) for t in self.at_input], axis=1)
 
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, Attended]:
         """The joined outputs, and where the transformers looked, in evaluation mode."""
-        warped, looked = zip(*(t.predict(x) for t in self.transformers), strict=True)
+        warped, looked = zip(*(t.predict(x) for t in self.at_input), strict=True)
         grids = [each.grid for each in looked]
         return joined(warped), Attended(looked[0].theta, np.concatenate(grids, axis=1))
 
     def parameters(self) -> list[Parameter]:
-        return unique(p for t in self.transformers for p in t.parameters())
+        return unique(p for t in self.at_input for p in t.parameters())
+
+    def outside_localisation(self) -> list[Parameter]:
+        return []
 
     def outputs(self, x: np.ndarray, step: Step) -> Iterator[tuple[str, np.ndarray]]:
         """(path, output) of every transformer's layers and of each transformer, all joined last."""
         warped = []
-        for transformer in self.transformers:
+        for transformer in self.at_input:
             for path, y in transformer.outputs(x, step):
                 yield path, y
             warped.append(y)
@@ -89,13 +94,8 @@ class HandOnCache(NamedTuple):
     transformer: TransformerCache
     reader: Any
 
-    @property
-    def thetas(self) -> Sequence[np.ndarray]:
-        """theta (N, 2, 3) of each transformer, as TransformerCache has it."""
-        return self.transformer.thetas
 
-
-class HandOn:
+class HandOn(Layer):
     """A transformer that hands theta on, past the layers that read V: STN section 3.4.
 
     U (N, H, W, C) -> (N, D + P): what ``layers`` make of V, (N, D), and beside it theta, since "it
@@ -136,8 +136,16 @@ class HandOn:
 
     @property
     def transformers(self) -> Sequence[SpatialTransformer]:
-        """The one that hands theta on."""
+        """The one that hands theta on, and those among the layers that read."""
+        return [self.transformer, *self.reader.transformers]
+
+    @property
+    def at_input(self) -> Sequence[SpatialTransformer]:
+        """Those that look at the layer's own input: the one that hands theta on."""
         return (self.transformer,)
+
+    def thetas(self, cache: HandOnCache) -> Sequence[np.ndarray]:
+        return [cache.transformer.theta, *self.reader.thetas(cache.reader)]
 
     def theta(self, x: np.ndarray) -> np.ndarray:
         """The transformer's theta (N, P), in evaluation mode."""
@@ -152,37 +160,17 @@ class HandOn:
     def parameters(self) -> list[Parameter]:
         return unique(self.transformer.parameters() + self.reader.parameters())
 
+    def outside_localisation(self) -> list[Parameter]:
+        return self.reader.outside_localisation()
+
     def outputs(self, x: np.ndarray, step: Step) -> Iterator[tuple[str, np.ndarray]]:
         """(path, output) of the transformer's layers and V, of the layers that read it, and y."""
         yield from self.transformer.outputs(x, step)
         features, theta, _ = self.transformer.forward_with_theta(x, step)
-        for path, y in layer_outputs(self.reader.layers, features, step):
+        for path, y in self.reader.outputs(features, step):
             yield path, y
             features = y
         yield self.path, joined([features, theta])
 
 
 Front = SpatialTransformer | Parallel | HandOn  # what may stand in front of a network
-
-
-def layer_outputs(
-    layers: Iterable[Layer], x: np.ndarray, step: Step
-) -> Iterator[tuple[str, np.ndarray]]:
-    """(path, output) of layers one after another, and of what is inside transformers."""
-    for layer in layers:
-        if isinstance(layer, Front):
-            for path, y in layer.outputs(x, step):
-                yield path, y
-            x = y
-        else:
-            x, _ = layer.forward(x, step)
-            yield layer.path, x
-
-
-def outside_localisation(layers: Iterable[Layer]) -> Iterator[Layer]:
-    """Of layers, those that are no transformer, and those that read what HandOn's warps."""
-    for layer in layers:
-        if isinstance(layer, HandOn):
-            yield from outside_localisation(layer.reader.layers)
-        elif not isinstance(layer, (SpatialTransformer, Parallel)):
-            yield layer

@@ -9,7 +9,7 @@ import numpy as np
 from ministn.backend import to_cpu
 from ministn.errors import check_kind
 from ministn.initializers import ZEROS, Constant
-from ministn.layers import Dense, Sequential
+from ministn.layers import Dense, Layer, Sequential
 from ministn.ops.affine_grid import check_size
 from ministn.parameter import Parameter
 from ministn.randomness import Step
@@ -47,11 +47,6 @@ class TransformerCache(NamedTuple):
     localisation: Any
     warp: Warp
 
-    @property
-    def thetas(self) -> Sequence[np.ndarray]:
-        """theta (N, 2, 3) of each transformer, which is one."""
-        return (self.theta,)
-
 
 def regression_layer(path: str, in_features: int, transform: Transform = AFFINE) -> Dense:
     """The last layer of a localisation network: (N, D) -> theta (N, P), at first the identity.
@@ -67,7 +62,7 @@ def regression_layer(path: str, in_features: int, transform: Transform = AFFINE)
     )
 
 
-class SpatialTransformer:
+class SpatialTransformer(Layer):
     """Warps its input by the transform that a localisation network predicts from it.
 
     It is a layer, see layers.py: it may stand anywhere in a Sequential, and several one after
@@ -110,8 +105,16 @@ class SpatialTransformer:
 
     @property
     def transformers(self) -> Sequence["SpatialTransformer"]:
-        """Itself: those that have the same input."""
+        """Itself."""
         return (self,)
+
+    @property
+    def at_input(self) -> Sequence["SpatialTransformer"]:
+        """Those that look at the layer's own input: itself."""
+        return (self,)
+
+    def thetas(self, cache: TransformerCache) -> Sequence[np.ndarray]:
+        return (cache.theta,)
 
     def theta(self, x: np.ndarray) -> np.ndarray:
         """theta = f_loc(U), (N, P), in evaluation mode."""
@@ -170,10 +173,11 @@ class SpatialTransformer:
     def parameters(self) -> list[Parameter]:
         return self.localisation.parameters() + self.transform.parameters()
 
+    def outside_localisation(self) -> list[Parameter]:
+        return []
+
     def outputs(self, x: np.ndarray, step: Step) -> Iterator[tuple[str, np.ndarray]]:
         """(path, output) of every layer of the localisation network, and V last."""
-        theta = x
-        for layer in self.localisation.layers:
-            theta, _ = layer.forward(theta, step)
-            yield f"{layer.path} in the localisation network", theta
+        for path, theta in self.localisation.outputs(x, step):
+            yield f"{path} in the localisation network", theta
         yield self.path, self.warp(x, theta)
