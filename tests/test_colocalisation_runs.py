@@ -298,8 +298,7 @@ def script(monkeypatch, tmp_path, capsys):
         return end.value.code, *capsys.readouterr()
 
     yield run
-    for name in ("stn_colocalisation",):
-        sys.modules.pop(name, None)
+    sys.modules.pop("stn_colocalisation", None)
 
 
 def test_the_encoder_comes_first(monkeypatch):

@@ -14,10 +14,7 @@ from ministn.cuda.dropout import dropout, dropout_backward
 from ministn.cuda.max_pool2d import max_pool2d, max_pool2d_backward
 from ministn.cuda.relu import relu, relu_backward
 from ministn.cuda.sigmoid import sigmoid, sigmoid_backward
-from ministn.cuda.softmax_cross_entropy import (
-    softmax_cross_entropy,
-    softmax_cross_entropy_backward,
-)
+from ministn.cuda.softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_backward
 from ministn.randomness import Step
 
 quick = settings(max_examples=20, deadline=None, derandomize=True, database=None)

@@ -24,10 +24,7 @@ from ministn.cuda.projective_grid import projective_grid, projective_grid_backwa
 from ministn.cuda.relu import relu, relu_backward
 from ministn.cuda.sgd import sgd
 from ministn.cuda.sigmoid import sigmoid, sigmoid_backward
-from ministn.cuda.softmax_cross_entropy import (
-    softmax_cross_entropy,
-    softmax_cross_entropy_backward,
-)
+from ministn.cuda.softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_backward
 from ministn.cuda.trilinear import trilinear_sampler, trilinear_sampler_backward
 from ministn.cuda.triplet_hinge import triplet_hinge, triplet_hinge_backward
 from ministn.ops.compose import compose, compose_backward  # array code, which runs on both

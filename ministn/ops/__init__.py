@@ -33,10 +33,7 @@ from ministn.ops.projective_grid import projective_grid, projective_grid_backwar
 from ministn.ops.relu import relu, relu_backward
 from ministn.ops.sgd import sgd
 from ministn.ops.sigmoid import sigmoid, sigmoid_backward
-from ministn.ops.softmax_cross_entropy import (
-    softmax_cross_entropy,
-    softmax_cross_entropy_backward,
-)
+from ministn.ops.softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_backward
 from ministn.ops.trilinear import trilinear_sampler, trilinear_sampler_backward
 from ministn.ops.triplet_hinge import triplet_hinge, triplet_hinge_backward
 

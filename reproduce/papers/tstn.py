@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from ministn.metrics.statistics import (
-    binomial_interval,
-)
+from ministn.metrics.statistics import binomial_interval
 from papers.claims import (
     FAILS,
     HOLDS,
