@@ -1,4 +1,4 @@
-"""``python reproduce/table3.py``: the protocol, so many times faster, and the transformers' factor."""
+"""``table3.py``: the protocol, so many times faster, and the transformers' factor."""
 
 import pytest
 import table3
