@@ -379,3 +379,7 @@ def test_each_engine_has_its_own_defaults(engine, batch_size, rounds, parts, mon
     assert (given.batch_size, given.rounds, given.only) == (batch_size, rounds, list(parts))
     assert given.out == Path(benchmark.__file__).parent / "records" / f"benchmark-{engine}.json"
     assert given.nets == table3.SIX and given.workers == sweep.CORES
+
+
+def test_pytest_benchmark_is_left_out_where_it_is_installed(pytestconfig):
+    assert pytestconfig.pluginmanager.is_blocked("benchmark")
