@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ministn.engines import implementation
-from ministn.errors import check_arrays
+from ministn.errors import check_arrays, check_kind
 from ministn.initializers import ZEROS, HeUniform, Initializer
 from ministn.parameter import Parameter, unique
 from ministn.randomness import Step, stream
@@ -270,10 +270,15 @@ class Flatten(Layer):
         return dy.reshape(cache) if need_dx else None
 
 
-class Sequential:
-    """Layers one after another; its cache is the list of theirs."""
+class Sequential(Layer):
+    """Layers one after another; its cache is the list of theirs.
+
+    Raises TypeError for what is no Layer.
+    """
 
     def __init__(self, *layers: Layer) -> None:
+        for layer in layers:
+            check_kind("a layer", layer, Layer)
         self.layers = layers
 
     def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:

@@ -165,7 +165,7 @@ def settings_of(arguments: argparse.Namespace) -> list[Settings]:
     base = {name: recipe[name] for name in FROM_RECIPE} | base
     base |= {name: asked[name] for name in base if name in asked}
     if arguments.compress is not None:
-        base |= _compressed(arguments)
+        base |= _faster(arguments)
     epochs, downsample = base.pop("epochs"), base.pop("downsample")
     if downsample != 1 and not set(arguments.nets) & set(DOWNSAMPLING):
         raise UserError(
@@ -198,7 +198,7 @@ def compressed(epochs: int, times: float) -> int:
     return max(1, floor(epochs / times + 0.5))
 
 
-def _compressed(arguments: argparse.Namespace) -> dict[str, Any]:
+def _faster(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings that --compress gives. Raises UserError beside flags that give them too."""
     times = arguments.compress
     if not 1 <= times < inf:

@@ -159,6 +159,7 @@ def test_runs_of_a_compressed_protocol_share_a_table_and_claims():
     assert "HOLDS          Arch 1, loc-lr x0.3: tied < CNN in this run (reduced)" in text
     assert "Arch 1, loc-lr x0.3, d = 3: tied < CNN in this run (reduced)" in text
     assert "decay every 3" in report([other])
+    assert "decay every 5" in report([record(decay_every=5)])  # of the paper's length
 
 
 @pytest.mark.parametrize("markdown", [False, True])

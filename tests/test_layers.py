@@ -246,3 +246,18 @@ def test_wrong_shapes_are_named(layer, x, message):
     ParameterBuffer(layer.parameters(), 0, np.float64)
     with pytest.raises(ValueError, match=message):
         layer.forward(x, STEP)
+
+
+def test_what_is_no_layer_is_named():
+    class Duck:
+        path = "duck"
+
+        def forward(self, x, step=None):
+            return x, None
+
+        def backward(self, dy, cache, need_dx=True):
+            return dy
+
+    for other in (Duck(), ReLU):
+        with pytest.raises(TypeError, match=r"a layer must be a Layer, got"):
+            Sequential(Flatten("flatten"), other)

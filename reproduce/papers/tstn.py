@@ -100,7 +100,7 @@ def label(record: Record) -> list[str]:
     if settings.get("downsample", 1) != 1:
         parts.append(f"d = {settings['downsample']:g}")
     every = settings.get("decay_every", PAPER_DECAY)
-    if every != PAPER_DECAY and compression(record) is None:
+    if every != PAPER_DECAY and not record.get("compress"):
         parts.append(f"decay every {every}")
     if settings.get("precision", "fp32") != "fp32":
         parts.append(settings["precision"])
