@@ -27,7 +27,7 @@ from ministn.cuda import choice, dense, launch
 from ministn.data import Split
 from ministn.engines import implementation
 from ministn.files import write_atomically
-from ministn.optimizers import Adam
+from ministn.optimizers import Adam, Optimizer
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.runs import environment
@@ -194,7 +194,7 @@ def steps_of(name: str, scale: Scale, device: Device, captured: bool) -> GpuStep
     total = (WARM_UP + scale.steps) * scale.batch
     split = noise(generator(0, "check of steps"), total, scale.side)
     network = models.build(name, split.size)
-    optimizer = Adam(ParameterBuffer(network.parameters(), 0, device=device))
+    optimizer = Optimizer(Adam(), ParameterBuffer(network.parameters(), 0, device=device))
     steps = GpuSteps(network, optimizer, split, scale.batch, 0, Classification(), device, captured)
     steps.begin(Epoch(1, np.arange(total), [LR] * steps.batches, 0), 0)
     return steps

@@ -18,7 +18,7 @@ from ministn import cli, models
 from ministn.files import write_atomically
 from ministn.fit import train_on_batch
 from ministn.layers import Dropout
-from ministn.optimizers import Adam
+from ministn.optimizers import Adam, Optimizer
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import generator
 from ministn.runs import environment
@@ -85,7 +85,7 @@ def ministn_losses(
     for layer in network.classifier.layers:
         if isinstance(layer, Dropout):
             layer.rate = 0.0
-    optimizer = Adam(buffer)
+    optimizer = Optimizer(Adam(), buffer)
     return [
         train_on_batch(network, optimizer, images, labels, lr=LR, seed=SEED) for _ in range(STEPS)
     ]

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from ministn import cli
 from ministn.initializers import Normal
-from ministn.optimizers import Adam
+from ministn.optimizers import Adam, Optimizer
 from ministn.parallel import Team, team
 from ministn.parallel.mpi import world
 from ministn.parameter import Parameter, ParameterBuffer
@@ -52,7 +52,7 @@ def linear_algebra(some: Team) -> None:
 
 def optimizer(seed: int, count: int) -> Adam:
     parameter = Parameter("p", (count,), Normal(1.0))
-    return Adam(ParameterBuffer([parameter], seed))
+    return Optimizer(Adam(), ParameterBuffer([parameter], seed))
 
 
 def sums(some: Team, count: str) -> None:

@@ -11,7 +11,7 @@ from ministn.gradcheck import check_gradients
 from ministn.gradcheck.networks import loss_problem, perturbed
 from ministn.layers import Conv2d, Dense, Flatten, Sequential
 from ministn.models import Network
-from ministn.optimizers import SGD
+from ministn.optimizers import Optimizer, SGD
 from ministn.parallel import Team
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
@@ -189,7 +189,7 @@ def test_a_lost_image_is_seen_at_any_depth(lost, quick_device):
         assert [one.path for one in network.transformers] == [
             f"transformer{n}" for n in (1, 2, 3, 4)
         ]
-        common = network, SGD(buffer), split, count, 0, Classification()
+        common = network, Optimizer(SGD(), buffer), split, count, 0, Classification()
         steps = (
             CpuSteps(*common, Team(), deep)
             if device is None

@@ -20,7 +20,7 @@ from ministn.errors import UserError
 from ministn.models.colocalisation import HIGH, LOW, Description
 from ministn.ops import as_batch, triplet_hinge_backward
 from ministn.ops.triplet_hinge import Cache
-from ministn.optimizers import Adam
+from ministn.optimizers import Adam, Optimizer
 from ministn.parameter import ParameterBuffer
 from ministn.plot import attention_figure
 from ministn.randomness import Step, generator
@@ -142,7 +142,7 @@ def test_images_too_small(name, size, message):
 
 def test_the_steps_restated(made, encoder):
     network = models.build("colocalisation", (60, 60))
-    adam = Adam(ParameterBuffer(network.parameters(), 4))
+    adam = Optimizer(Adam(), ParameterBuffer(network.parameters(), 4))
     (description,) = network.classifier.layers
     x = as_batch(made.test.images)
 

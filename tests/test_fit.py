@@ -10,7 +10,7 @@ from ministn.errors import UserError
 from ministn.fit import train, train_on_batch
 from ministn.layers import Conv2d, Dense, Dropout, Flatten, Sequential
 from ministn.models import Network
-from ministn.optimizers import SGD, Adam
+from ministn.optimizers import Adam, Optimizer, SGD
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.transformer import SpatialTransformer, regression_layer
@@ -79,7 +79,7 @@ def test_training_is_steps_of_adam_in_an_order_of_its_own():
     own, _ = network()
     for parameter in own.localisation_only():
         parameter.lr_multiplier = 0.5
-    optimizer = Adam(ParameterBuffer(own.parameters(), 3))
+    optimizer = Optimizer(Adam(), ParameterBuffer(own.parameters(), 3))
     orders = [generator(3, "shuffle", epoch).permutation(6) for epoch in (1, 2, 3)]
     batches = np.concatenate(orders).reshape(-1, 2)[:7]
     expected = [

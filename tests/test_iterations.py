@@ -11,7 +11,7 @@ from ministn.backend import assign
 from ministn.data import addition, digits, distorted
 from ministn.errors import UserError
 from ministn.models import prediction
-from ministn.optimizers import SGD
+from ministn.optimizers import Optimizer, SGD
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.runs import Run, read_record
@@ -68,7 +68,7 @@ def test_the_iterations_restated(made):
     network = models.build("r-st-fcn-affine", (28, 28))
     for parameter in network.front.parameters():
         parameter.lr_multiplier = 0.5
-    sgd = SGD(ParameterBuffer(network.parameters(), 4), momentum=0.8, weight_decay=0.01)
+    sgd = Optimizer(SGD(momentum=0.8, weight_decay=0.01), ParameterBuffer(network.parameters(), 4))
     number = 0
     for epoch in (1, 2):
         drawn, _ = distorted.fresh(

@@ -7,7 +7,7 @@ import pytest
 
 from ministn.initializers import Normal
 from ministn.ops.adam import BLOCK
-from ministn.optimizers import Adam, step_decay
+from ministn.optimizers import Adam, Optimizer, step_decay
 from ministn.parameter import Parameter, ParameterBuffer
 
 # Rounding over ten steps of values up to 4; the largest differences measured: 6.4e-7 and 4e-16.
@@ -46,7 +46,7 @@ def lasagne(p, gradients, lr, beta1=0.9, beta2=0.999, epsilon=1e-8):
 def test_adam_is_lasagnes(steps, dtype):
     made, buffer = network(dtype)
     before = [p.data.astype(np.float64) for p in made]
-    adam = Adam(buffer)
+    adam = Optimizer(Adam(), buffer)
     for t in range(1, steps + 1):
         for p in made:
             p.grad[...] = gradient(p, t)
@@ -63,7 +63,7 @@ def test_first_step_is_the_learning_rate_against_the_sign():
     (long, small), buffer = network(multipliers=(1.0, 1.0))
     start = long.data.copy(), small.data.copy()
     long.grad[...], small.grad[...] = -5.0, 1e-9
-    Adam(buffer).step(0.01)
+    Optimizer(Adam(), buffer).step(0.01)
     np.testing.assert_allclose(long.data - start[0], 0.01, rtol=1e-6)
     # a_1 = lr * sqrt(0.001) / 0.1, m = 1e-10, sqrt(v) = sqrt(0.001) * 1e-9
     expected = -0.01 * sqrt(0.001) / 0.1 * 1e-10 / (sqrt(0.001) * 1e-9 + 1e-8)
@@ -74,7 +74,7 @@ def test_multiplier_0_freezes_and_gradients_are_left_alone():
     (long, small), buffer = network(multipliers=(0.0, 1.0))
     start = long.data.copy(), small.data.copy()
     buffer.grad[...] = 0.5
-    adam = Adam(buffer)
+    adam = Optimizer(Adam(), buffer)
     adam.step(0.1)
     adam.step(0.1)
     np.testing.assert_array_equal(long.data, start[0])
@@ -86,7 +86,7 @@ def test_update_is_in_place():
     (long, small), buffer = network()
     views = long.data, small.data
     buffer.grad[...] = 1.0
-    Adam(buffer).step(0.1)
+    Optimizer(Adam(), buffer).step(0.1)
     assert views[0] is long.data and views[0].base is views[1].base is buffer.data
 
 

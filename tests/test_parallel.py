@@ -93,11 +93,11 @@ def one_step(some: Team, network: str, batch_size: int, is_perturbed: bool):
 def test_gradients_do_not_depend_on_the_number_of_workers(network, is_perturbed, two, three):
     """But for the order of summation: 2e-6 of the largest was seen."""
     alone, *shared = (one_step(some, network, 16, is_perturbed) for some in (Team(), two, three))
-    expected = alone.buffer.views(alone.optimizer.m)
+    expected = alone.buffer.views(alone.optimizer.moments["m"])
     for trainer in shared:
         assert trainer.state.loss_sum == pytest.approx(alone.state.loss_sum, rel=1e-6)
         assert trainer.state.errors == alone.state.errors
-        for name, m in trainer.buffer.views(trainer.optimizer.m).items():
+        for name, m in trainer.buffer.views(trainer.optimizer.moments["m"]).items():
             scale = np.abs(expected[name]).max()
             assert scale > 0 or not is_perturbed, name
             np.testing.assert_allclose(m, expected[name], atol=1e-5 * scale, rtol=0, err_msg=name)
@@ -106,8 +106,8 @@ def test_gradients_do_not_depend_on_the_number_of_workers(network, is_perturbed,
 def test_a_worker_may_get_no_rows(three):
     """Batches of two images for three workers."""
     alone, shared = (one_step(some, "arch1-tstn", 2, True) for some in (Team(), three))
-    scale = np.abs(alone.optimizer.m).max()
-    np.testing.assert_allclose(shared.optimizer.m, alone.optimizer.m, atol=1e-5 * scale, rtol=0)
+    scale = np.abs(alone.optimizer.moments["m"]).max()
+    np.testing.assert_allclose(shared.optimizer.moments["m"], alone.optimizer.moments["m"], atol=1e-5 * scale, rtol=0)
     assert shared.state.loss_sum == pytest.approx(alone.state.loss_sum, rel=1e-6)
 
 

@@ -14,7 +14,7 @@ from ministn.metrics.pose import FRAME
 from ministn.models import projection
 from ministn.models.prediction import predict
 from ministn.models.stn import PARAMETERS
-from ministn.optimizers import Adam
+from ministn.optimizers import Adam, Optimizer
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
 
@@ -148,7 +148,7 @@ def test_a_few_steps_lower_the_loss(name):
     network, buffer = laid_out(name)
     x = abs(normal(6, 1, *SMALL[1:])).astype(np.float32).repeat(SMALL[0], axis=1)
     labels = np.arange(6) % CLASSES
-    losses, optimizer = [], Adam(buffer)
+    losses, optimizer = [], Optimizer(Adam(), buffer)
     for _ in range(30):
         losses.append(float(loss_and_gradients(network, buffer, x, labels)["loss"]))
         optimizer.step(0.001)

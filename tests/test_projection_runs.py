@@ -9,7 +9,7 @@ from small_runs import outcome, shortened
 from ministn import data, models, ops, parallel
 from ministn.data import extruded
 from ministn.models import prediction
-from ministn.optimizers import Adam
+from ministn.optimizers import Adam, Optimizer
 from ministn.parameter import ParameterBuffer
 from ministn.plot import attention_figure
 from ministn.randomness import Step, generator
@@ -54,7 +54,7 @@ def trained(made, team=None, **changes) -> Trainer:
 def test_the_iterations_restated(made):
     """Fresh volumes in each epoch, all of them at hand at once, and Adam."""
     network = models.build("projection-st-fcn", (60, 60, 60))
-    adam = Adam(ParameterBuffer(network.parameters(), 4))
+    adam = Optimizer(Adam(), ParameterBuffer(network.parameters(), 4))
     number, digits = 0, made.train.digits
     for epoch in (1, 2):
         motions = extruded.draw("train", 10, seed=0, epoch=epoch)

@@ -9,7 +9,7 @@ from ministn.cuda.outcome import Log
 from ministn.cuda.schedule import Schedule
 from ministn.cuda.sgd import sgd
 from ministn.initializers import Normal
-from ministn.optimizers import SGD, step_decay
+from ministn.optimizers import Optimizer, SGD, step_decay
 from ministn.parameter import Parameter, ParameterBuffer
 
 each_dtype = pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda dtype: dtype.__name__)
@@ -32,7 +32,7 @@ def test_sgd_is_lasagnes(momentum, decay, dtype):
     before = [p.data.astype(np.float64) for p in made]
     rates = [0.01, 0.01, 0.003, 0.02, 0.001]
     given = {p.name: [np.clip(gradient(p, t), -3, 3) for t in range(len(rates))] for p in made}
-    optimizer = SGD(buffer, momentum=momentum, weight_decay=decay)
+    optimizer = Optimizer(SGD(momentum=momentum, weight_decay=decay), buffer)
     for t, lr in enumerate(rates):
         for p in made:
             p.grad[...] = given[p.name][t]
@@ -55,7 +55,7 @@ def test_sgd_is_pytorchs_at_a_constant_rate(momentum):
         {"params": [x], "lr": 0.01 * p.lr_multiplier} for x, p in zip(theirs, made, strict=True)
     ]
     oracle = torch.optim.SGD(groups, momentum=momentum, weight_decay=0.03)
-    optimizer = SGD(buffer, momentum=momentum, weight_decay=0.03)
+    optimizer = Optimizer(SGD(momentum=momentum, weight_decay=0.03), buffer)
     for t in range(6):
         for x, p in zip(theirs, made, strict=True):
             p.grad[...] = gradient(p, t)
@@ -78,7 +78,7 @@ def layer(dtype=np.float64) -> tuple[dict[str, Parameter], ParameterBuffer]:
 def test_biases_decay_only_when_asked(decay_biases, kept):
     parameters, buffer = layer()
     before = {name: p.data.copy() for name, p in parameters.items()}
-    SGD(buffer, weight_decay=0.5, decay_biases=decay_biases).step(0.1)
+    Optimizer(SGD(weight_decay=0.5, decay_biases=decay_biases), buffer).step(0.1)
     for name, p in parameters.items():
         factor = kept if name == "a/bias" else 0.95
         np.testing.assert_allclose(p.data, factor * before[name], rtol=1e-15)
@@ -87,7 +87,7 @@ def test_biases_decay_only_when_asked(decay_biases, kept):
 def test_old_steps_keep_their_rate():
     """The velocity goes on as it was when the learning rate has fallen to nothing."""
     _, buffer = layer()
-    optimizer = SGD(buffer, momentum=0.5)
+    optimizer = Optimizer(SGD(momentum=0.5), buffer)
     before = buffer.data.copy()
     buffer.grad[...] = 1.0
     optimizer.step(0.1)
@@ -97,7 +97,7 @@ def test_old_steps_keep_their_rate():
 
 def test_parts_make_the_whole():
     (_, whole), (_, cut) = layer(), layer()
-    optimizers = SGD(whole, weight_decay=0.1), SGD(cut, weight_decay=0.1)
+    optimizers = Optimizer(SGD(weight_decay=0.1), whole), Optimizer(SGD(weight_decay=0.1), cut)
     grad = np.random.default_rng(0).normal(size=whole.data.shape)
     for _ in range(3):
         optimizers[0].update([0.1], grad)
@@ -177,7 +177,7 @@ def test_sgd_over_groups_is_the_optimizers(device):
         ]
         for parameter, multiplier in zip(made, (1.0, 1.0, 0.1, 0.1, 0.0, 1.0), strict=True):
             parameter.lr_multiplier = multiplier
-        return SGD(ParameterBuffer(made, 0, device=device), weight_decay=0.02)
+        return Optimizer(SGD(weight_decay=0.02), ParameterBuffer(made, 0, device=device))
 
     ours, theirs = optimizer(device), optimizer(None)
     assert len(ours.buffer.groups) == 3

@@ -9,7 +9,7 @@ from ministn import fit, ops
 from ministn.data import Split
 from ministn.layers import Dense, Flatten, Layer, Sequential
 from ministn.models import Network
-from ministn.optimizers import Adam
+from ministn.optimizers import Adam, Optimizer
 from ministn.parallel import Team
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
@@ -124,7 +124,7 @@ def test_sequences_are_learned_by_fit_and_by_steps_in_any_cut():
     gradients = []
     for size in (1, 2):
         own = network()
-        optimizer = Adam(ParameterBuffer(own.parameters(), 3))
+        optimizer = Optimizer(Adam(), ParameterBuffer(own.parameters(), 3))
         with_team = Team() if size == 1 else None
         if with_team is None:
             parts = [slice(0, 5), slice(5, 8)]

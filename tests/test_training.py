@@ -12,7 +12,7 @@ from ministn import models, ops
 from ministn.errors import UserError
 from ministn.models import prediction
 from ministn.models.prediction import predict
-from ministn.optimizers import Adam, step_decay
+from ministn.optimizers import Adam, Optimizer, step_decay
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.settings import Settings
@@ -47,7 +47,7 @@ def test_the_epoch_loop_restated():
     images, labels = (getattr(data_set().train, name) for name in ("images", "labels"))
     network = models.build("arch1-tstn", (9, 9))
     buffer = ParameterBuffer(network.parameters(), SETTINGS.seed)
-    adam, number, expected, evaluated = Adam(buffer), 0, [], []
+    adam, number, expected, evaluated = Optimizer(Adam(), buffer), 0, [], []
     for epoch in (1, 2, 3):
         order = generator(SETTINGS.seed, "shuffle", epoch).permutation(53)
         losses, errors = [], 0

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ministn.backend import Array, device_of
+from ministn.backend import Array, Device, device_of
 from ministn.cuda import batch
 from ministn.cuda.extrude import extrude, take_extruded
 from ministn.data import extruded
@@ -18,6 +18,11 @@ def as_batch(images: Array | Volumes) -> Array:
     if isinstance(images, Volumes) and device_of(images.images) is not None:
         return extrude(*images.arrays, depth=extruded.DEPTH, canvas=images.shape[1])
     return function("as_batch", images)(images)
+
+
+def placed(images: Array | Volumes, device: Device) -> Array | Volumes:
+    """Images on a GPU."""
+    return images.on(device) if isinstance(images, Volumes) else device.to_gpu(images)
 
 
 def take_batch(images: Array | Volumes, *turn: Array, **sizes: Any) -> tuple[Array, Array]:

@@ -1,15 +1,16 @@
 """Classification by softmax and cross entropy: one label for each image, or T of them."""
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from ministn.backend import Array
 from ministn.data import Split
 from ministn.engines import implementation
+from ministn.errors import UserError
+from ministn.kinds import kind
 from ministn.models.prediction import Prediction
-from ministn.tasks.task import Evaluation
+from ministn.tasks.task import Evaluation, Task
 
 COUNTS, OVER = ("label", "sequence"), ("mean", "sum")
 
@@ -23,24 +24,26 @@ class Cache(NamedTuple):
     kept: Any
 
 
-@dataclass(frozen=True)
-class Classification:
+@kind("classification")
+class Classification(Task):
     """y (N, K), logits, against labels (N,); y (N, T, K) against labels (N, T).
 
         loss = 1/N sum_n mean_t -log p_n,t,label(n,t)      over="mean"
         loss = 1/N sum_n sum_t  -log p_n,t,label(n,t)      over="sum"
 
     counts: what is judged, every label, or every sequence, which is wrong where any of its labels
-    is. Raises ValueError for other values.
+    is. Raises UserError for other values.
     """
 
     counts: str = "label"
     over: str = "mean"
 
+    queued: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         for name, known in (("counts", COUNTS), ("over", OVER)):
             if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be {' or '.join(known)}, got {getattr(self, name)}")
+                raise UserError(f"{name} must be {' or '.join(known)}, got {getattr(self, name)}")
 
     def answers(self, y: Array, labels: Array) -> tuple[Array, Array]:
         """Every label by itself: y (M, K), labels (M,). Raises ValueError for other shapes."""

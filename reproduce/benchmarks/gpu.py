@@ -42,7 +42,7 @@ from ministn.backend import Device, memory_explained
 from ministn.cuda import choice
 from ministn.data import Split
 from ministn.errors import UserError
-from ministn.optimizers import Adam
+from ministn.optimizers import Adam, Optimizer
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import generator
 from ministn.runs import environment
@@ -253,7 +253,7 @@ class Benchmark:
         self, name: str, precision: str, split: Split, order: np.ndarray
     ) -> tuple[models.Network, GpuSteps]:
         network = models.build(name, split.images.shape[1:])
-        optimizer = Adam(ParameterBuffer(network.parameters(), 0, device=self.ours))
+        optimizer = Optimizer(Adam(), ParameterBuffer(network.parameters(), 0, device=self.ours))
         steps = GpuSteps(
             network,
             optimizer,
