@@ -84,7 +84,7 @@ CASES = {
     "as_batch": partial(training.test_as_batch_is_that_of_ops, shape=(3, 5, 7)),
     "take_batch": partial(
         training.test_take_batch_goes_through_the_order_again_and_again,
-        count=7, batch_size=3, size=(5, 4),
+        count=7, batch_size=3, size=(5, 4), label=(3,), dtype=np.float32,
     ),
     "sampler": sampler((2, 6, 5, 6), (9, 11), whole_and_half_pixels),
     "sampler, outside": sampler((2, 3, 4, 7), (3, 2), far_outside),
@@ -200,6 +200,9 @@ FAULTS = [
     Fault("batch", "if (i < size) x[i]", "x[i]", "as_batch", READ),
     Fault("batch", "if (i < pixels) x[r", "x[r", "take_batch", WRITE),
     Fault("batch", "% batches) * batch_size", ") * batch_size", "take_batch", READ),
+    Fault("batch", "if (i < words) x_labels", "x_labels", "take_batch", WRITE),
+    Fault("batch", "labels[(long long)image * words", "labels[(long long)r * words", "take_batch",
+          DIFFERENT),
     Fault("bicubic", "atomicAdd(sums + pixel * channels + c, (unsigned long long)part)",
           "sums[pixel * channels + c] += (unsigned long long)part", "bicubic", "race, "),
     Fault("bicubic", "distance < 0.f ? -slope : slope", "slope", "bicubic", DIFFERENT),

@@ -12,6 +12,7 @@ from ministn.cuda.adam import adam
 from ministn.cuda.batch import as_batch, take_batch
 from ministn.cuda.outcome import Log
 from ministn.cuda.schedule import Schedule
+from ministn.data import labels_for_gpu
 from ministn.initializers import Normal
 from ministn.ops.left_image import LEFT_BELOW, POINTS, left_image
 from ministn.optimizers import Adam
@@ -113,10 +114,20 @@ def test_adam_changes_nothing_once_halted(device):
 # ---- batches
 
 
-def images_and_labels(count, size):
+def some_images(count, size):
     rng = np.random.default_rng([count, *size])
-    images = rng.integers(0, 256, (count, *size)).astype(np.uint8)
-    return images, rng.integers(0, 256, count).astype(np.uint8)
+    return rng.integers(0, 256, (count, *size)).astype(np.uint8)
+
+
+def some_labels(shape, dtype):
+    """Among whole numbers the smallest and the largest; among floats those that are not finite."""
+    if dtype == np.int32:
+        labels = np.random.default_rng(shape).integers(-(2**31), 2**31, shape).astype(np.int32)
+        labels.flat[:2] = -(2**31), 2**31 - 1
+    else:
+        labels = float32(*shape)
+        labels.flat[:3] = np.nan, np.inf, -0.0
+    return labels
 
 
 def test_every_byte_becomes_the_number_it_is_in_ops(device):
@@ -131,26 +142,32 @@ def test_every_byte_becomes_the_number_it_is_in_ops(device):
     "shape", [(0, 3, 4), (1, 1, 1), (3, 5, 7), (2, 16, 17), (2, 5, 6, 3)], ids=str
 )
 def test_as_batch_is_that_of_ops(device, shape):
-    images, _ = images_and_labels(shape[0], shape[1:])
+    images = some_images(shape[0], shape[1:])
     on_device = device.to_gpu(images)
     np.testing.assert_array_equal(device.to_cpu(as_batch(on_device)), ops.as_batch(images))
     view = on_device[:, :, ::2]
     np.testing.assert_array_equal(device.to_cpu(as_batch(view)), ops.as_batch(images[:, :, ::2]))
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
 @pytest.mark.parametrize(
-    ("count", "batch_size", "size"),
+    ("count", "batch_size", "size", "label"),
     [
-        (7, 3, (5, 4)),  # the last batch is one image
-        (6, 3, (5, 4)),  # the last batch is whole
-        (5, 8, (5, 4)),  # there is but one, and it is smaller
-        (4, 2, (16, 17)),  # an image takes two blocks
-        (3, 2, (1, 1)),
-        (5, 2, (9, 4, 2)),  # two channels
+        (7, 3, (5, 4), ()),  # the last batch is one image
+        (6, 3, (5, 4), (3,)),  # the last batch is whole
+        (5, 8, (5, 4), (1,)),  # there is but one, and it is smaller
+        (4, 2, (16, 17), (2, 3)),  # an image takes two blocks
+        (3, 2, (1, 1), ()),
+        (5, 3, (1, 1), (7,)),  # a label is larger than an image
+        (3, 2, (5, 4), (257,)),  # a label takes two blocks
+        (5, 2, (9, 4, 2), ()),  # two channels
+        (5, 2, (5, 4), (0,)),  # labels of no numbers
     ],
 )
-def test_take_batch_goes_through_the_order_again_and_again(device, count, batch_size, size):
-    images, labels = images_and_labels(count, size)
+def test_take_batch_goes_through_the_order_again_and_again(
+    device, count, batch_size, size, label, dtype
+):
+    images, labels = some_images(count, size), some_labels((count, *label), dtype)
     order = np.random.default_rng(count).permutation(count).astype(np.int32)
     batches = -(-count // batch_size)
     number = device.zeros((1,), np.uint32)
@@ -161,8 +178,44 @@ def test_take_batch_goes_through_the_order_again_and_again(device, count, batch_
         options = {"batches": batches, "batch_size": batch_size, "n": len(rows)}
         x, x_labels = take_batch(*arrays, **options)
         np.testing.assert_array_equal(device.to_cpu(x), ops.as_batch(images[rows]))
-        assert x_labels.dtype == np.int32
-        np.testing.assert_array_equal(device.to_cpu(x_labels), labels[rows])
+        check_same_bytes(device.to_cpu(x_labels), labels[rows])
+
+
+def check_same_bytes(found, expected):
+    assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+    assert found.tobytes() == np.ascontiguousarray(expected).tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.uint32, np.float64, np.float16, bool])
+def test_take_batch_refuses_labels_of_other_dtypes(device, dtype):
+    arrays = some_images(3, (2, 2)), np.zeros(3, dtype), np.arange(3, dtype=np.int32)
+    options = {"batches": 1, "batch_size": 3, "n": 3}
+    with pytest.raises(TypeError, match=f"labels must be int32 or float32, got {np.dtype(dtype)}"):
+        take_batch(*map(device.to_gpu, arrays), device.zeros((1,), np.uint32), **options)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64, np.uint64, np.int32])
+def test_a_gpu_keeps_whole_numbers_as_int32(dtype):
+    labels = np.arange(12).reshape(2, 3, 2).astype(dtype)
+    check_same_bytes(labels_for_gpu(labels), labels.astype(np.int32))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_gpu_keeps_floats_as_float32(dtype):
+    labels = np.array([[0.1, -0.0], [np.nan, np.inf]]).astype(dtype)
+    check_same_bytes(labels_for_gpu(labels), labels.astype(np.float32))
+
+
+@pytest.mark.parametrize("dtype", [bool, complex, object, "U3"])
+def test_labels_that_are_no_numbers_are_refused(dtype):
+    with pytest.raises(TypeError, match="labels must be whole numbers or floats, got "):
+        labels_for_gpu(np.zeros(3, dtype))
+
+
+@pytest.mark.parametrize("label", [2**31, -(2**31) - 1, 2**32, 2**63])
+def test_labels_too_large_for_int32_are_refused(label):
+    with pytest.raises(ValueError, match="labels must fit int32, got "):
+        labels_for_gpu(np.array([label], np.uint64 if label == 2**63 else np.int64))
 
 
 # ---- the log: errors

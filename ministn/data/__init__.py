@@ -9,7 +9,7 @@ import numpy as np
 
 from ministn.backend import Array
 from ministn.data import addition, cluttered, colocalisation, digits, distorted, extruded, mnist
-from ministn.data.batch import as_batch, take_batch
+from ministn.data.batch import as_batch, labels_for_gpu, take_batch
 from ministn.data.colocalisation import Pairs
 from ministn.data.dataset import DataSet, Digits, Fresh, Map, PosedSplit, Split
 from ministn.errors import UserError
@@ -26,6 +26,7 @@ __all__ = [
     "Recipe",
     "Split",
     "as_batch",
+    "labels_for_gpu",
     "load",
     "take_batch",
 ]

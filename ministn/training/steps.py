@@ -15,7 +15,7 @@ import numpy as np
 from ministn.backend import Device
 from ministn.cuda.adam import Schedule
 from ministn.cuda.outcome import Log
-from ministn.data import Fresh, Split, take_batch
+from ministn.data import Fresh, Split, labels_for_gpu, take_batch
 from ministn.models import Network, prediction
 from ministn.models.prediction import Prediction
 from ministn.optimizers import Optimizer
@@ -145,8 +145,8 @@ class CpuSteps:
 
 
 class GpuSteps:
-    """Steps on a GPU. Images stay there as bytes, volumes as what they are made of; everything a
-    step reads lies in device memory.
+    """Steps on a GPU. Images stay there as bytes, volumes as what they are made of, labels as int32
+    or float32; everything a step reads lies in device memory.
 
     captured: a step becomes a CUDA graph, one launch instead of 88 for arch1-tstn, and a second
     graph where an epoch's last batch is smaller. Only where all kernels are our own: in float32 87
@@ -172,7 +172,7 @@ class GpuSteps:
         count = len(split)
         self.batches = -(-count // batch_size)
         self._images: Any = None  # until the first epoch begins, on its device
-        self._labels = device.empty((count,), np.uint8)
+        self._labels: Any = None  # likewise
         self._order = device.empty((count,), np.int32)
         self._log = Log(device, self.batches)
         self._schedules = [
@@ -200,11 +200,11 @@ class GpuSteps:
         if self._images is not None and not isinstance(self.split, Fresh):
             return
         images, labels = self.split.epoch(number, device=self.device)
+        labels = self.device.to_gpu(labels_for_gpu(labels))
         if self._images is None:
-            self._images = images
+            self._images, self._labels = images, labels
         else:
-            self._images[...] = images
-        self._labels[...] = self.device.to_gpu(labels)
+            self._images[...], self._labels[...] = images, labels
 
     def take(self, batch: int) -> None:
         self._step[self._images_in(batch)]()
