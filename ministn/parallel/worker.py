@@ -21,7 +21,7 @@ from ministn.tasks.task import wrong
 class Share(NamedTuple):
     """What a rank's rows add to a step.
 
-    loss: their part of the batch's mean. errors: images misclassified. left: of each
+    loss: their part of the batch's mean. errors: answers that are wrong. left: of each
     transformer, images whose attention has left the image; None without rows.
     """
 

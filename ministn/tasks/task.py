@@ -38,13 +38,19 @@ class Task(Protocol):
         """weight times the gradient dy."""
 
     def answers(self, y: Array, labels: Array) -> tuple[Array, Array]:
-        """Scores (M, K) and labels (M,): an answer is wrong where its label has not the best."""
+        """Scores (M, T, K) and labels (M, T) of M answers, made on the engine without arithmetic.
+
+        An answer is wrong where any of its T labels has not the first maximum of its K scores.
+        """
+
+    def per_image(self, labels: Array) -> int:
+        """How many answers an image has. labels: of a batch or a split."""
 
     def judge(self, predicted: Prediction, split: Split) -> Evaluation:
         """What predictions for a split come to, in NumPy."""
 
 
 def wrong(task: Task, y: np.ndarray, labels: np.ndarray) -> int:
-    """How many answers are, in NumPy."""
+    """How many answers are, in NumPy; on a GPU cuda/outcome.cu counts them."""
     scores, truth = task.answers(y, labels)
-    return int((scores.argmax(1) != truth).sum())
+    return int((scores.argmax(-1) != truth).any(-1).sum())

@@ -27,9 +27,9 @@ from ministn.tasks import Evaluation, Task
 class Outcome(NamedTuple):
     """What one step came to.
 
-    step: number of steps done before it. images: in its batch. loss: their mean. errors: images
-    misclassified. left: images whose attention has left the image, None without a transformer; of
-    several transformers, that of the one which has lost most.
+    step: number of steps done before it. images: in its batch. loss: their mean. errors: answers
+    that are wrong, of which an image may have several. left: images whose attention has left the
+    image, None without a transformer; of several transformers, that of the one which has lost most.
     """
 
     step: int
