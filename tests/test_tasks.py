@@ -1,9 +1,11 @@
 """What is learned: losses of one label and of several, their gradients, what counts as wrong."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
+import small_runs
 
 from ministn import fit, ops
 from ministn.backend import device_of
@@ -18,6 +20,7 @@ from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
 from ministn.tasks import Classification
 from ministn.tasks.task import wrong
+from ministn.training import trainer
 from ministn.training.steps import CpuSteps, Epoch, GpuSteps
 from ministn.transformer import SpatialTransformer
 from ministn.transformer.transforms import AFFINE
@@ -291,3 +294,38 @@ def test_labels_need_not_be_whole_numbers(quick_device):
     check_same(ours, theirs)
     np.testing.assert_array_equal(kept, split.labels)
     assert kept.dtype == np.float32 and ours[-1].loss < ours[0].loss
+
+
+@pytest.mark.parametrize(("counts", "per_image"), [("label", 2), ("sequence", 1)])
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_the_training_error_is_of_answers(counts, per_image, on_gpu, quick_device, monkeypatch):
+    """In percent: of two labels for each image, and of images."""
+    task = Classification(counts)
+    monkeypatch.setattr(trainer, "Classification", lambda: task)
+
+    def build(name, size, classes, downsample):
+        return Network(
+            Sequential(Flatten("flatten"), Dense("softmax", 81, 2 * classes), Places(2, classes))
+        )
+
+    monkeypatch.setattr(trainer.models, "build", build)
+    data, errors = small_runs.data_set(), []
+    split = {
+        name: replace(one, labels=np.stack([one.labels, one.labels[::-1]], axis=1))
+        for name, one in {"train": data.train, "valid": data.valid, "test": data.test}.items()
+    }
+    settings = replace(small_runs.SETTINGS, epochs=1)
+    device = quick_device if on_gpu else None
+    trained = trainer.Trainer(settings, replace(data, **split), lambda line: None, device)
+    take = trained.steps.outcomes
+    monkeypatch.setattr(trained.steps, "outcomes", lambda: noted(take(), errors))
+    while not trained.finished:
+        trained.step()
+    (epoch,) = trained.state.history
+    assert epoch["train_error"] == 100 * sum(errors) / (53 * per_image)
+    assert 50 < epoch["train_error"] <= 100 and 50 < epoch["valid_error"] <= 100
+
+
+def noted(found, errors):
+    errors += [outcome.errors for outcome in found]
+    return found

@@ -300,7 +300,7 @@ def _describe(progress: tqdm, trainer: Trainer) -> None:
     if state.seen:
         progress.set_postfix_str(
             f"epoch {state.epoch + 1}, loss {state.loss_sum / state.seen:.3f}, "
-            f"error {100 * state.errors / state.seen:.1f} %",
+            f"error {trainer.train_error:.1f} %",
         )
 
 

@@ -87,6 +87,7 @@ class Trainer:
         self.buffer = self.optimizer.buffer
         self.state = State()
         self.steps: Steps
+        self.task = Classification()
         self.watched, self.test = data.watched, data.test
         network, batch, seed = (self.network, self.optimizer), settings.batch_size, settings.seed
         common = *network, data.train, batch, seed
@@ -96,10 +97,10 @@ class Trainer:
             self.steps = PairSteps(*network, data.train, batch, seed, encoder)
         elif device is None:
             replica = partial(build, settings, size)
-            self.steps = CpuSteps(*common, Classification(), team or Team(), replica)
+            self.steps = CpuSteps(*common, self.task, team or Team(), replica)
         else:
             captured = settings.precision == "tf32"
-            self.steps = GpuSteps(*common, Classification(), device, captured)
+            self.steps = GpuSteps(*common, self.task, device, captured)
         self._begun: int | None = None  # epoch that the steps have been told of
         self._best = self.buffer.zeros()  # the weights of the best epoch
         self._saved_best: int | None = None  # epoch whose weights best.safetensors has
@@ -194,7 +195,7 @@ class Trainer:
             "epoch": state.epoch + 1,
             "lr": settings.rates(state.epoch + 1, state.steps - state.batch)[0],
             "train_loss": state.loss_sum / state.seen,
-            "train_error": 100.0 * state.errors / state.seen,
+            "train_error": self.train_error,
             f"{watched}_loss": found.loss,
             f"{watched}_error": found.error,
             **split.measure(found.attended),
@@ -208,6 +209,12 @@ class Trainer:
             state.best_epoch = state.epoch
             self._best[...] = self.buffer.data
         self.say(_summary(result, settings.total_epochs))
+
+    @property
+    def train_error(self) -> float:
+        """Of the epoch so far, in percent of the answers, of which an image may have several."""
+        answers = self.state.seen * self.task.per_image(self.data.watched.labels)
+        return 100.0 * self.state.errors / answers
 
     @property
     def best(self) -> dict[str, Any] | None:
