@@ -1,7 +1,7 @@
 """The data sets: digits among clutter or distorted, kept as uint8, and where each digit is."""
 
 from ministn.data.addition import Addition
-from ministn.data.batch import as_batch, take_batch
+from ministn.data.batch import as_batch, labels_for_gpu, take_batch
 from ministn.data.cluttered import CLUTTERED, Cluttered
 from ministn.data.colocalisation import Crops, OneDigit, Pairs
 from ministn.data.dataset import Data, DataSet, Digits, Form, Fresh, Map, PosedSplit, Split
@@ -26,5 +26,6 @@ __all__ = [
     "PosedSplit",
     "Split",
     "as_batch",
+    "labels_for_gpu",
     "take_batch",
 ]

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from ministn.backend import Array, Device, device_of
 from ministn.cuda import batch
 from ministn.cuda.extrude import extrude, take_extruded
@@ -31,3 +33,18 @@ def take_batch(images: Array | Volumes, *turn: Array, **sizes: Any) -> tuple[Arr
         sizes |= {"depth": extruded.DEPTH, "canvas": images.shape[1]}
         return take_extruded(*images.arrays, *turn, **sizes)
     return batch.take_batch(images, *turn, **sizes)
+
+
+def labels_for_gpu(labels: np.ndarray) -> np.ndarray:
+    """labels (N, *L) as take_batch wants them on a GPU: whole numbers as int32, others as float32.
+
+    Raises TypeError for labels that are no numbers, ValueError for those that int32 does not hold.
+    """
+    if labels.dtype.kind not in "iuf":
+        raise TypeError(f"labels must be whole numbers or floats, got {labels.dtype}")
+    if labels.dtype.kind == "f":
+        return labels.astype(np.float32)
+    words = labels.astype(np.int32)
+    if (words != labels).any():
+        raise ValueError(f"labels must fit int32, got {labels.min()} to {labels.max()}")
+    return words

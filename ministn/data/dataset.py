@@ -76,9 +76,9 @@ class Labelled(NamedTuple):
 class Split:
     """One split of a data set.
 
-    images: (N, H, W) uint8. labels: (N,) uint8. boxes: (N, 4) int16, the first and last column
-    and row of each digit's ink as left, top, right, bottom: inclusive, in pixels of the image.
-    Labels may have another shape, (N, ...), and another dtype.
+    images: (N, H, W) uint8. labels: (N,) uint8; a task may want others, (N, *L), whole numbers or
+    floats. boxes: (N, 4) int16, the first and last column and row of each digit's ink as left, top,
+    right, bottom: inclusive, in pixels of the image.
     """
 
     anew: ClassVar[bool] = False  # whether each epoch has other images
@@ -169,7 +169,7 @@ class Fresh:
     """A training split whose images are made anew in each epoch.
 
     shape, size: of an epoch's images, as in Split. digits: that they are made of. make: (epoch=,
-    device=, map=) to images uint8, on the device where there is one, and labels (N,) uint8.
+    device=, map=) to images uint8, on the device where there is one, and labels as in Split.
     """
 
     shape: tuple[int, ...]

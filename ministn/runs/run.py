@@ -346,7 +346,7 @@ def _describe(progress: tqdm, trainer: Trainer) -> None:
     if state.seen:
         progress.set_postfix_str(
             f"epoch {state.epoch + 1}, loss {state.loss_sum / state.seen:.3f}, "
-            f"error {trainer.error:.1f} %",
+            f"error {trainer.train_error:.1f} %",
         )
 
 

@@ -60,8 +60,10 @@ class Task(ABC):
         """weight times the gradient dy."""
 
     def answers(self, y: Array, labels: Array) -> tuple[Array, Array]:
-        """Scores (M, T, K) and labels (M, T): an answer is wrong where any of its T labels has not
-        the best score. On the engine; of tasks that are queued.
+        """Scores (M, T, K) and labels (M, T) of M answers, made on the engine without arithmetic.
+
+        An answer is wrong where any of its T labels has not the first maximum of its K scores. Of
+        tasks that are queued.
         """
         raise NotImplementedError(f"{type(self).__name__} is not queued")
 

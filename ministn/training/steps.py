@@ -15,7 +15,7 @@ import numpy as np
 from ministn.backend import Device
 from ministn.cuda.adam import Schedule
 from ministn.cuda.outcome import Log
-from ministn.data import Fresh, Split, take_batch
+from ministn.data import Fresh, Split, labels_for_gpu, take_batch
 from ministn.data.batch import placed
 from ministn.models import Network, prediction
 from ministn.models.prediction import Prediction
@@ -29,8 +29,8 @@ class Outcome(NamedTuple):
     """What one step came to.
 
     step: number of steps done before it. images: in its batch. loss: their mean. errors: answers
-    that are wrong, see tasks/task.py. left: images whose attention has left the image, None without a transformer; of
-    several transformers, that of the one which has lost most.
+    that are wrong, of which an image may have several. left: images whose attention has left the
+    image, None without a transformer; of several transformers, that of the one which has lost most.
     """
 
     step: int
@@ -149,16 +149,15 @@ class PlainSteps:
         return self.task.judge(self.predict(split.images), split)
 
     def _placed(self, labels: Any) -> Any:
-        """On the device, in a dtype that the loss there takes; what is no array stays."""
+        """On the device; what is no array stays where it is."""
         if not hasattr(labels, "dtype"):
             return labels
         assert self.device is not None
-        return self.device.to_gpu(labels.astype(np.int32 if labels.dtype.kind in "iu" else "f4"))
-
+        return self.device.to_gpu(labels_for_gpu(labels))
 
 class QueuedSteps:
-    """Steps on a GPU, of a task that can be queued. Images stay there as bytes, volumes as what they are made of; everything a
-    step reads lies in device memory.
+    """Steps on a GPU, of a task that can be queued. Images stay there as bytes, volumes as what they
+    are made of, labels as int32 or float32; everything a step reads lies in device memory.
 
     captured: a step becomes a CUDA graph, one launch instead of 88 for arch1-tstn, and a second
     graph where an epoch's last batch is smaller. Only where all kernels are our own: in float32 87
@@ -184,7 +183,7 @@ class QueuedSteps:
         count = len(split)
         self.batches = -(-count // batch_size)
         self._images: Any = None  # until the first epoch begins, on its device
-        self._labels = device.empty((count,), np.uint8)
+        self._labels: Any = None  # likewise
         self._order = device.empty((count,), np.int32)
         self._log = Log(device, self.batches)
         self._schedules = [
@@ -212,11 +211,11 @@ class QueuedSteps:
         if self._images is not None and not self.split.anew:
             return
         drawn = self.split.epoch(number, device=self.device)
+        labels = self.device.to_gpu(labels_for_gpu(drawn.labels))
         if self._images is None:
-            self._images = drawn.images
+            self._images, self._labels = drawn.images, labels
         else:
-            self._images[...] = drawn.images
-        self._labels[...] = self.device.to_gpu(drawn.labels)
+            self._images[...], self._labels[...] = drawn.images, labels
 
     def take(self, batch: int) -> None:
         self._step[self._images_in(batch)]()

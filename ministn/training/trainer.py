@@ -95,7 +95,6 @@ class Trainer:
         self.task = task.prepare(self.network, data.train, seed)
         self.state = State()
         self.images = len(data.train)
-        self.per_image = self.task.per_image(data.test.labels)
         self.watched, self.test = data.watched, data.test
         if device is not None:
             self.watched, self.test = (split.on(device) for split in (data.watched, data.test))
@@ -208,7 +207,7 @@ class Trainer:
             "epoch": state.epoch + 1,
             "lr": training.rates(self.images, state.epoch + 1, state.steps - state.batch)[0],
             "train_loss": state.loss_sum / state.seen,
-            "train_error": self.error,
+            "train_error": self.train_error,
             f"{watched}_loss": found.loss,
             f"{watched}_error": found.error,
             **split.measure(found.attended),
@@ -224,9 +223,10 @@ class Trainer:
         self.say(_summary(result, training.total_epochs(self.images)))
 
     @property
-    def error(self) -> float:
-        """Of the answers in training, so far in the epoch, in percent."""
-        return 100.0 * self.state.errors / (self.state.seen * self.per_image)
+    def train_error(self) -> float:
+        """Of the epoch so far, in percent of the answers, of which an image may have several."""
+        answers = self.state.seen * self.task.per_image(self.data.watched.labels)
+        return 100.0 * self.state.errors / answers
 
     @property
     def best(self) -> dict[str, Any] | None:
