@@ -11,7 +11,7 @@ from ministn.gradcheck import check_gradients
 from ministn.gradcheck.networks import loss_problem, perturbed
 from ministn.layers import Conv2d, Dense, Flatten, Sequential
 from ministn.models import Network
-from ministn.optimizers import Optimizer, SGD
+from ministn.optimizers import SGD, Optimizer
 from ministn.parallel import Team
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from loops import triplet_hinge
+from ministn.settings import Settings
+from ministn.training.pairs import APART
 from small_runs import outcome, shortened
 from synthetic import found_in
 
@@ -25,9 +27,7 @@ from ministn.parameter import ParameterBuffer
 from ministn.plot import attention_figure
 from ministn.randomness import Step, generator
 from ministn.runs import Run, folder_name, planning, read_record
-from ministn.settings import Settings
 from ministn.training import checkpoint
-from ministn.training.pairs import APART
 from ministn.training.trainer import BEST, Trainer
 
 SCRIPTS = Path(__file__).parents[1] / "reproduce"

@@ -10,7 +10,7 @@ from ministn.errors import UserError
 from ministn.fit import train, train_on_batch
 from ministn.layers import Conv2d, Dense, Dropout, Flatten, Sequential
 from ministn.models import Network
-from ministn.optimizers import Adam, Optimizer, SGD
+from ministn.optimizers import SGD, Adam, Optimizer
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.transformer import SpatialTransformer, regression_layer

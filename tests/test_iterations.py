@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ministn.settings import Settings
 from small_runs import outcome, shortened
 
 from ministn import data, models, ops, parallel
@@ -11,11 +12,10 @@ from ministn.backend import assign
 from ministn.data import addition, digits, distorted
 from ministn.errors import UserError
 from ministn.models import prediction
-from ministn.optimizers import Optimizer, SGD
+from ministn.optimizers import SGD, Optimizer
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.runs import Run, read_record
-from ministn.settings import Settings
 from ministn.tasks import Classification
 from ministn.training import trainer as training
 from ministn.training.trainer import Trainer

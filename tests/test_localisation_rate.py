@@ -9,7 +9,7 @@ from test_hand_on import network as handing_on
 from ministn import models
 from ministn.fit import train_on_batch
 from ministn.gradcheck.networks import perturbed
-from ministn.optimizers import Adam, Optimizer, SGD
+from ministn.optimizers import SGD, Adam, Optimizer
 from ministn.parameter import ParameterBuffer
 
 # name: (how the network is made, the shape of its images)
@@ -47,7 +47,9 @@ def moved(name, optimizer, multiplier):
 @each
 @pytest.mark.parametrize("multiplier", [0.1, 0.0])
 def test_a_step_of_sgd_is_the_gradient_times_rate_and_multiplier(name, multiplier):
-    steps, gradients, own = moved(name, lambda buffer: Optimizer(SGD(momentum=0), buffer), multiplier)
+    steps, gradients, own = moved(
+        name, lambda buffer: Optimizer(SGD(momentum=0), buffer), multiplier
+    )
     assert own and own < steps.keys()
     for key, step in steps.items():
         factor = multiplier if key in own else 1

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ministn.settings import Settings
 from small_runs import outcome, shortened
 
 from ministn import data, models, ops, parallel
@@ -14,7 +15,6 @@ from ministn.parameter import ParameterBuffer
 from ministn.plot import attention_figure
 from ministn.randomness import Step, generator
 from ministn.runs import Run, planning, read_record
-from ministn.settings import Settings
 from ministn.training.examples import as_text, from_text
 from ministn.training.trainer import Trainer
 

@@ -9,7 +9,7 @@ from ministn.cuda.outcome import Log
 from ministn.cuda.schedule import Schedule
 from ministn.cuda.sgd import sgd
 from ministn.initializers import Normal
-from ministn.optimizers import Optimizer, SGD, step_decay
+from ministn.optimizers import SGD, Optimizer, step_decay
 from ministn.parameter import Parameter, ParameterBuffer
 
 each_dtype = pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda dtype: dtype.__name__)

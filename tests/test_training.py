@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ministn.settings import Settings
 from small_runs import SETTINGS, STEPS, data_set, outcome, run_in, train
 
 from ministn import models, ops
@@ -15,7 +16,6 @@ from ministn.models.prediction import predict
 from ministn.optimizers import Adam, Optimizer, step_decay
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
-from ministn.settings import Settings
 from ministn.tasks import Classification, Evaluation
 from ministn.training import checkpoint
 from ministn.training.steps import Outcome

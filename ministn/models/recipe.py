@@ -33,7 +33,8 @@ class SmallStn(Architecture):
         size = plane(form)
         if min(size) < SMALLEST:
             raise UserError(
-                f"images must be at least {SMALLEST}x{SMALLEST} for small-stn, got {size[0]}x{size[1]}"
+                f"images must be at least {SMALLEST}x{SMALLEST} for small-stn, "
+                f"got {size[0]}x{size[1]}"
             )
         height, width = size[0] // DOWNSAMPLE, size[1] // DOWNSAMPLE
         localisation = Sequential(

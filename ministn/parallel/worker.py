@@ -54,9 +54,9 @@ class Worker:
     def gradients(self, images: Array, labels: Any, step: Step, batch: int) -> Share:
         """Set the gradients to what these rows add to those of the whole batch.
 
-        images: (n, H, W) uint8, on the engine of the parameters; n may be 0. step: of the first of them. batch: images in the whole
-        batch, by which the sum over the ranks is a mean. Without a finite loss the gradients mean
-        nothing.
+        images: (n, H, W) uint8, on the engine of the parameters; n may be 0. step: of the first of
+        them. batch: images in the whole batch, by which the sum over the ranks is a mean. Without a
+        finite loss the gradients mean nothing.
         """
         self.optimizer.buffer.zero_grad()
         if not len(images):

@@ -37,17 +37,15 @@ class Flag(NamedTuple):
         return self.name.removeprefix("--").replace("-", "_")
 
 
-def data_flags() -> list[Flag]:
-    """Those that every data set has."""
-    return [
-        Flag(
-            "--data-seed", "data.seed",
-            "of what the data sets draw, shared by all runs; default: 0",
-            int, metavar="SEED", group=DATA,
-        ),
-    ]  # fmt: skip
-
-
+# Those that every script has, beside its own.
+DATA_SEED = Flag(
+    "--data-seed",
+    "data.seed",
+    "of what the data sets draw, shared by all runs; default: 0",
+    int,
+    metavar="SEED",
+    group=DATA,
+)
 PRECISION = Flag(
     "--precision",
     "precision",
@@ -68,7 +66,7 @@ def parser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     groups = {name: p.add_argument_group(name) for name in (WHAT, DATA, HOW, INSTEAD)}
-    for flag in [*flags, PRECISION]:
+    for flag in [*flags, DATA_SEED, PRECISION]:
         if flag.type is bool:
             groups[flag.group].add_argument(flag.name, action="store_true", help=flag.help)
         else:
@@ -134,7 +132,7 @@ def changed(
     found: list[Settings], flags: Sequence[Flag], arguments: argparse.Namespace
 ) -> list[Settings]:
     """The runs with what the flags set. Raises UserError for a flag that none of them has."""
-    for flag in [*flags, PRECISION]:
+    for flag in [*flags, DATA_SEED, PRECISION]:
         value = getattr(arguments, flag.key)
         if not flag.path or value is None or value in flag.apart:
             continue
@@ -148,7 +146,7 @@ def changed(
 def differing(wanted: Settings, found: Settings, flags: Sequence[Flag]) -> list[str]:
     """The words of a command that make of one run another, as far as flags can."""
     words = []
-    for flag in [*flags, PRECISION]:
+    for flag in [*flags, DATA_SEED, PRECISION]:
         if flag.path and has(wanted, flag.path) and has(found, flag.path):
             value = value_at(wanted, flag.path)
             if value != value_at(found, flag.path):

@@ -124,9 +124,7 @@ def _training(old: dict[str, Any]) -> Training:
 
 def _encoder(old: dict[str, Any]) -> Settings:
     """The run that the setting "encoder" names, by its folder: one of those that there were."""
-    training = Training(
-        SGD(0.9, 0.002), 0.02, StepDecay(0.1, 1600), batch_size=64, iterations=2000
-    )
+    training = Training(SGD(0.9, 0.002), 0.02, StepDecay(0.1, 1600), batch_size=64, iterations=2000)
     for source, start, size in ((MNIST, "", 60_000), (EMBEDDED, "digits-", 8_000)):
         for precision, end in (("fp32", ""), ("tf32", "-tf32")):
             data = Crops(source, size, old["data_seed"])

@@ -41,12 +41,17 @@ def read_record(path: Path) -> Record:
     return _valued(path, _read(path))
 
 
-def find_records(folders: list[Path], experiment: str) -> tuple[list[Record], int]:
+def find_records(folders: list[Path], experiment: str) -> list[Record]:
     """The records of an experiment under the folders, whatever their file names, in the order of
-    their paths; and how many there are of others.
+    their paths.
 
     Raises UserError if there is no record, or as read_record does.
     """
+    return own_and_others(folders, experiment)[0]
+
+
+def own_and_others(folders: list[Path], experiment: str) -> tuple[list[Record], int]:
+    """The same, and how many records there are of other experiments."""
     paths = sorted(path for folder in folders for path in folder.rglob("*.json"))
     if not paths:
         raise UserError(f"no {RECORD} under {', '.join(map(str, folders))}: nothing to report")

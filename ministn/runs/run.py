@@ -27,8 +27,8 @@ from ministn.backend import Device, memory_explained
 from ministn.data import DataSet
 from ministn.errors import UserError
 from ministn.files import remove_temporaries, write_atomically
-from ministn.parallel import Team
 from ministn.kinds import replaced, to_json
+from ministn.parallel import Team
 from ministn.runs import environment, format1
 from ministn.runs.record import FORMAT, RECORD, Record, folder_name, read_record
 from ministn.runs.settings import Settings

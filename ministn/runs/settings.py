@@ -36,9 +36,7 @@ class Settings:
         if not 0 <= self.seed < 2**64:
             raise UserError(f"seed must be from 0 to 2^64 - 1, got {self.seed}")
         if self.precision not in PRECISIONS:
-            raise UserError(
-                f"precision must be {' or '.join(PRECISIONS)}, got {self.precision!r}"
-            )
+            raise UserError(f"precision must be {' or '.join(PRECISIONS)}, got {self.precision!r}")
 
     @property
     def batches_per_epoch(self) -> int:

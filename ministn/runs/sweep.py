@@ -21,6 +21,7 @@ from ministn.errors import UserError
 from ministn.kinds import replaced
 from ministn.runs import Record, flags, planning
 from ministn.runs.flags import Flag
+from ministn.runs.record import own_and_others
 from ministn.runs.settings import Settings
 
 # The cores this process may use: a scheduler may have given it fewer than there are.
@@ -276,7 +277,7 @@ def own(experiment: Experiment, folders: list[Path]) -> list[Record]:
 
     Raises UserError if there is none.
     """
-    found, others = runs.find_records(folders, experiment.name)
+    found, others = own_and_others(folders, experiment.name)
     if not found:
         raise UserError(
             f"none of the {others} runs under {', '.join(map(str, folders))} is of "

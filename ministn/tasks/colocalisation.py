@@ -57,11 +57,11 @@ class Colocalisation(Task):
         pairs = labels.pairs if device is None else device.to_gpu(labels.pairs)
         forward, backward = implementation("triplet_hinge", attended)
         loss, cache = forward(attended, random, pairs)
-        return loss, (backward, cache, width)
+        return loss, (backward, cache)
 
     def loss_backward(self, cache: Any, weight: float = 1.0) -> Array:
         """That of the attended crops; the random ones have none."""
-        backward, kept, width = cache
+        backward, kept = cache
         dattended, _ = backward(kept, weight)
         return joined([dattended, dattended * 0])
 

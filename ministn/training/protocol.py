@@ -39,7 +39,9 @@ class Training:
     @property
     def length(self) -> str:
         """In words."""
-        return f"{self.epochs} epochs" if self.iterations is None else f"{self.iterations} iterations"
+        return (
+            f"{self.epochs} epochs" if self.iterations is None else f"{self.iterations} iterations"
+        )
 
     def batches(self, images: int) -> int:
         """In an epoch of so many images; the partial last one is kept."""

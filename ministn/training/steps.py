@@ -155,9 +155,12 @@ class PlainSteps:
         assert self.device is not None
         return self.device.to_gpu(labels_for_gpu(labels))
 
+
 class QueuedSteps:
-    """Steps on a GPU, of a task that can be queued. Images stay there as bytes, volumes as what they
-    are made of, labels as int32 or float32; everything a step reads lies in device memory.
+    """Steps on a GPU, of a task that can be queued.
+
+    Images stay there as bytes, volumes as what they are made of, labels as int32 or float32;
+    everything a step reads lies in device memory.
 
     captured: a step becomes a CUDA graph, one launch instead of 88 for arch1-tstn, and a second
     graph where an epoch's last batch is smaller. Only where all kernels are our own: in float32 87
