@@ -1,5 +1,6 @@
 """SGD against a plain re-statement of Lasagne's formula, PyTorch, and its twin on a GPU."""
 
+import loops
 import numpy as np
 import pytest
 from test_optimizers import TOLERANCE, gradient, network
@@ -13,15 +14,6 @@ from ministn.optimizers import SGD, step_decay
 from ministn.parameter import Parameter, ParameterBuffer
 
 each_dtype = pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda dtype: dtype.__name__)
-
-
-def lasagne(p, gradients, rates, momentum, decay):
-    """lasagne.updates.momentum with an L2 penalty, line by line, in float64."""
-    velocity = np.zeros_like(p)
-    for g, lr in zip(gradients, rates, strict=True):
-        velocity = momentum * velocity - lr * (g + decay * p)
-        p = p + velocity
-    return p
 
 
 @each_dtype
@@ -41,7 +33,7 @@ def test_sgd_is_lasagnes(momentum, decay, dtype):
     for p, start in zip(made, before, strict=True):
         rounded = [g.astype(dtype).astype(np.float64) for g in given[p.name]]
         scaled = [lr * p.lr_multiplier for lr in rates]
-        expected = lasagne(start, rounded, scaled, momentum, decay)
+        expected = loops.sgd(start, rounded, scaled, momentum, decay)
         np.testing.assert_allclose(p.data, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
         assert (p.data != start).any()
 

@@ -175,20 +175,26 @@ def channels_first(right: Function) -> Function:
     return wrong
 
 
-@contextmanager
-def replaced(target: str, how: How) -> Iterator[None]:
-    """Break "module.function" or "module.Class.method" of ministn while the block runs.
+def located(target: str) -> tuple[Any, str]:
+    """Whose attribute "module.function" or "module.Class.method" of ministn is, and its name.
 
     The module may lie in a folder: "folder.module.function".
-
-    A function is replaced in every module that has imported it.
     """
     *modules, name = target.split(".")
     kind = modules.pop() if modules[-1][0].isupper() else None
     owner = import_module(".".join(["ministn", *modules]))
-    if kind:
-        owners = [getattr(owner, kind)]
-    else:
+    return getattr(owner, kind) if kind else owner, name
+
+
+@contextmanager
+def replaced(target: str, how: How) -> Iterator[None]:
+    """Break a function or method of ministn, as ``located`` finds it, while the block runs.
+
+    A function is replaced in every module that has imported it.
+    """
+    owner, name = located(target)
+    owners = [owner]
+    if not isinstance(owner, type):
         loaded = [m for key, m in sys.modules.items() if key.startswith("ministn.")]
         owners = [m for m in loaded if getattr(m, name, None) is getattr(owner, name)]
     right = getattr(owners[0], name)
