@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from inspect import isabstract
+from pathlib import Path
 from pkgutil import walk_packages
 from typing import Any, NamedTuple
 
@@ -36,6 +37,21 @@ def concrete(base: type) -> list[type]:
         found.append(left.pop(0))
     ours = {kind for kind in found if kind.__module__.split(".")[0] == "ministn"}
     return sorted((kind for kind in ours if not isabstract(kind)), key=lambda kind: kind.__name__)
+
+
+def operations() -> list[str]:
+    """Whatever has a backward pass in a file of ops, exported or not."""
+    found = set()
+    for path in Path(ops.__file__).parent.glob("[!_]*.py"):
+        module = import_module(f"ministn.ops.{path.stem}")
+        own = {k for k, x in vars(module).items() if getattr(x, "__module__", 0) == module.__name__}
+        found |= {name for name in own if own.issuperset(pair(name))}
+    return sorted(found)
+
+
+def pair(name: str) -> tuple[str, str]:
+    """Of an operation, both names."""
+    return name, f"{name}_backward"
 
 
 class Case(NamedTuple):
