@@ -49,6 +49,11 @@ def operations() -> list[str]:
     return sorted(found)
 
 
+def functions() -> list[str]:
+    """What ops exports without a backward pass."""
+    return sorted(set(ops.__all__) - {name for op in operations() for name in pair(op)})
+
+
 def pair(name: str) -> tuple[str, str]:
     """Of an operation, both names."""
     return name, f"{name}_backward"
