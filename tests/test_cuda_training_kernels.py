@@ -14,9 +14,6 @@ from ministn.cuda.batch import as_batch, take_batch
 from ministn.cuda.outcome import Log
 from ministn.cuda.schedule import Schedule
 from ministn.data import labels_for_gpu
-from ministn.initializers import Normal
-from ministn.optimizers import Adam, Optimizer
-from ministn.parameter import Parameter, ParameterBuffer
 
 BETAS = 0.9, 0.999, 1e-8
 NAMES = "p", "g", "m", "v"
@@ -62,27 +59,6 @@ def test_adam_leaves_what_is_beside_a_slice_alone(device):
     adam(*(array[some] for array in found), 0.1, *BETAS)
     check_equal(device, found, expected)
     assert (expected[0][some] != before[0][some]).mean() > 0.7
-
-
-def test_adam_over_groups_is_the_optimizers(device):
-    """Parameters of three learning rates, over several steps, as the CPU has them."""
-
-    def optimizer(device):
-        made = [Parameter(name, (n, 3), Normal(1.0)) for n, name in enumerate("abcd", 50)]
-        for parameter, multiplier in zip(made, (1.0, 0.1, 1.0, 0.0), strict=True):
-            parameter.lr_multiplier = multiplier
-        return Optimizer(Adam(), ParameterBuffer(made, 0, device=device))
-
-    ours, theirs = optimizer(device), optimizer(None)
-    assert len(ours.buffer.groups) == 3
-    for t in range(4):
-        _, gradient, *_ = state(theirs.buffer.data.size)
-        theirs.buffer.grad[...] = gradient * np.float32(1 + t)
-        ours.buffer.grad[...] = device.to_gpu(theirs.buffer.grad)
-        for each in (ours, theirs):
-            each.step(0.01)
-    found = ours.buffer.data, ours.buffer.grad, ours.m, ours.v
-    check_equal(device, found, (theirs.buffer.data, theirs.buffer.grad, theirs.m, theirs.v))
 
 
 @pytest.mark.parametrize("first", [0, 4, 2**32 - 3])

@@ -1,5 +1,6 @@
 """SGD against a plain re-statement of Lasagne's formula, PyTorch, and its twin on a GPU."""
 
+import loops
 import numpy as np
 import pytest
 from test_optimizers import TOLERANCE, gradient, network
@@ -9,19 +10,11 @@ from ministn.cuda.outcome import Log
 from ministn.cuda.schedule import Schedule
 from ministn.cuda.sgd import sgd
 from ministn.initializers import Normal
-from ministn.optimizers import SGD, Optimizer, step_decay
+from ministn.optimizers import SGD, Optimizer
 from ministn.parameter import Parameter, ParameterBuffer
+from ministn.schedules import StepDecay
 
 each_dtype = pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda dtype: dtype.__name__)
-
-
-def lasagne(p, gradients, rates, momentum, decay):
-    """lasagne.updates.momentum with an L2 penalty, line by line, in float64."""
-    velocity = np.zeros_like(p)
-    for g, lr in zip(gradients, rates, strict=True):
-        velocity = momentum * velocity - lr * (g + decay * p)
-        p = p + velocity
-    return p
 
 
 @each_dtype
@@ -41,7 +34,7 @@ def test_sgd_is_lasagnes(momentum, decay, dtype):
     for p, start in zip(made, before, strict=True):
         rounded = [g.astype(dtype).astype(np.float64) for g in given[p.name]]
         scaled = [lr * p.lr_multiplier for lr in rates]
-        expected = lasagne(start, rounded, scaled, momentum, decay)
+        expected = loops.sgd(start, rounded, scaled, momentum, decay)
         np.testing.assert_allclose(p.data, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
         assert (p.data != start).any()
 
@@ -112,7 +105,7 @@ def test_iterations_decay_like_epochs():
     """The schedule of STN's distorted MNIST: a tenth after every 50,000 of 150,000."""
     rates = {1: 0.01, 50_000: 0.01, 50_001: 0.001, 100_000: 0.001, 100_001: 1e-4, 150_000: 1e-4}
     for iteration, lr in rates.items():
-        assert step_decay(0.01, iteration, factor=0.1, every=50_000) == pytest.approx(lr)
+        assert 0.01 * StepDecay(0.1, 50_000).at(iteration) == pytest.approx(lr)
 
 
 # ---- on the GPU: equal, not close

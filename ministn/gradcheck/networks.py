@@ -7,7 +7,19 @@ import numpy as np
 
 from ministn import models, ops
 from ministn.gradcheck.check import GradientError, Problem, Report, written
-from ministn.layers import Conv2d, Dense, Flatten, Sequential
+from ministn.layers import (
+    AvgPool2d,
+    AvgPool3d,
+    Bounded,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPool2d,
+    Projection,
+    ReLU,
+    Sequential,
+)
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.transformer import HandOn, Parallel, SpatialTransformer, transforms
@@ -150,6 +162,20 @@ def layer_problem(layer: Any, shape: tuple[int, ...] = (5, 7, 2)) -> Problem:
         return float(np.sum(y * dy)), backward
 
     return _problem(forward, buffer, x=(x, dx))
+
+
+LAYERS: dict[str, Callable[[], Problem]] = {
+    "Conv2d": lambda: layer_problem(Conv2d("conv", 2, 3, pool=True)),
+    "Dense": lambda: layer_problem(Dense("dense", 6, 5), (6,)),
+    "ReLU": lambda: layer_problem(ReLU("relu")),
+    "Bounded": lambda: layer_problem(Bounded("bounded", [-1, 0, 2], [0.5, 1, 5]), (3,)),
+    "MaxPool2d": lambda: layer_problem(MaxPool2d("pool")),
+    "AvgPool2d": lambda: layer_problem(AvgPool2d("pool", 3)),
+    "AvgPool3d": lambda: layer_problem(AvgPool3d("pool"), (5, 7, 4)),
+    "Projection": lambda: layer_problem(Projection("projection"), (5, 7, 4)),
+    "Dropout": lambda: layer_problem(Dropout("dropout"), (6,)),
+    "Flatten": lambda: layer_problem(Flatten("flatten")),
+}
 
 
 def perturbed(buffer: ParameterBuffer) -> ParameterBuffer:

@@ -10,6 +10,7 @@ from ministn import models
 from ministn.gradcheck.check import GradientError, Problem, Report, check_gradients
 from ministn.gradcheck.kinks import check_kinks
 from ministn.gradcheck.networks import (
+    LAYERS,
     TIED,
     TRANSFORMS,
     check_tied_sum,
@@ -23,7 +24,7 @@ from ministn.gradcheck.networks import (
     transformer_problem,
     volume_problem,
 )
-from ministn.gradcheck.operations import OPERATIONS
+from ministn.gradcheck.operations import OPERATIONS, TOGETHER
 from ministn.ops.sampling import BORDERS
 from ministn.transformer.samplers import KERNELS, VOLUME_KERNELS
 from ministn.transformer.transforms import AFFINE, Projective
@@ -32,7 +33,7 @@ from ministn.transformer.transforms import AFFINE, Projective
 AWAY_FROM_KINKS = {"max_kinks": 0.0}
 
 # Several layers, so more to compute at each place.
-LAYERS = AWAY_FROM_KINKS | {"elements": 100}
+SEVERAL = AWAY_FROM_KINKS | {"elements": 100}
 
 # A network has ReLUs and samples near their kinks wherever one looks. The smaller the step, the
 # fewer are met, and the more of the loss is rounding: 2e-7 leaves errors of about 1e-8.
@@ -50,17 +51,23 @@ STN = [
 ]
 
 PROBLEMS: dict[str, tuple[Callable[[], Problem], dict[str, Any]]] = (
-    {name: (build, AWAY_FROM_KINKS) for name, build in OPERATIONS.items()}
+    {
+        f"{operation} {special}".strip(): (build, AWAY_FROM_KINKS)
+        for operation, problems in OPERATIONS.items()
+        for special, build in problems.items()
+    }
+    | {name: (build, AWAY_FROM_KINKS) for name, build in TOGETHER.items()}
+    | {f"layer {name}": (build, AWAY_FROM_KINKS) for name, build in LAYERS.items()}
     | {"spatial transformer": (transformer_problem, AWAY_FROM_KINKS)}
     | {
         f"spatial transformer, {name}": (partial(transformer_problem, build), AWAY_FROM_KINKS)
         for name, build in TRANSFORMS.items()
     }
     | {
-        "spatial transformers, 2 in parallel": (partial(parallel_problem, *PAIR), LAYERS),
-        "spatial transformers, 4 in parallel": (partial(parallel_problem, *PAIR, *PAIR), LAYERS),
-        "spatial transformers in series": (series_problem, LAYERS),
-        "spatial transformer, theta handed on": (hand_on_problem, LAYERS),
+        "spatial transformers, 2 in parallel": (partial(parallel_problem, *PAIR), SEVERAL),
+        "spatial transformers, 4 in parallel": (partial(parallel_problem, *PAIR, *PAIR), SEVERAL),
+        "spatial transformers in series": (series_problem, SEVERAL),
+        "spatial transformer, theta handed on": (hand_on_problem, SEVERAL),
         "spatial transformer of volumes": (volume_problem, AWAY_FROM_KINKS),
     }
     | {name: (partial(network_problem, name), AMONG_KINKS) for name in models.NETWORKS}
