@@ -13,11 +13,11 @@ records rely on it.
 
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
-from typing import Any, NamedTuple, TypeVar, dataclass_transform
+from typing import Any, NamedTuple, TypeVar, cast, dataclass_transform
 
 from ministn.errors import UserError
 
-KINDS: dict[str, type] = {}
+KINDS: dict[str, Any] = {}
 
 Class = TypeVar("Class", bound=type)
 Value = TypeVar("Value")
@@ -30,10 +30,10 @@ def kind(name: str) -> Callable[[Class], Class]:
     def register(cls: Class) -> Class:
         if name in KINDS:
             raise ValueError(f"there is a kind {name!r} already: {KINDS[name].__qualname__}")
-        made = dataclass(frozen=True)(cls)
+        made: Any = dataclass(frozen=True)(cls)
         made.kind = name
         KINDS[name] = made
-        return made
+        return cast(Class, made)
 
     return register
 

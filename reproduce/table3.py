@@ -28,7 +28,7 @@ PROTOCOL = {name: Training(epochs=epochs) for name, epochs in PAPER_EPOCHS.items
 PAPER = "paper"  # --epochs paper
 
 # At loc-lr 0.3 the untied STN of Architecture 2 collapsed, at 1 that of Architecture 1. At 0.1 it
-# is a matter of the order in which gradients are added up, so of --workers, whether the former does.
+# depends on the order in which gradients are added up, so on --workers, whether the former does.
 QUICK = Training(epochs=4, batch_size=16, lr=0.0005, loc_lr=0.1)
 QUICK_SIZE = 2000
 
@@ -162,17 +162,19 @@ def compression(settings: Settings) -> float | None:
 
 def choice(settings: Settings) -> list[str]:
     """The words of a command by which ``chosen`` has this run."""
+    images: Any = settings.data
     words = ["--nets", settings.network.name]
-    if settings.data.source != "mnist":
-        words += ["--data", settings.data.source]
+    if images.source != "mnist":
+        words += ["--data", images.source]
     times = compression(settings)
     return words if times in (None, 1) else [*words, "--compress", f"{times:g}"]
 
 
 def extra(settings: Settings) -> dict[str, Any]:
     """What a record needs for the table beside the run's settings."""
+    images: Any = settings.data
     return {
-        "full_train_size": SIZES[settings.data.source].train,
+        "full_train_size": SIZES[images.source].train,
         "paper_epochs": PAPER_EPOCHS[settings.network.name],
         "compress": compression(settings),
     }

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ministn import cli, models
+from ministn.data import Form
 from ministn.files import write_atomically
 from ministn.fit import train_on_batch
 from ministn.layers import Dropout
@@ -63,7 +64,7 @@ class Curves(NamedTuple):
 def follow(name: str, *, correct_v: bool = False) -> Curves:
     """Train network ``name`` on both sides. correct_v: see ``pytorch_losses``."""
     torch.set_num_threads(1)  # the arrays are tiny
-    network = models.build(name, SIZE)
+    network = models.NETWORKS[name].build(Form(SIZE))
     buffer = ParameterBuffer(network.parameters(), SEED, np.float64)
     twin = torch_twin.build(name, SIZE).double().eval()  # eval() switches dropout off
     torch_twin.copy_weights(buffer.parameters, twin)

@@ -14,7 +14,7 @@ from ministn.data import distorted
 from ministn.data.cluttered import CHUNK
 from ministn.data.dataset import DataSet, Digits, Form, Map, PosedSplit
 from ministn.data.distorted import RTS, DrawnAnew
-from ministn.data.sources import MNIST
+from ministn.data.sources import MNIST, SUFFIX
 from ministn.kinds import kind
 from ministn.randomness import generator
 
@@ -32,7 +32,7 @@ class Addition(DrawnAnew):
 
     @property
     def name(self) -> str:
-        return "addition"
+        return "addition" + SUFFIX[self.source]
 
     @property
     def form(self) -> Form:

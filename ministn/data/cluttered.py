@@ -51,7 +51,7 @@ class Cluttered(Data):
 
     @property
     def name(self) -> str:
-        return "cluttered"
+        return "cluttered" + sources.SUFFIX[self.source]
 
     @property
     def form(self) -> Form:

@@ -82,7 +82,7 @@ class OneDigit(Data):
 
     @property
     def name(self) -> str:
-        return f"digit{self.digit}"
+        return f"colocalisation-{self.digit}" + sources.SUFFIX[self.source]
 
     @property
     def form(self) -> Form:
@@ -118,7 +118,7 @@ class Crops(DrawnAnew):
 
     @property
     def name(self) -> str:
-        return "crops"
+        return "crops" + sources.SUFFIX[self.source]
 
     @property
     def form(self) -> Form:

@@ -149,7 +149,7 @@ class Distorted(DrawnAnew):
 
     @property
     def name(self) -> str:
-        return self.recipe.lower()
+        return self.recipe.lower() + sources.SUFFIX[self.source]
 
     @property
     def form(self) -> Form:

@@ -20,7 +20,7 @@ from ministn.backend import Array, Device
 from ministn.data.cluttered import CHUNK
 from ministn.data.dataset import DataSet, Digits, Form, Map, PosedSplit
 from ministn.data.distorted import DrawnAnew, check
-from ministn.data.sources import MNIST
+from ministn.data.sources import MNIST, SUFFIX
 from ministn.data.warping import as_bytes, sampled
 from ministn.kinds import kind
 from ministn.metrics.pose import POINTS
@@ -44,7 +44,7 @@ class Extruded(DrawnAnew):
 
     @property
     def name(self) -> str:
-        return "extruded"
+        return "extruded" + SUFFIX[self.source]
 
     @property
     def form(self) -> Form:

@@ -10,6 +10,7 @@ from ministn.data.dataset import Digits
 from ministn.errors import UserError
 
 MNIST, EMBEDDED = "mnist", "digits"
+SUFFIX = {MNIST: "", EMBEDDED: "-digits"}  # of a set's name
 SIDES = {MNIST: mnist.SIDE, EMBEDDED: digits.SIDE}  # of a digit's image
 
 

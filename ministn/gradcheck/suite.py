@@ -1,6 +1,7 @@
 """Everything that ``python -m ministn.gradcheck`` checks, by name."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,13 +19,12 @@ from ministn.gradcheck.networks import (
     hand_on_problem,
     network_problem,
     parallel_problem,
-    projection_problem,
     series_problem,
-    stn_problem,
     transformer_problem,
     volume_problem,
 )
 from ministn.gradcheck.operations import OPERATIONS, TOGETHER
+from ministn.models import Stn, projection, stn
 from ministn.ops.sampling import BORDERS
 from ministn.transformer.samplers import KERNELS, VOLUME_KERNELS
 from ministn.transformer.transforms import AFFINE, Projective
@@ -41,14 +41,29 @@ AMONG_KINKS = {"eps": 1e-6, "elements": 10, "directions": 4}
 
 PAIR = AFFINE, Projective()
 
-# Each network of STN's tables once: pooled, sampled at half, and neither. Which data set it is for
-# makes no difference.
-STN = [
-    *(f"rts-{name}" for name in models.stn.TABLE),
-    "p-st-fcn-projective",
-    "e-st-cnn-tps",
-    *(f"addition-{name}" for name in models.stn.ADDITION),
-]
+# Every network with few neurons or maps, by name; those of STN's tables once: pooled, sampled at
+# half, and neither.
+NETWORKS: dict[str, Callable[[], Problem]] = {
+    name: partial(network_problem, network, (33, 35) if name == "small-stn" else (13, 17))
+    for name, network in models.NETWORKS.items()
+}
+NETWORKS |= {
+    f"{special}-{network.name}": partial(
+        network_problem, replace(network, halved=halved, width=6), (31, 28), channels
+    )
+    for special, halved, channels, networks in (
+        ("rts", "pooled", 1, stn.TABLE),
+        ("p", "", 1, [Stn("fcn", "projective")]),
+        ("e", "", 1, [Stn("cnn", "tps")]),
+        ("addition", "sampled", 2, stn.ADDITION),
+    )
+    for network in networks
+}
+NETWORKS |= {
+    network.name: partial(network_problem, replace(network, width=6), (28, 29, 31))
+    for network in projection.PROJECTED
+}
+NETWORKS["colocalisation"] = colocalisation_problem
 
 PROBLEMS: dict[str, tuple[Callable[[], Problem], dict[str, Any]]] = (
     {
@@ -70,13 +85,7 @@ PROBLEMS: dict[str, tuple[Callable[[], Problem], dict[str, Any]]] = (
         "spatial transformer, theta handed on": (hand_on_problem, SEVERAL),
         "spatial transformer of volumes": (volume_problem, AWAY_FROM_KINKS),
     }
-    | {name: (partial(network_problem, name), AMONG_KINKS) for name in models.NETWORKS}
-    | {name: (partial(stn_problem, name), AMONG_KINKS) for name in STN}
-    | {
-        name: (partial(projection_problem, name), AMONG_KINKS)
-        for name in models.projection.NETWORKS
-    }
-    | {"colocalisation": (colocalisation_problem, AMONG_KINKS)}
+    | {name: (build, AMONG_KINKS) for name, build in NETWORKS.items()}
 )
 
 

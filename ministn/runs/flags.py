@@ -137,8 +137,9 @@ def changed(
         if not flag.path or value is None or value in flag.apart:
             continue
         if not any(has(settings, flag.path) for settings in found):
-            names = ", ".join(dict.fromkeys(settings.network.name for settings in found))
-            raise UserError(f"{flag.name} says nothing of {names}: leave it out")
+            owner = flag.path.rpartition(".")[0]
+            kinds = ", ".join(dict.fromkeys(value_at(settings, owner).kind for settings in found))
+            raise UserError(f"{flag.name} is not for {kinds}: leave it out")
         found = [replaced(s, flag.path, value) if has(s, flag.path) else s for s in found]
     return found
 

@@ -23,12 +23,13 @@ def folder_name(settings: Settings) -> str:
     The number of epochs, which may grow, is not in it.
     """
     found = [each for each in differences(settings) if each.path != "training.epochs"]
+    names = [settings.network.name, settings.data.name]
     spoken = [
         each.text if each.is_text else f"{each.path.rpartition('.')[2]}{each.text}"
         for each in found
-        if not each.required and each.path != "seed" and not each.path.startswith("pretrained.")
+        if not (each.required or each.path == "seed" or each.path.startswith("pretrained."))
     ]
-    parts = [settings.network.name, settings.data.name, *spoken]
+    parts = [*names, *(text for text in spoken if not any(text in name for name in names))]
     digits = sha256("\n".join(f"{each.path} {each.text}" for each in found).encode()).hexdigest()
     return f"{'-'.join(parts)[:LONGEST]}-seed{settings.seed}-{digits[:8]}"
 
@@ -41,22 +42,26 @@ def read_record(path: Path) -> Record:
     return _valued(path, _read(path))
 
 
-def find_records(folders: list[Path], experiment: str) -> list[Record]:
-    """The records of an experiment under the folders, whatever their file names, in the order of
-    their paths.
+def find_records(folders: list[Path], experiment: str | None = None) -> list[Record]:
+    """The records of an experiment, or of all, under the folders, whatever their file names, in the
+    order of their paths.
 
     Raises UserError if there is no record, or as read_record does.
     """
     return own_and_others(folders, experiment)[0]
 
 
-def own_and_others(folders: list[Path], experiment: str) -> tuple[list[Record], int]:
+def own_and_others(folders: list[Path], experiment: str | None) -> tuple[list[Record], int]:
     """The same, and how many records there are of other experiments."""
     paths = sorted(path for folder in folders for path in folder.rglob("*.json"))
     if not paths:
         raise UserError(f"no {RECORD} under {', '.join(map(str, folders))}: nothing to report")
     records = {path: _read(path) for path in paths}
-    own = [_valued(p, r) for p, r in records.items() if r.get("experiment") == experiment]
+    own = [
+        _valued(path, record)
+        for path, record in records.items()
+        if experiment in (None, record.get("experiment"))
+    ]
     return own, len(records) - len(own)
 
 

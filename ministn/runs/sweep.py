@@ -87,7 +87,8 @@ class Experiment:
         """One Settings for each run: seeds outside, what ``runs`` chooses inside; before them the
         runs that they start from. Raises UserError for what cannot be.
         """
-        seeds = self.seeds if arguments.seeds is None else arguments.seeds
+        usual = (0,) if getattr(arguments, "quick", False) else self.seeds
+        seeds = usual if arguments.seeds is None else arguments.seeds
         flags.each_once(seeds=seeds)
         chosen = flags.changed(self._runs(arguments), self.flags, arguments)
         found = [replaced(settings, "seed", seed) for seed in seeds for settings in chosen]

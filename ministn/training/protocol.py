@@ -68,6 +68,9 @@ class Training:
 
     def compressed(self, times: float) -> "Training":
         """The same protocol so many times faster: its length and its schedule divided."""
-        lengths = {name: getattr(self, name) for name in ("epochs", "iterations")}
-        shorter = {name: compressed(n, times) for name, n in lengths.items() if n is not None}
-        return replace(self, schedule=self.schedule.compressed(times), **shorter)
+        return replace(
+            self,
+            schedule=self.schedule.compressed(times),
+            epochs=self.epochs and compressed(self.epochs, times),
+            iterations=self.iterations and compressed(self.iterations, times),
+        )
