@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,17 +33,11 @@ def changed(settings: Settings, **changes: Any) -> Settings:
         places = ["", "training.", "training.schedule.", "training.optimizer.", "data.", "network."]
         (path, *_) = (place + name for place in places if has(settings, place + name))
         if name in ("epochs", "iterations"):
-            training = Training(
-                **{field: getattr(settings.training, field) for field in LENGTHLESS},
-                **{name: value},
-            )
-            settings = replaced(settings, "training", training)
+            length = {"epochs": None, "iterations": None, name: value}
+            settings = replaced(settings, "training", replace(settings.training, **length))
         else:
             settings = replaced(settings, path, value)
     return settings
-
-
-LENGTHLESS = "optimizer", "lr", "schedule", "batch_size", "loc_lr"
 
 
 def trainer_of(settings: Settings, data: DataSet, **how: Any) -> Trainer:
