@@ -97,6 +97,18 @@ def replaced(value: Value, path: str, field: Any) -> Value:
     return replace(value, **{name: inner})  # type: ignore[type-var]
 
 
+def leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """All that a value is, by paths: what its fields hold, and the kinds of the values in it."""
+    found: dict[str, Any] = {}
+    for field in fields(value):
+        here, held = f"{path}.{field.name}" if path else field.name, getattr(value, field.name)
+        if hasattr(held, "kind"):
+            found |= {here: held.kind} | leaves(held, here)
+        else:
+            found[here] = held
+    return found
+
+
 # -- what differs from the defaults ----------------------------------------------------------------
 
 
