@@ -175,7 +175,8 @@ class Examples:
         channels = prod(self.images.shape[3:])
         # What is in front does not depend on the number of classes.
         network = record["settings"].network.build(Form(size, channels))
-        self.transformers = network.front.at_input if network.front else ()
+        front: Front | None = network.front
+        self.transformers: Sequence[SpatialTransformer] = front.at_input if front else ()
         if not self.transformers or not record["epochs"]:
             raise UserError(
                 f"no attention to draw: {named(record)[0]} has no transformer or no epoch yet"

@@ -53,6 +53,7 @@ TABLE3 = {
 PAPER_TEST_IMAGES = 10_000
 PAPER_DATA = Cluttered()
 PAPER_TRAINING = Training(epochs=1)  # apart from the epochs
+PAPER_DECAY = 20  # epochs
 
 TRANSFORMERS_ONLY = "training.loc_lr", "network.downsample"  # settings that say nothing of a CNN
 
@@ -107,7 +108,7 @@ def label(record: Record) -> list[str]:
     if has(settings, downsample) and value_at(settings, downsample) != 1:
         parts.append(f"d = {value_at(settings, downsample):g}")
     every = training.schedule.every
-    if every != PAPER_TRAINING.schedule.every and not record.get("compress"):
+    if every != PAPER_DECAY and not record.get("compress"):
         parts.append(f"decay every {every}")
     if settings.precision != "fp32":
         parts.append(settings.precision)

@@ -168,7 +168,7 @@ def curves(axes: Axes, rows: list[Row], kind: str) -> None:
                     draw_cross(axes, collapse["epoch"], values[collapse["epoch"] - 1])
             if record["status"] != "finished" and values:
                 remark(axes, record["status"], (epochs[-1], values[-1]))
-    axes.set_xlim(0, 1.02 * max(epochs(row[0]) for row in rows))
+    axes.set_xlim(0, 1.02 * max(row[0]["settings"].training.epochs for row in rows))
     axes.grid(color=PALE)
     axes.set_axisbelow(True)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
