@@ -265,7 +265,7 @@ def grid_figure(records: Sequence[Record], names: Sequence[str] = (), count: int
     """Like the figure beside the STN paper's Table 1, a group of columns for each run at its best.
 
     A row for each of the first ``count`` test images: the input, T_theta(G) on it, the output.
-    names: of the runs, by default those of their networks.
+    names: of the runs, by default those of network and data set.
 
     Raises UserError without a record, or as attention_figure does.
     """
@@ -275,7 +275,7 @@ def grid_figure(records: Sequence[Record], names: Sequence[str] = (), count: int
     for record, name in zip_longest(records, names):
         examples = Examples(record)
         flat = flat or examples.flat
-        heading = name or ", ".join(named(record))
+        heading = name or f"{named(record)[0]}, {record['settings'].data.name}"
         view = examples.view(examples.last[0], heading, sampling_grid)
         views.append(view._replace(boxes=None))
     figure = sheet(views, min(count, *(len(view.images) for view in views)))
