@@ -139,7 +139,7 @@ def scope(table: Table) -> str:
 def on_paper_data(table: Table) -> bool:
     """Whether a table's images are made like the paper's, so that its errors can be set beside."""
     data = table[0][0]["settings"].data
-    return replace(PAPER_DATA, train_size=data.train_size, seed=data.seed) == data
+    return replace(data, train_size=PAPER_DATA.train_size, seed=PAPER_DATA.seed) == PAPER_DATA
 
 
 def compression(record: Record) -> float | None:
