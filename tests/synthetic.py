@@ -196,3 +196,19 @@ def found_in(digit, distractors, error, seed=0):
         epoch["theta"] = [[0.3, 0.1, 0.2]] * 6
     made["best"] |= {"test_error": error, "test_overlap": 0.7}
     return made
+
+
+def stn_written(network, *, wrong=range(100), pose=None, embedded=False, **changes):
+    """As format 1 had it, a finished run of an STN network that misses the test images `wrong`."""
+    found = written(network, wrong=wrong, epochs=3, **changes)
+    found["settings"] |= {
+        "data": set_of(network) + ("-digits" if embedded else ""), "epochs": None,
+        "iterations": 3000, "optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.0, "decay": 0.1,
+        "decay_every": 1000, "precision": "fp32", "batch_size": 64, "lr": 0.01,
+        "train_size": 8_000 if embedded else 60_000, "canvas": 28, "distractors": 0, "patch": 0,
+    }  # fmt: skip
+    found["full_train_size"] = 60_000
+    found["best"] |= {
+        "valid_error": None, "test_pose_spread": pose, "test_pose_unmoved": 9.8 if pose else None,
+    }  # fmt: skip
+    return found
