@@ -25,11 +25,15 @@ Value = TypeVar("Value")
 
 @dataclass_transform(frozen_default=True)
 def kind(name: str) -> Callable[[Class], Class]:
-    """Make a class a frozen dataclass whose values are called so. Raises ValueError if one is."""
+    """Make a class a frozen dataclass whose values are called so.
+
+    Raises ValueError if those of another class are.
+    """
 
     def register(cls: Class) -> Class:
-        if name in KINDS:
-            raise ValueError(f"there is a kind {name!r} already: {KINDS[name].__qualname__}")
+        known = KINDS.get(name, cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ValueError(f"there is a kind {name!r} already: {known.__qualname__}")
         made: Any = dataclass(frozen=True)(cls)
         made.kind = name
         KINDS[name] = made
