@@ -88,6 +88,8 @@ class Projected(Architecture):
     def __post_init__(self) -> None:
         if self.base not in BASES:
             raise UserError(f"base must be {' or '.join(BASES)}, got {self.base!r}")
+        if self.width is not None and self.width < 1:
+            raise UserError(f"width must be at least 1, got {self.width}")
 
     @property
     def name(self) -> str:
