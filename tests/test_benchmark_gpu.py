@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ministn import backend, cuda, models
+from ministn import backend, cuda
 from ministn.cuda.choice import precision
-from ministn.data import Split
+from ministn.data import Form, Split
 from ministn.errors import UserError
+from ministn.models import NETWORKS, ClassificationCnn, SmallStn, Tstn
 from ministn.parameter import ParameterBuffer
 
 CANVAS, BATCH = 12, 3
@@ -95,15 +96,16 @@ def test_cost_of_a_training_step(costs):
         2 * 6272 * 625,
         2 * 625 * 10,
     ]
-    cnn = costs.training_step(models.build("arch1-cnn", (60, 60)), (60, 60), 2)
+    form = Form((60, 60))
+    cnn = costs.training_step(ClassificationCnn(1).build(form), (60, 60), 2)
     assert sum(cost.flops for cost in cnn) == 2 * (3 * sum(layers) - layers[0])  # without dx
     localisation = [*layers[:2], 2 * 9 * 64 * 128 * 15**2, 2 * 28800 * 200, 2 * 200 * 6]
-    tied = costs.training_step(models.build("arch1-tstn", (60, 60)), (60, 60), 2)
+    tied = costs.training_step(Tstn(1).build(form), (60, 60), 2)
     all_flops = 3 * (sum(layers) + sum(localisation)) - localisation[0]
     assert sum(cost.flops for cost in tied) == 2 * all_flops
     assert 28 * 9_780_963 in [cost.bytes for cost in tied]  # Adam
 
-    small = costs.training_step(models.build("small-stn", (60, 60)), (60, 60), 1)
+    small = costs.training_step(SmallStn().build(form), (60, 60), 1)
     assert small[0].flops == 2 * (26 * 26) * 25 * 20  # after a pool: 30x30, 5x5 "valid", and pooled
 
 
@@ -182,7 +184,7 @@ def test_both_compute_the_same_loss_at_equal_parameters(quick_device, theirs, na
     steps = import_module("benchmarks.pytorch").TorchSteps(
         theirs, name, split, order, BATCH, 0, False
     )
-    network = models.build(name, (CANVAS, CANVAS))
+    network = NETWORKS[name].build(Form((CANVAS, CANVAS)))
     on_cpu = ParameterBuffer(network.parameters(), seed=0)
     on_cpu.data += np.random.default_rng(2).normal(0, 0.02, on_cpu.data.shape).astype(np.float32)
     twin.copy_weights(on_cpu.parameters, steps.network)
