@@ -74,7 +74,7 @@ def test_what_it_loads(known):
     assert drawn.images.shape[1:] == form.shape and drawn.images.dtype == np.uint8
     for labels in (made.test.labels, drawn.labels):
         assert labels.shape[1:] == form.labels and labels.max() < form.classes
-    assert means(made.test) == pytest.approx(known.means, rel=1e-4, abs=1e-4)
+    assert means(made.test) == pytest.approx(known.means, rel=5e-4, abs=1e-4)
     assert made.sha256.startswith(known.sha256) or isinstance(made.test, PosedSplit)
 
 
