@@ -127,6 +127,23 @@ def test_images_that_it_cannot_have(kind):
         value.build(Form(other))
 
 
+@each
+def test_channels_are_those_of_the_images(kind):
+    """Whatever their number, or it is refused: none is left out."""
+    value, form, *_ = BUILT[kind]
+    more = Form(form.size, form.channels + 2, form.classes)
+    if kind in ("projected", "colocaliser"):
+        with pytest.raises(UserError, match=r"^the network is for one channel, got 3$"):
+            value.build(more)
+    else:
+        network = value.build(more)
+        ParameterBuffer(network.parameters(), 0)
+        x = abs(normal(2, *more.shape)).astype(np.float32)
+        gone = x.copy()
+        gone[..., -1] = 0
+        assert (network.predict(x)[0] != network.predict(gone)[0]).any(axis=1).all()
+
+
 def test_names_differ():
     """Of all that this file builds: a run's folder begins with the name."""
     names = [built.network.name for built in BUILT.values()]

@@ -20,7 +20,7 @@ from ministn.data import Form
 from ministn.errors import UserError
 from ministn.kinds import kind
 from ministn.layers import AvgPool3d, Projection, Sequential
-from ministn.models.architecture import Architecture
+from ministn.models.architecture import Architecture, check_one_channel
 from ministn.models.network import Network
 from ministn.models.stn import (
     BASES,
@@ -96,6 +96,7 @@ class Projected(Architecture):
         return f"projection-{'st-' if self.transformed else ''}{self.base}"
 
     def build(self, form: Form) -> Network:
+        check_one_channel(form)
         return projection(
             form.size,
             form.classes,
