@@ -25,11 +25,15 @@ Value = TypeVar("Value")
 
 @dataclass_transform(frozen_default=True)
 def kind(name: str) -> Callable[[Class], Class]:
-    """Make a class a frozen dataclass whose values are called so. Raises ValueError if one is."""
+    """Make a class a frozen dataclass whose values are called so.
+
+    Raises ValueError if those of another class are.
+    """
 
     def register(cls: Class) -> Class:
-        if name in KINDS:
-            raise ValueError(f"there is a kind {name!r} already: {KINDS[name].__qualname__}")
+        known = KINDS.get(name, cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ValueError(f"there is a kind {name!r} already: {known.__qualname__}")
         made: Any = dataclass(frozen=True)(cls)
         made.kind = name
         KINDS[name] = made
@@ -95,6 +99,18 @@ def replaced(value: Value, path: str, field: Any) -> Value:
     name, _, rest = path.partition(".")
     inner = replaced(getattr(value, name), rest, field) if rest else field
     return replace(value, **{name: inner})  # type: ignore[type-var]
+
+
+def leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """All that a value is, by paths: what its fields hold, and the kinds of the values in it."""
+    found: dict[str, Any] = {}
+    for field in fields(value):
+        here, held = f"{path}.{field.name}" if path else field.name, getattr(value, field.name)
+        if hasattr(held, "kind"):
+            found |= {here: held.kind} | leaves(held, here)
+        else:
+            found[here] = held
+    return found
 
 
 # -- what differs from the defaults ----------------------------------------------------------------

@@ -20,7 +20,7 @@ from papers.layout import NONE, columns, pipes, wrapped
 from papers.tstn import TABLE3, label
 from papers.tstn_report import data_line
 
-from ministn import cli, runs
+from ministn import cli, models, runs
 from ministn.plot import drawing
 
 NETWORKS = ("arch1-untied", "arch1-tstn")
@@ -117,7 +117,7 @@ def figure(records: list[Record]) -> Figure:
     for axes in grid[-1]:
         axes.set_xlim(0, 1.02 * max(len(record["epochs"]) for record in records))
     for name in NETWORKS:
-        colour, marker = tstn_figures.LOOKS[name.rsplit("-", 1)[-1]]
+        colour, marker = tstn_figures.LOOKS[models.NETWORKS[name].kind]
         grid[0, -1].plot([], [], color=colour, marker=marker, label=TABLE3[name].name)
     grid[0, -1].plot([], [], "x", color="black", label="collapse")
     grid[0, -1].legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=9, frameon=False)

@@ -16,7 +16,7 @@ from ministn.errors import UserError
 from ministn.kinds import replaced
 from ministn.models import NETWORKS
 from ministn.runs import Settings, sweep
-from ministn.runs.flags import DATA, Flag, each_once
+from ministn.runs.flags import DATA, Flag, at_most, each_once
 from ministn.training.protocol import Training
 
 SIX = list(tstn.TABLE3)
@@ -128,6 +128,7 @@ def chosen(arguments: argparse.Namespace) -> list[Settings]:
     if arguments.compress is not None:
         check_compress(arguments)
     images = data.CLUTTERED[arguments.data or ("digits" if quick else "mnist")]
+    at_most(images.train_size, train_size=arguments.train_size)
     if quick:
         images = replaced(images, "train_size", QUICK_SIZE)
     found = []

@@ -42,7 +42,7 @@ def for_training(splits: dict[str, Digits]) -> Digits:
 
 
 def check(source: str, seed: int, train_size: int, sizes: dict[str, Sizes]) -> None:
-    """Raise UserError for a data set that cannot be."""
+    """Raise UserError for a data set that cannot be; embedded digits may be reused more often."""
     if source not in sizes:
         raise UserError(f"the digits must be those of {' or '.join(sizes)}, got {source!r}")
     if not 0 <= seed < 2**64:

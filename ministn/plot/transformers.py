@@ -175,7 +175,8 @@ class Examples:
         channels = prod(self.images.shape[3:])
         # What is in front does not depend on the number of classes.
         network = record["settings"].network.build(Form(size, channels))
-        self.transformers = network.front.at_input if network.front else ()
+        front: Front | None = network.front
+        self.transformers: Sequence[SpatialTransformer] = front.at_input if front else ()
         if not self.transformers or not record["epochs"]:
             raise UserError(
                 f"no attention to draw: {named(record)[0]} has no transformer or no epoch yet"
@@ -264,7 +265,7 @@ def grid_figure(records: Sequence[Record], names: Sequence[str] = (), count: int
     """Like the figure beside the STN paper's Table 1, a group of columns for each run at its best.
 
     A row for each of the first ``count`` test images: the input, T_theta(G) on it, the output.
-    names: of the runs, by default those of their networks.
+    names: of the runs, by default those of network and data set.
 
     Raises UserError without a record, or as attention_figure does.
     """
@@ -274,7 +275,7 @@ def grid_figure(records: Sequence[Record], names: Sequence[str] = (), count: int
     for record, name in zip_longest(records, names):
         examples = Examples(record)
         flat = flat or examples.flat
-        heading = name or ", ".join(named(record))
+        heading = name or f"{named(record)[0]}, {record['settings'].data.name}"
         view = examples.view(examples.last[0], heading, sampling_grid)
         views.append(view._replace(boxes=None))
     figure = sheet(views, min(count, *(len(view.images) for view in views)))

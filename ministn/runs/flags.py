@@ -155,6 +155,13 @@ def differing(wanted: Settings, found: Settings, flags: Sequence[Flag]) -> list[
     return words
 
 
+def at_most(limit: int, **flags: int | None) -> None:
+    """Raise UserError where a flag's number is higher."""
+    for name, value in flags.items():
+        if value is not None and value > limit:
+            raise UserError(f"--{name.replace('_', '-')} must be at most {limit}")
+
+
 def each_once(**flags: Sequence[Any]) -> None:
     """Raise UserError where a flag's values name one twice."""
     for name, values in flags.items():

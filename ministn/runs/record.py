@@ -31,7 +31,8 @@ def folder_name(settings: Settings) -> str:
     ]
     parts = [*names, *(text for text in spoken if not any(text in name for name in names))]
     digits = sha256("\n".join(f"{each.path} {each.text}" for each in found).encode()).hexdigest()
-    return f"{'-'.join(parts)[:LONGEST]}-seed{settings.seed}-{digits[:8]}"
+    name = "-".join(parts).replace(" ", "_")[:LONGEST]
+    return f"{name}-seed{settings.seed}-{digits[:8]}"
 
 
 def read_record(path: Path) -> Record:

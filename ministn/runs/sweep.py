@@ -102,8 +102,9 @@ class Experiment:
     def command_of(self, settings: Settings) -> list[str]:
         """The words of the command that gives just this run, and those that it starts from."""
         words = [*self._choice(settings), "--seeds", str(settings.seed)]
+        # One after another, since what one flag says may follow from another.
         while more := flags.differing(settings, self.parse(words)[-1], self.flags):
-            words += more
+            words += more[:2]
         return words
 
 

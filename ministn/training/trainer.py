@@ -341,10 +341,19 @@ def check_same(path: Path, name: str, content: dict[str, Any], wanted: Any) -> N
     if found == wanted:
         return
     if isinstance(found, dict) and isinstance(wanted, dict):
+        found, wanted = _flat(found), _flat(wanted)
         keys = sorted(k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k))
         name = f"{name} ({', '.join(keys)})"
         found, wanted = [found.get(k) for k in keys], [wanted.get(k) for k in keys]
     raise UserError(f"{path} has other {name}: found {found}, expected {wanted}")
+
+
+def _flat(content: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """What dictionaries in dictionaries hold, by paths."""
+    found: dict[str, Any] = {}
+    for name, held in content.items():
+        found |= _flat(held, f"{path}{name}.") if isinstance(held, dict) else {path + name: held}
+    return found
 
 
 def _summary(result: dict[str, Any], epochs: int) -> str:

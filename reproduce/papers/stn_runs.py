@@ -23,7 +23,7 @@ from ministn.data.sources import EMBEDDED, MNIST
 from ministn.models import Architecture
 from ministn.optimizers import SGD, Adam, Rule
 from ministn.runs import Settings
-from ministn.runs.flags import DATA, Flag, each_once
+from ministn.runs.flags import DATA, Flag, at_most, each_once
 from ministn.schedules import StepDecay
 from ministn.training.protocol import Training
 
@@ -144,6 +144,7 @@ def trained(
 
     Raises UserError for impossible values.
     """
+    at_most(SIZES[source(arguments)].train, train_size=arguments.train_size)
     training = quick if arguments.quick else protocol
     if arguments.iterations is not None:
         training = falling(training, arguments.iterations)
