@@ -180,9 +180,8 @@ def test_addition_has_two_digits_and_nineteen_classes():
     judged = Classification().judge(prediction.predict(network, made.test.images), made.test)
     found = made.test.measure(judged.attended)
     assert found["overlap"] > 0.1 and found["pose_spread"] == pytest.approx(found["pose_unmoved"])
-    assert [one["overlap"] for one in found["transformers"]] == pytest.approx(
-        [found["overlap"]] * 2
-    )
+    each = [one["overlap"] for one in found["transformers"]]
+    assert each == pytest.approx([found["overlap"]] * 2)
 
 
 @pytest.mark.parametrize("lost", [1, 2])
@@ -231,7 +230,9 @@ def test_every_digit_that_is_not_for_testing_is_trained_on():
             "weight_decay must be a number from 0 up, got -0.1",
         ),
         ("training.schedule.first", 0, "the first decay must be in epoch 1 or later, got 0"),
-        ("training.optimizer", "rmsprop", "optimizer must be a Rule, got 'rmsprop'"),
+        ("training.optimizer", "rmsprop", "optimizer of a training cannot be 'rmsprop'"),
+        ("training.schedule", SGD(), "schedule of a training cannot be SGD"),
+        ("pretrained", Training(epochs=1), "a run cannot start from Training"),
         ("data.recipe", "Z", "there is no set 'Z': choose one of R, RTS, P, E, TC"),
         ("data.train_size", 0, "train_size must be at least 1, got 0"),
         ("network.base", "rnn", "base of an stn must be one of 'fcn', 'cnn', got 'rnn'"),
