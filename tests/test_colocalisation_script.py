@@ -1,4 +1,4 @@
-"""``python reproduce/stn_colocalisation.py``: the encoder first, shards, the other engine, the table."""
+"""``reproduce/stn_colocalisation.py``: the encoder first, shards, the other engine, the table."""
 
 import importlib
 import json
