@@ -17,9 +17,10 @@ from ministn.transformer import SpatialTransformer, regression_layer
 
 IMAGES = (abs(normal(6, 8, 9)) * 80).astype(np.uint8)
 LABELS = np.array([0, 1, 2, 3, 0, 1])
+MOMENTUM = SGD()
 
 
-def network(rule=SGD(), device=None):
+def network(rule=MOMENTUM, device=None):
     looks = Sequential(Flatten("flat"), regression_layer("theta", 72))
     reads = Sequential(
         Conv2d("conv", 1, 3, pool=True), Flatten("flatten"), Dropout("drop"), Dense("dense", 36, 4)
@@ -28,7 +29,7 @@ def network(rule=SGD(), device=None):
     return made, Optimizer(rule, ParameterBuffer(made.parameters(), 1, device=device))
 
 
-@pytest.mark.parametrize("rule", [SGD(), Adam()], ids=["SGD", "Adam"])
+@pytest.mark.parametrize("rule", [MOMENTUM, Adam()], ids=["SGD", "Adam"])
 def test_steps_are_those_written_out(rule):
     found, own = network(rule), network(rule)
     for number in range(3):
