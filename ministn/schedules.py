@@ -1,12 +1,13 @@
 """How the learning rate falls: a function of the number of an epoch or iteration."""
 
 from math import floor, inf
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ministn.errors import UserError
 from ministn.kinds import kind
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """number: from 1, of the epoch; of the iteration where a training's length is in those."""
 

@@ -12,7 +12,7 @@ from helpers import as_view, float32, normal
 from ministn.cuda import outcome
 from ministn.cuda.outcome import Log
 from ministn.ops.left_image import LEFT_BELOW, POINTS, left_image
-from ministn.tasks.task import wrong
+from ministn.tasks import Classification
 
 # ---- the log: errors
 
@@ -31,7 +31,7 @@ def noted(device, loss, scores, labels, *thetas, log=None):
     return errors, left
 
 
-class AsTheyAre:
+class AsTheyAre(Classification):
     """A task whose network gives scores (M, T, K) themselves."""
 
     def answers(self, y, labels):
@@ -51,7 +51,7 @@ def test_errors_are_those_of_argmax(device, n, length, classes):
     )
     labels = rng.integers(0, classes, (n, length))
     labels = np.where(rng.random(labels.shape) < 0.5, scores.argmax(-1), labels)
-    expected = wrong(AsTheyAre(), scores, labels)
+    expected = AsTheyAre().wrong(scores, labels, [])
     assert classes == 1 or n < 256 or n / 8 < expected < n
     assert noted(device, 0.5, scores, labels)[0] == expected
 
@@ -119,7 +119,7 @@ def test_the_first_nan_is_the_answer_as_in_argmax(device, length):
     scores = rng.choice(np.float32([np.nan, -np.inf, 0, 1, np.inf]), (300, length, 4))
     labels = rng.integers(0, 4, (300, length))
     labels = np.where(rng.random(labels.shape) < 0.6, scores.argmax(-1), labels)
-    expected = wrong(AsTheyAre(), scores, labels)
+    expected = AsTheyAre().wrong(scores, labels, [])
     assert 60 < expected < 240
     assert noted(device, 0.5, scores, labels)[0] == expected
 

@@ -11,6 +11,7 @@ from ministn import fit, ops
 from ministn.backend import device_of
 from ministn.data import Fresh, Split
 from ministn.data.dataset import Digits
+from ministn.errors import UserError
 from ministn.initializers import Constant
 from ministn.layers import Dense, Flatten, Layer, Sequential
 from ministn.models import Network
@@ -18,10 +19,9 @@ from ministn.optimizers import Adam, Optimizer
 from ministn.parallel import Team
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
-from ministn.tasks import Classification
-from ministn.tasks.task import wrong
-from ministn.training import trainer
-from ministn.training.steps import CpuSteps, Epoch, GpuSteps
+from ministn.tasks import Classification, Evaluation, Task
+from ministn.training.steps import Epoch, PlainSteps, QueuedSteps
+from ministn.training.trainer import Trainer
 from ministn.transformer import SpatialTransformer
 from ministn.transformer.transforms import AFFINE
 
@@ -72,14 +72,14 @@ def test_what_is_wrong_is_counted_by_label_or_by_sequence():
     labels = np.array([[0, 1], [0, 1], [0, 0]])
     split = Split(np.zeros((3, 2, 2), np.uint8), labels, np.zeros((3, 4), np.int16))
     by_label, by_sequence = (
-        Classification(counts=counts).judge((y, None), split) for counts in ("label", "sequence")
+        Classification(counts=counts).judge((y, []), split) for counts in ("label", "sequence")
     )
     assert by_label.error == pytest.approx(50) and by_sequence.error == pytest.approx(200 / 3)
     assert by_label.correct.tolist() == [True, True, True, False, False, False]
     assert by_sequence.correct.tolist() == [True, False, False]
     assert by_label.loss == by_sequence.loss == pytest.approx(by_hand(y, labels).mean())
     for counts, count in (("label", 3), ("sequence", 2)):
-        assert wrong(Classification(counts=counts), y, labels) == count
+        assert Classification(counts=counts).wrong(y, labels, []) == count
 
 
 @pytest.mark.parametrize(
@@ -107,23 +107,39 @@ def test_answers_are_labels_or_sequences(counts, shape, answers_are, per_image):
 def test_nan_is_the_largest_of_scores():
     y = np.array([[[np.nan, 1], [0, np.nan]]])
     for label, count in (([0, 1], 0), ([1, 1], 1), ([1, 0], 2)):
-        assert wrong(Classification(), y, np.array([label])) == count
-        assert wrong(Classification(counts="sequence"), y, np.array([label])) == (count > 0)
+        assert Classification().wrong(y, np.array([label]), []) == count
+        assert Classification("sequence").wrong(y, np.array([label]), []) == (count > 0)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Classification(counts="word"), "counts must be label or sequence, got word"),
-        (lambda: Classification(over="all"), "over must be mean or sum, got all"),
         (lambda: Classification().loss(np.zeros((2, 3, 4)), np.zeros((2, 4), int)), r"\(2, 4\)"),
         (lambda: Classification().loss(np.zeros((2, 3)), np.zeros((2, 1), int)), "y must have"),
         (lambda: Classification().loss(np.zeros(3), np.zeros((), int)), r"got \(3,\) with \(\)"),
     ],
 )
-def test_impossible_values_are_named(call, message):
+def test_answers_of_other_shapes_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"counts": "word"}, "counts must be label or sequence, got word"),
+        ({"over": "all"}, "over must be mean or sum, got all"),
+    ],
+)
+def test_impossible_values_are_named(fields, message):
+    with pytest.raises(UserError, match=message):
+        Classification(**fields)
+
+
+def test_a_task_that_is_not_queued_need_not_say_which_answers_there_are():
+    assert Squares.divisible and not Task.queued
+    with pytest.raises(NotImplementedError, match="Squares is not queued"):
+        Task.answers(Squares(), np.zeros((3, 2)), np.zeros(3))
 
 
 class Places(Layer):
@@ -174,7 +190,7 @@ def test_sequences_are_learned_by_fit_and_by_steps_in_any_cut():
                 _, kept = task.loss(y, labels[part])
                 own.backward(task.loss_backward(kept, (part.stop - part.start) / 8), cache)
         else:
-            steps = CpuSteps(own, optimizer, split, 8, 3, task, with_team, None)
+            steps = PlainSteps(own, optimizer, split, 8, 3, task, with_team, None)
             steps.begin(Epoch(1, np.arange(24), [0.0] * 3, 0), 0)
             steps.take(0)
             (outcome,) = steps.outcomes()
@@ -189,12 +205,12 @@ def test_sequences_are_learned_by_fit_and_by_steps_in_any_cut():
 def outcomes(task, split, device, make=network, rate=0.05):
     """Of two epochs of batches of 10, 10 and 4 images, and the labels that a GPU keeps."""
     own = make()
-    optimizer = Adam(ParameterBuffer(own.parameters(), 3, device=device))
+    optimizer = Optimizer(Adam(), ParameterBuffer(own.parameters(), 3, device=device))
     common = own, optimizer, split, 10, 3, task
     steps = (
-        CpuSteps(*common, Team(), make)
+        PlainSteps(*common, Team(), make)
         if device is None
-        else GpuSteps(*common, device, captured=True)
+        else QueuedSteps(*common, device, captured=True)
     )
     found = []
     for epoch in (1, 2):
@@ -243,7 +259,7 @@ def test_errors_while_training_are_the_same_on_a_gpu(quick_device, counts, over,
     theirs, _ = outcomes(task, split, None, make)
     check_same(ours, theirs)
     assert labels.dtype == np.int32
-    np.testing.assert_array_equal(labels, split.epoch(2)[1])
+    np.testing.assert_array_equal(labels, split.epoch(2).labels)
     assert [one.images for one in ours] == [10, 10, 4] * 2
     most = [one.images * task.per_image(LABELS) for one in ours]
     assert all(0 <= one.errors <= n for one, n in zip(ours, most, strict=True))
@@ -262,8 +278,10 @@ def test_errors_while_training_are_those_of_the_network(counts):
         assert outcome.errors == (some.sum() if counts == "label" else some.any(axis=1).sum())
 
 
-class Squares:
+class Squares(Task):
     """To give back labels (N, 2) that are not whole numbers; an answer is wrong if y_0 <= y_1."""
+
+    queued = True
 
     def loss(self, y, labels):
         d = y + labels * -1
@@ -278,8 +296,9 @@ class Squares:
         zeros = np.zeros if device is None else device.zeros
         return y.reshape(len(y), 1, 2), zeros((len(y), 1), np.int32)
 
-    def per_image(self, labels):
-        return 1
+    def judge(self, predicted, split):
+        y, looked = predicted
+        return Evaluation(self.loss(y, split.labels)[0], y[:, 0] > y[:, 1], looked)
 
 
 def test_labels_need_not_be_whole_numbers(quick_device):
@@ -301,22 +320,21 @@ def test_labels_need_not_be_whole_numbers(quick_device):
 def test_the_training_error_is_of_answers(counts, per_image, on_gpu, quick_device, monkeypatch):
     """In percent: of two labels for each image, and of images."""
     task = Classification(counts)
-    monkeypatch.setattr(trainer, "Classification", lambda: task)
 
-    def build(name, size, classes, downsample):
-        return Network(
-            Sequential(Flatten("flatten"), Dense("softmax", 81, 2 * classes), Places(2, classes))
-        )
+    def build():
+        return Network(Sequential(Flatten("flatten"), Dense("softmax", 81, 2 * 10), Places(2, 10)))
 
-    monkeypatch.setattr(trainer.models, "build", build)
     data, errors = small_runs.data_set(), []
     split = {
         name: replace(one, labels=np.stack([one.labels, one.labels[::-1]], axis=1))
         for name, one in {"train": data.train, "valid": data.valid, "test": data.test}.items()
     }
-    settings = replace(small_runs.SETTINGS, epochs=1)
+    training = small_runs.changed(small_runs.SETTINGS, epochs=1).training
     device = quick_device if on_gpu else None
-    trained = trainer.Trainer(settings, replace(data, **split), lambda line: None, device)
+    trained = Trainer(
+        build, training, replace(data, **split), task,
+        seed=4, say=lambda line: None, device=device,
+    )  # fmt: skip
     take = trained.steps.outcomes
     monkeypatch.setattr(trained.steps, "outcomes", lambda: noted(take(), errors))
     while not trained.finished:

@@ -33,6 +33,8 @@ class Settings:
         for name, cls in wanted.items():
             if not isinstance(getattr(self, name), cls):
                 raise UserError(f"{name} of a run cannot be {getattr(self, name)!r}")
+        if not isinstance(self.pretrained, Settings | None):
+            raise UserError(f"a run cannot start from {self.pretrained!r}")
         if not 0 <= self.seed < 2**64:
             raise UserError(f"seed must be from 0 to 2^64 - 1, got {self.seed}")
         if self.precision not in PRECISIONS:

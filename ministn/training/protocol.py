@@ -27,6 +27,9 @@ class Training:
     loc_lr: float = 1.0
 
     def __post_init__(self) -> None:
+        for name, cls in (("optimizer", Rule), ("schedule", Schedule)):
+            if not isinstance(getattr(self, name), cls):
+                raise UserError(f"{name} of a training cannot be {getattr(self, name)!r}")
         if (self.epochs is None) == (self.iterations is None):
             raise UserError("a run needs a number of epochs, or else one of iterations")
         for name in ("iterations" if self.epochs is None else "epochs", "batch_size"):
