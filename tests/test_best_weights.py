@@ -92,7 +92,7 @@ def test_one_with_other_shapes_is_refused():
     """Nothing is broadcast."""
     trainer = trainer_of(SETTINGS, data_set(), say=lambda line: None)
     build = partial(Tstn(1).build, Form((9, 9), classes=1))
-    with pytest.raises(ValueError, match="^other parameters: classifier/softmax/bias, classif"):
+    with pytest.raises(ValueError, match=r"^other parameters: classifier/softmax/bias, classif"):
         trainer.test_with(build, data_set())
 
 
