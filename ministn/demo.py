@@ -5,13 +5,14 @@ from the run recorded in reproduce/records/demo/small-stn.json.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from ministn import cli
 from ministn.data import Split
-from ministn.kinds import replaced
+from ministn.kinds import from_json, replaced
 from ministn.metrics.attention import inside, overlap, quadrilateral
 from ministn.models import Network
 from ministn.ops import as_batch
@@ -31,11 +32,21 @@ def load_network(weights: Path = WEIGHTS) -> tuple[Network, Settings]:
     Raises UserError for a file that is missing, damaged or of another network.
     """
     arrays, content = checkpoint.load(weights)
-    settings = format1.settings(content["settings"] | {"epochs": content["epoch"]})
+    settings = _settings(content["settings"], content["epoch"])
     network = settings.network.build(settings.data.form)
     buffer = ParameterBuffer(network.parameters(), seed=0)
     checkpoint.fill(weights, arrays, buffer.views(buffer.data))
     return network, settings
+
+
+def _settings(found: dict[str, Any], epochs: int) -> Settings:
+    """A checkpoint's, in either format: there the number of epochs is left out."""
+    if "kind" not in found:
+        return format1.settings({"epochs": None if found.get("iterations") else epochs} | found)
+    if found["training"]["iterations"] is None:
+        found = found | {"training": found["training"] | {"epochs": epochs}}
+    settings: Settings = from_json(found)
+    return settings
 
 
 def draw(split: Split, theta: np.ndarray, warped: np.ndarray, read: np.ndarray) -> Figure:

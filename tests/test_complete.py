@@ -1,5 +1,5 @@
 """Whatever is added has each of its places, or fails here: an operation, a layer, an optimiser, a
-transform, a sampler kernel.
+transform, a sampler kernel, a network, a data set.
 
 What exists is read from the modules, see helpers.py; ``..._places`` says what one thing needs, in
 which file, and whether it is there. What follows has no place here: cases of test_ops.py run on the
@@ -15,19 +15,24 @@ from pathlib import Path
 
 import loops
 import pytest
+import test_architectures
 import test_bad_arrays
 import test_cuda_cases
+import test_data_pictures
+import test_data_sets
 import test_layers
 import test_ops
 import test_optimizers
 import test_transforms
 from helpers import concrete, functions, operations, pair
 
-from ministn import cuda, ops
+from ministn import cuda, kinds, ops
+from ministn.data import Data
 from ministn.gradcheck import faults, suite
 from ministn.gradcheck.breaking import located, replaced
 from ministn.gradcheck.operations import OPERATIONS
 from ministn.layers import Layer
+from ministn.models import Architecture
 from ministn.ops.sampling import BORDERS
 from ministn.transformer import samplers
 from ministn.transformer.transforms import Affine, Transform
@@ -151,6 +156,60 @@ def kernel_places(kernel):
     return places | {"its operation in ministn/ops/__init__.py": exported(ops, name)}
 
 
+# ---- networks and data sets
+
+
+def value_places(cls):
+    """Of both: a name of its own in records."""
+    known = kinds.KINDS.get(getattr(cls, "kind", ""))
+    return {"a kind of its own, by @kind(...) above it": known is cls}
+
+
+@cache
+def differentiated(problems):
+    """The networks that these problems build; not those that another network builds for itself."""
+    made, inside = set(), []
+
+    def noted(right):
+        def build(self, form):
+            made.update(() if inside else [type(self)])
+            inside.append(self)
+            try:
+                return right(self, form)
+            finally:
+                inside.pop()
+
+        return build
+
+    with pytest.MonkeyPatch.context() as patch:
+        for cls in {
+            next(c for c in k.__mro__ if "build" in vars(c)) for k in concrete(Architecture)
+        }:
+            patch.setattr(cls, "build", noted(cls.build))
+        for name in problems:
+            suite.NETWORKS[name]()
+    return made
+
+
+def network_places(cls):
+    kind = getattr(cls, "kind", "")
+    return value_places(cls) | {
+        "a problem in NETWORKS of ministn/gradcheck/suite.py": cls
+        in differentiated(tuple(suite.NETWORKS)),
+        "an entry in BUILT of tests/test_architectures.py": kind in test_architectures.BUILT,
+    }
+
+
+def data_places(cls):
+    kind = getattr(cls, "kind", "")
+    return value_places(cls) | {
+        "an entry in KNOWN of tests/test_data_sets.py": kind in test_data_sets.KNOWN,
+        "a contact sheet in SHEETS of tests/test_data_pictures.py": bool(
+            test_data_pictures.SHEETS.get(kind)
+        ),
+    }
+
+
 KINDS = {
     "operation": (operations, operation_places),
     "function": (functions, function_places),
@@ -158,6 +217,8 @@ KINDS = {
     "layer": (lambda: concrete(Layer), layer_places),
     "transform": (lambda: concrete(Transform), transform_places),
     "sampler kernel": (lambda: samplers.KERNELS + samplers.VOLUME_KERNELS, kernel_places),
+    "network": (lambda: concrete(Architecture), network_places),
+    "data set": (lambda: concrete(Data), data_places),
 }
 
 
@@ -213,6 +274,12 @@ def without(things, taken):
         ("transform", test_transforms, "KNOWN", Affine, "Affine lacks its grid in KNOWN of"),
         ("sampler kernel", test_ops, "CASES", "nearest_sampler", "nearest lacks a case with b"),
         ("sampler kernel", ops, "__all__", "trilinear_sampler", "trilinear lacks its op"),
+        ("network", suite, "NETWORKS", "encoder", "CropEncoder lacks a problem in NETWORKS of"),
+        ("network", test_architectures, "BUILT", "tstn", "Tstn lacks an entry in BUILT of"),
+        ("network", kinds, "KINDS", "small stn", "SmallStn lacks a kind of its own"),
+        ("data set", test_data_sets, "KNOWN", "crops", "Crops lacks an entry in KNOWN of"),
+        ("data set", test_data_pictures, "SHEETS", "one digit", "OneDigit lacks a contact sheet"),
+        ("data set", kinds, "KINDS", "addition", "Addition lacks a kind of its own"),
     ],
 )
 def test_what_is_taken_out_is_missed(monkeypatch, kind, module, table, taken, said):
@@ -237,9 +304,18 @@ def test_a_new_operation_lacks_everything_whatever_its_name_has_in_it(monkeypatc
     assert sorted(forgotten("operation")) == sorted(before + everything)
 
 
-@pytest.mark.parametrize(("kind", "base"), [("layer", Layer), ("transform", Transform)])
+@pytest.mark.parametrize(
+    ("kind", "base"),
+    [
+        ("layer", Layer),
+        ("transform", Transform),
+        ("network", Architecture),
+        ("data set", Data),
+    ],
+)
 def test_a_new_class_lacks_everything(kind, base):
     before, methods = forgotten(kind), dict.fromkeys(("forward", "backward"), lambda *given: None)
+    methods |= dict.fromkeys(base.__abstractmethods__, methods["forward"])
     new = type("New", (base,), {**methods, "__module__": "ministn.anywhere"})
     found, everything = forgotten(kind), [f"New lacks {what}" for what in KINDS[kind][1](new)]
     del new

@@ -63,6 +63,7 @@ NETWORKS |= {
     network.name: partial(network_problem, replace(network, width=6), (28, 29, 31))
     for network in projection.PROJECTED
 }
+NETWORKS["encoder"] = partial(network_problem, models.CropEncoder(), (22, 25))
 NETWORKS["colocalisation"] = colocalisation_problem
 
 PROBLEMS: dict[str, tuple[Callable[[], Problem], dict[str, Any]]] = (

@@ -26,6 +26,12 @@ class Architecture(ABC):
         """
 
 
+def check_one_channel(form: Form) -> None:
+    """Raise UserError for images of several."""
+    if form.channels != 1:
+        raise UserError(f"the network is for one channel, got {form.channels}")
+
+
 def plane(form: Form) -> tuple[int, int]:
     """(H, W). Raises UserError for volumes."""
     if len(form.size) != 2:

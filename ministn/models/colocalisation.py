@@ -45,7 +45,7 @@ from ministn.errors import UserError
 from ministn.initializers import ZEROS, Constant
 from ministn.kinds import kind
 from ministn.layers import Bounded, Conv2d, Dense, Flatten, Layer, ReLU, Sequential
-from ministn.models.architecture import Architecture, plane
+from ministn.models.architecture import Architecture, check_one_channel, plane
 from ministn.models.network import Network, NetworkCache
 from ministn.parameter import Parameter
 from ministn.randomness import Step
@@ -169,6 +169,7 @@ class Colocaliser(Architecture):
         return "colocalisation"
 
     def build(self, form: Form) -> Comparing:
+        check_one_channel(form)
         return Comparing(Description(), _cutter(plane(form)))
 
 

@@ -20,7 +20,7 @@ from ministn.data import Form
 from ministn.errors import UserError
 from ministn.kinds import kind
 from ministn.layers import AvgPool3d, Projection, Sequential
-from ministn.models.architecture import Architecture
+from ministn.models.architecture import Architecture, check_one_channel
 from ministn.models.network import Network
 from ministn.models.stn import (
     BASES,
@@ -88,12 +88,15 @@ class Projected(Architecture):
     def __post_init__(self) -> None:
         if self.base not in BASES:
             raise UserError(f"base must be {' or '.join(BASES)}, got {self.base!r}")
+        if self.width is not None and self.width < 1:
+            raise UserError(f"width must be at least 1, got {self.width}")
 
     @property
     def name(self) -> str:
         return f"projection-{'st-' if self.transformed else ''}{self.base}"
 
     def build(self, form: Form) -> Network:
+        check_one_channel(form)
         return projection(
             form.size,
             form.classes,
