@@ -1,6 +1,5 @@
 """A run's best weights, tested in other networks and on other data than they were trained with."""
 
-import shlex
 from dataclasses import replace
 from functools import partial
 
@@ -116,21 +115,3 @@ def test_a_script_says_what_else_is_tested(tmp_path, capsys):
     best = record["best"]
     assert best["tests"]["again"] == {k: v for k, v in best.items() if k.startswith("test_")}
     assert best["tests"]["other bars"]["test_correct"] != best["test_correct"]
-
-
-def test_the_command_of_a_resumed_run_gives_its_record(tmp_path, capsys):
-    """Not that of its beginning, when it was to be shorter."""
-    words = ["--out", str(tmp_path), "--workers", "1", "--seeds", "3", "--side", "7", "--epochs"]
-    assert toy.main([*words, "1"]) == 0
-    (before,) = runs.find_records([tmp_path])
-    assert toy.main([*words, "4", "--resume"]) == 0
-    (record,) = runs.find_records([tmp_path])
-    assert [start["command"] for start in record["starts"]] == [
-        before["command"],
-        record["command"],
-    ]
-    for each, epochs in ((before, 1), (record, 4)):
-        python, script, *line = shlex.split(each["command"])
-        assert (python, script) == ("python", toy.EXPERIMENT.script)
-        assert toy.EXPERIMENT.parse(line) == [each["settings"]]
-        assert each["settings"].training.epochs == epochs == len(each["epochs"])
