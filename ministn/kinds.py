@@ -47,7 +47,10 @@ def kind(name: str) -> Callable[[Class], Class]:
 
 def to_json(value: Any) -> Any:
     """A value as JSON has it. Raises TypeError for anything that is none."""
-    if is_dataclass(value) and hasattr(value, "kind"):
+    cls = type(value)
+    if is_dataclass(cls) and hasattr(cls, "kind"):
+        if "kind" not in vars(cls):
+            raise TypeError(f"{cls.__name__} has no kind of its own, only that of {value.kind!r}")
         own = {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
         return {"kind": value.kind, **own}
     if isinstance(value, (tuple, list)):

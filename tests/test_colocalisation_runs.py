@@ -1,6 +1,7 @@
 """Training to co-localise: what a step does, what a run needs and what it leaves."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +200,15 @@ def test_digits_are_found(made, encoder, monkeypatch):
     assert trainer.steps.evaluate(made.test).error == 0
     theta[:2, 0, 2] += 1
     assert trainer.steps.evaluate(made.test).error == pytest.approx(100 / 3)
+
+
+def test_its_weights_can_be_tested_again(made, encoder, quick_device):
+    """The encoder's are among them."""
+    for device in (None, quick_device):
+        found = trained(made, encoder, device=device)
+        again = found.test_with(partial(Colocaliser().build, Form((60, 60))), made)
+        assert again["test_error"] == found.state.history[-1]["test_error"]
+        assert again["test_overlap"] == pytest.approx(found.state.history[-1]["overlap"], rel=1e-6)
 
 
 @pytest.mark.parametrize("stop", [2, 4])

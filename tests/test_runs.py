@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import toy
 from small_runs import SETTINGS, changed, data_set, outcome, run_in, train, trainer_of
 
 from ministn import runs
@@ -371,3 +373,21 @@ def test_a_grown_run_has_its_own_command_and_keeps_what_was_tested(out, monkeypa
     assert record["best"] == before["best"]
     assert [start["command"] for start in record["starts"]] == [before["command"], command]
     assert "had 1 threads before and has 2 threads now" in capsys.readouterr().out
+
+
+def test_the_command_of_a_resumed_run_gives_its_record(tmp_path, capsys):
+    """Not that of its beginning, when it was to be shorter."""
+    words = ["--out", str(tmp_path), "--workers", "1", "--seeds", "3", "--side", "7", "--epochs"]
+    assert toy.main([*words, "1"]) == 0
+    (before,) = runs.find_records([tmp_path])
+    assert toy.main([*words, "4", "--resume"]) == 0
+    (record,) = runs.find_records([tmp_path])
+    assert [start["command"] for start in record["starts"]] == [
+        before["command"],
+        record["command"],
+    ]
+    for each, epochs in ((before, 1), (record, 4)):
+        python, script, *line = shlex.split(each["command"])
+        assert (python, script) == ("python", toy.EXPERIMENT.script)
+        assert toy.EXPERIMENT.parse(line) == [each["settings"]]
+        assert each["settings"].training.epochs == epochs == len(each["epochs"])

@@ -113,8 +113,7 @@ class Trainer:
     def _begin_with(self, path: Path) -> None:
         """Let the parameters, learned and fixed, have those values that a checkpoint has."""
         arrays, _ = checkpoint.load(path)
-        network = self.network
-        own = {p.name: p.data for p in [*network.fixed_parameters(), *network.parameters()]}
+        own = _values(self.network)
         known = {name: own[name] for name in arrays if name in own}
         checkpoint.fill(path, arrays, known)
 
@@ -316,18 +315,30 @@ class Trainer:
         return known | _tested(found, self.data.test)
 
     def test_with(self, build: Callable[[], Network], data: DataSet) -> dict[str, Any]:
-        """The same weights in another network that has these parameters, on a data set's test."""
+        """The same weights in another network that has these parameters, on a data set's test.
+
+        Raises ValueError for a network that has others, or of other shapes.
+        """
         network, device = build(), self.buffer.device
-        buffer = ParameterBuffer(network.parameters(), self.seed, device=device)
-        own, others = self._weights, buffer.views(buffer.data)
-        if own.keys() != others.keys():
-            raise ValueError(f"other parameters: {', '.join(sorted(own.keys() ^ others.keys()))}")
+        for parameters in (network.fixed_parameters(), network.parameters()):
+            if parameters:
+                ParameterBuffer(parameters, self.seed, device=device)
+        own, others = _values(self.network), _values(network)
+        shapes = ({(name, x.shape) for name, x in values.items()} for values in (own, others))
+        if differing := set.symmetric_difference(*shapes):
+            names = sorted({name for name, _ in differing})
+            raise ValueError(f"other parameters: {', '.join(names)}")
         for name, values in own.items():
             others[name][...] = values
         test = data.test if device is None else data.test.on(device)
         with precision(self.precision):
             predicted = prediction.predict(network, test.images)
         return _tested(self.task.judge(predicted, data.test), data.test)
+
+
+def _values(network: Network) -> dict[str, Any]:
+    """Of all parameters, learned and fixed, by their names."""
+    return {p.name: p.data for p in [*network.fixed_parameters(), *network.parameters()]}
 
 
 def _tested(found: Evaluation, test: Split) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class Parallel(Layer):
     """Several transformers of one input, their outputs joined along the channels: STN section 3.4.
 
     U (N, H, W, C) -> (N, h, w, K C) of K transformers, the first one's channels first. It is a
-    layer as each of them is. Attention is measured, after each epoch, on the first one's theta.
+    layer as each of them is. Each is watched, and attention is measured for each.
 
     Raises TypeError for anything but SpatialTransformers, ValueError unless their outputs have one
     size.
