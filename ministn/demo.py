@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ministn import cli, data, models
+from ministn import cli
 from ministn.data import Split
+from ministn.kinds import from_json, replaced
 from ministn.metrics.attention import inside, overlap, quadrilateral
+from ministn.models import Network
 from ministn.ops import as_batch
 from ministn.parameter import ParameterBuffer
 from ministn.plot.drawing import draw_outline, save, show_image
+from ministn.runs import Settings, format1
 from ministn.training import checkpoint
 
 WEIGHTS = Path(__file__).parent / "weights" / "small-stn.safetensors"
@@ -23,17 +26,27 @@ PICTURE = Path("ministn-demo.png")
 COLUMNS = 8
 
 
-def load_network(weights: Path = WEIGHTS) -> tuple[models.Network, dict[str, Any]]:
+def load_network(weights: Path = WEIGHTS) -> tuple[Network, Settings]:
     """The network of a best.safetensors, and the settings it was trained with.
 
     Raises UserError for a file that is missing, damaged or of another network.
     """
     arrays, content = checkpoint.load(weights)
-    settings = content["settings"]
-    network = models.build(settings["network"], (settings["canvas"], settings["canvas"]))
+    settings = _settings(content["settings"], content["epoch"])
+    network = settings.network.build(settings.data.form)
     buffer = ParameterBuffer(network.parameters(), seed=0)
     checkpoint.fill(weights, arrays, buffer.views(buffer.data))
     return network, settings
+
+
+def _settings(found: dict[str, Any], epochs: int) -> Settings:
+    """A checkpoint's, in either format: there the number of epochs is left out."""
+    if "kind" not in found:
+        return format1.settings({"epochs": None if found.get("iterations") else epochs} | found)
+    if found["training"]["iterations"] is None:
+        found = found | {"training": found["training"] | {"epochs": epochs}}
+    settings: Settings = from_json(found)
+    return settings
 
 
 def draw(split: Split, theta: np.ndarray, warped: np.ndarray, read: np.ndarray) -> Figure:
@@ -71,11 +84,10 @@ def main() -> int:
     arguments = parser.parse_args()
 
     network, settings = load_network()
-    clutter = {name: settings[name] for name in ("canvas", "distractors", "patch")}
-    test = data.load("digits", seed=settings["data_seed"], train_size=1, **clutter).test
-    logits, looked = network.predict(as_batch(test.images))
-    assert network.transformer is not None and looked is not None
-    theta = looked.theta
+    test = replaced(settings.data, "train_size", 1).load().test
+    logits, looks = network.predict(as_batch(test.images))
+    assert network.transformer is not None
+    theta = looks[0].theta
     read = logits.argmax(1)
 
     shown = Split(*(array[:COLUMNS] for array in vars(test).values()))

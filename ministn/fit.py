@@ -42,7 +42,7 @@ def train(
         raise UserError(f"batch_size must be from 1 to {len(images)} images, got {batch_size}")
     for parameter in network.localisation_only():
         parameter.lr_multiplier = loc_lr
-    optimizer = Adam(ParameterBuffer(network.parameters(), seed))
+    optimizer = Optimizer(Adam(), ParameterBuffer(network.parameters(), seed))
     batches = len(images) // batch_size
     losses = []
     for number in trange(steps, desc="training", unit="step", leave=False, disable=None):

@@ -51,6 +51,10 @@ class Layer(ABC):
         """Those parameters that not only a localisation network has."""
         return self.parameters()
 
+    def fixed_parameters(self) -> list[Parameter]:
+        """Those that it needs and does not learn: they keep their initial or pretrained values."""
+        return []
+
     @property
     def transformers(self) -> Sequence[Any]:
         """The spatial transformers in it, in order."""
@@ -59,6 +63,10 @@ class Layer(ABC):
     def thetas(self, cache: Any) -> Sequence[np.ndarray]:
         """theta (N, 2, 3) of each of them, as the call's cache has it."""
         return ()
+
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, list[Any]]:
+        """y in evaluation mode, and where each of the transformers looked."""
+        return self.forward(x)[0], []
 
     def outputs(self, x: np.ndarray, step: Step) -> Iterator[tuple[str, np.ndarray]]:
         """(path, output) of all that is in it, its own output last."""
@@ -306,6 +314,9 @@ class Sequential(Layer):
     def outside_localisation(self) -> list[Parameter]:
         return unique(p for layer in self.layers for p in layer.outside_localisation())
 
+    def fixed_parameters(self) -> list[Parameter]:
+        return unique(p for layer in self.layers for p in layer.fixed_parameters())
+
     @property
     def transformers(self) -> Sequence[Any]:
         return [one for layer in self.layers for one in layer.transformers]
@@ -313,6 +324,13 @@ class Sequential(Layer):
     def thetas(self, cache: Sequence[Any]) -> Sequence[np.ndarray]:
         each = zip(self.layers, cache, strict=True)
         return [theta for layer, kept in each for theta in layer.thetas(kept)]
+
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, list[Any]]:
+        looks = []
+        for layer in self.layers:
+            x, looked = layer.predict(x)
+            looks += looked
+        return x, looks
 
     def outputs(self, x: np.ndarray, step: Step) -> Iterator[tuple[str, np.ndarray]]:
         """(path, output) of every layer and of all that is in it."""

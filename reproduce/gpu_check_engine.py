@@ -24,15 +24,15 @@ import numpy as np
 from ministn import backend, cli, data, models
 from ministn.backend import Device
 from ministn.cuda import choice, dense, launch
-from ministn.data import Split
+from ministn.data import Form, Split
 from ministn.engines import implementation
 from ministn.files import write_atomically
-from ministn.optimizers import Adam
+from ministn.optimizers import Adam, Optimizer
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.runs import environment
 from ministn.tasks import Classification
-from ministn.training.steps import Epoch, GpuSteps, Outcome
+from ministn.training.steps import Epoch, Outcome, QueuedSteps
 
 IMAGES = 8  # in a comparison with the CPU
 # Of parameters: enough to move points off the pixels; with 0.02 the transformers of Architecture 2
@@ -130,7 +130,7 @@ class Check:
         """Loss and all gradients of a few images, on the CPU without a device."""
         rng = generator(0, "check of gradients")
         split = noise(rng, IMAGES, self.scale.side)
-        network = models.build(name, split.size)
+        network = models.NETWORKS[name].build(Form(split.size))
         buffer = ParameterBuffer(network.parameters(), 0, device=device)
         values = backend.to_cpu(buffer.data)
         normal = rng.normal(0, PERTURBATION, values.shape).astype(np.float32)
@@ -189,13 +189,15 @@ class Check:
             return [outcome.loss for outcome in warmed_up(steps)]
 
 
-def steps_of(name: str, scale: Scale, device: Device, captured: bool) -> GpuSteps:
+def steps_of(name: str, scale: Scale, device: Device, captured: bool) -> QueuedSteps:
     """Steps of a new network on random images, none taken yet."""
     total = (WARM_UP + scale.steps) * scale.batch
     split = noise(generator(0, "check of steps"), total, scale.side)
-    network = models.build(name, split.size)
-    optimizer = Adam(ParameterBuffer(network.parameters(), 0, device=device))
-    steps = GpuSteps(network, optimizer, split, scale.batch, 0, Classification(), device, captured)
+    network = models.NETWORKS[name].build(Form(split.size))
+    optimizer = Optimizer(Adam(), ParameterBuffer(network.parameters(), 0, device=device))
+    steps = QueuedSteps(
+        network, optimizer, split, scale.batch, 0, Classification(), device, captured
+    )
     steps.begin(Epoch(1, np.arange(total), [LR] * steps.batches, 0), 0)
     return steps
 
@@ -207,7 +209,7 @@ def noise(rng: np.random.Generator, count: int, side: int) -> Split:
     return Split(images, labels, np.zeros((count, 4), np.int16))
 
 
-def warmed_up(steps: GpuSteps) -> list[Outcome]:
+def warmed_up(steps: QueuedSteps) -> list[Outcome]:
     """The outcomes of the first few steps."""
     for number in range(WARM_UP):
         steps.take(number)

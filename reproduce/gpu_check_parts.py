@@ -19,6 +19,7 @@ import gpu_check_engine as engine
 
 from ministn.data import mnist
 from ministn.files import write_atomically
+from ministn.kinds import from_json
 
 NETS = "arch1-tstn arch2-tstn arch1-cnn arch2-cnn arch1-untied arch2-untied".split()
 TRAINED = "arch1-tstn arch1-cnn arch2-cnn arch1-untied arch2-tstn arch2-untied".split()
@@ -264,11 +265,10 @@ def trained(tar: Path, net: str) -> Lines:
     found = []
     for content in unpacked(tar).values():
         record = json.loads(content)
-        if net and record["settings"]["network"] != net:
+        settings = from_json(record["settings"])
+        if net and settings.network.name != net:
             continue
-        text = (
-            f"{record['status']}, {len(record['epochs'])} of {record['settings']['epochs']} epochs"
-        )
+        text = f"{record['status']}, {len(record['epochs'])} of {settings.training.epochs} epochs"
         if best := record["best"]:
             text += f", test error {best['test_error']:.2f} % (epoch {best['epoch']})"
             if best["test_overlap"] is not None:

@@ -20,7 +20,7 @@ from papers.layout import NONE, columns, pipes, wrapped
 from papers.tstn import TABLE3, label
 from papers.tstn_report import data_line
 
-from ministn import cli, runs
+from ministn import cli, models, runs
 from ministn.plot import drawing
 
 NETWORKS = ("arch1-untied", "arch1-tstn")
@@ -63,18 +63,17 @@ def grouped(records: list[Record]) -> list[Row]:
     """The study's runs: a row for each network and setting, in the order they are tried."""
 
     def place(record: Record) -> tuple[int, int]:
-        s = record["settings"]
-        return NETWORKS.index(s["network"]), RATES.index((s["lr"], s["loc_lr"]))
+        return NETWORKS.index(record["settings"].network.name), RATES.index(_rate([record]))
 
     def order(record: Record) -> tuple[tuple[int, int], int]:
-        return place(record), record["settings"]["seed"]
+        return place(record), record["settings"].seed
 
     return [list(row) for _, row in groupby(sorted(records, key=order), place)]
 
 
 def cells(row: Row) -> list[str]:
     """One line of the table: HEADER of a network at one setting."""
-    settings = row[0]["settings"]
+    lr, loc_lr = _rate(row)
     collapsed = [record for record in row if record["collapses"]]
     back = sum(map(attends, collapsed))
     epochs = sorted({len(record["epochs"]) for record in row})
@@ -84,8 +83,8 @@ def cells(row: Row) -> list[str]:
              for name in ("overlap", "moved", "spread")]  # fmt: skip
     return [
         label(row[0])[0],
-        f"{settings['lr']:g}",
-        f"x{settings['loc_lr']:g}",
+        f"{lr:g}",
+        f"x{loc_lr:g}",
         f"{len(collapsed)} of {len(row)}" + (f", {back} came back" if back else ""),
         " to ".join(map(str, epochs)),
         f"{fmean(errors):.1f} [{min(errors):.1f}, {max(errors):.1f}]" if errors else NONE,
@@ -118,7 +117,7 @@ def figure(records: list[Record]) -> Figure:
     for axes in grid[-1]:
         axes.set_xlim(0, 1.02 * max(len(record["epochs"]) for record in records))
     for name in NETWORKS:
-        colour, marker = tstn_figures.LOOKS[name.rsplit("-", 1)[-1]]
+        colour, marker = tstn_figures.LOOKS[models.NETWORKS[name].kind]
         grid[0, -1].plot([], [], color=colour, marker=marker, label=TABLE3[name].name)
     grid[0, -1].plot([], [], "x", color="black", label="collapse")
     grid[0, -1].legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=9, frameon=False)
@@ -133,11 +132,12 @@ def figure(records: list[Record]) -> Figure:
 
 def is_best(record: Record) -> bool:
     """Whether the run is one of the best setting's, of full length."""
-    return _rate([record]) == BEST and record["settings"]["epochs"] == WHOLE
+    return _rate([record]) == BEST and record["settings"].training.epochs == WHOLE
 
 
 def _rate(row: Row) -> tuple[float, float]:
-    return row[0]["settings"]["lr"], row[0]["settings"]["loc_lr"]
+    training = row[0]["settings"].training
+    return training.lr, training.loc_lr
 
 
 def show(records: list[Record], out: Path) -> None:
@@ -171,10 +171,8 @@ def flags(network: str, rate: tuple[float, float], seeds: list[int], epochs: int
 
 def record_path(network: str, rate: tuple[float, float], seed: int, out: Path) -> Path:
     """Where the run's record is, or will be."""
-    (settings,) = table3.settings_of(
-        table3.parser().parse_args(flags(network, rate, [seed], WHOLE))
-    )
-    return runs.Run(out, settings, "").record_path
+    (settings,) = table3.EXPERIMENT.parse(flags(network, rate, [seed], WHOLE))
+    return runs.Run(out, settings, "", "").record_path
 
 
 def trained(path: Path) -> float:
@@ -200,7 +198,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     if arguments.report:
-        show(runs.find_records(arguments.report), arguments.out)
+        show(runs.find_records(arguments.report, "table3"), arguments.out)
         return 0
     common = ["--out", str(arguments.out)]
     common += ["--data-dir", str(arguments.data_dir)] if arguments.data_dir else []

@@ -6,26 +6,23 @@ by side, each of which sees and warps both channels.
 """
 
 import argparse
-from typing import Any
+from dataclasses import replace
 
 from papers import stn_report, stn_runs
 
 from ministn import cli
+from ministn.data import Addition
+from ministn.data.distorted import SIZES
 from ministn.models import stn
-from ministn.runs import sweep
-from ministn.settings import Settings
+from ministn.runs import Settings, sweep
 
-SCRIPT = "reproduce/stn_addition.py"
-MODELS = tuple(stn.ADDITION)
+MODELS = {network.name: replace(network, halved="sampled") for network in stn.ADDITION}
+QUICK = "fcn", "cnn", "st-fcn-affine", "2st-fcn-affine"
 
-QUICK: dict[str, Any] = {
-    "data": "digits",
-    "models": ["fcn", "cnn", "st-fcn-affine", "2st-fcn-affine"],
-    "iterations": 1500,
-    "batch_size": 32,
-    "loc_lr": 0.3,
-    "seeds": [0],
-}
+FLAGS = stn_runs.flags(
+    f"data digits, models {' '.join(QUICK)}, iterations 1500, batch-size 32, loc-lr 0.3, seeds 0",
+    models=list(MODELS),
+)
 
 EXAMPLES = """\
 examples (times on two cores of a 2020 server):
@@ -40,23 +37,28 @@ examples (times on two cores of a 2020 server):
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line, in groups."""
-    return stn_runs.parser(SCRIPT, __doc__, EXAMPLES, QUICK, models=MODELS)
+def chosen(arguments: argparse.Namespace) -> list[Settings]:
+    """The models."""
+    source = stn_runs.source(arguments)
+    data = Addition(source, SIZES[source].train)
+    models = stn_runs.named(arguments.models, QUICK if arguments.quick else [*MODELS], "models")
+    return stn_runs.trained(arguments, [(data, MODELS[model]) for model in models])
 
 
-def settings_of(arguments: argparse.Namespace) -> list[Settings]:
-    """One Settings for each run, in order: seeds outside, models inside."""
-    chosen = stn_runs.asked(arguments, QUICK)
-    cells = [("addition", f"addition-{model}") for model in chosen["models"] or MODELS]
-    return stn_runs.settings_of(arguments, chosen, cells)
+def choice(settings: Settings) -> list[str]:
+    """The words of a command by which ``chosen`` has this run."""
+    return ["--models", settings.network.name, *stn_runs.choice(settings)]
 
 
 EXPERIMENT = sweep.Experiment(
-    script=SCRIPT,
-    networks=[f"addition-{model}" for model in MODELS],
-    parser=parser,
-    settings_of=settings_of,
+    "stn_addition",
+    "reproduce/stn_addition.py",
+    description=__doc__,
+    examples=EXAMPLES,
+    flags=FLAGS,
+    runs=chosen,
+    choice=choice,
+    seeds=stn_runs.SEEDS,
     extra=stn_runs.extra,
     report=stn_report.report,
     figures=stn_report.figures,
@@ -66,9 +68,9 @@ EXPERIMENT = sweep.Experiment(
 )
 
 
-def main(flags: list[str] | None = None) -> int:
-    """Do what the flags say, by default those of the command line."""
-    return sweep.main(EXPERIMENT, flags)
+def main(words: list[str] | None = None) -> int:
+    """Do what the words say, by default those of the command line."""
+    return sweep.main(EXPERIMENT, words)
 
 
 if __name__ == "__main__":

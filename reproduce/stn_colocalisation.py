@@ -7,48 +7,46 @@ classify digits, is trained first; then comes a run for each class, without clut
 """
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 from papers import colocalisation_report, stn_runs
 
-from ministn import cli, data, runs
-from ministn.models import colocalisation
-from ministn.runs import sweep
-from ministn.settings import Settings
+from ministn import cli
+from ministn.data import Crops, OneDigit, colocalisation
+from ministn.data.distorted import SIZES
+from ministn.models import Colocaliser, CropEncoder
+from ministn.optimizers import SGD
+from ministn.runs import Settings, sweep
+from ministn.schedules import StepDecay
+from ministn.tasks import Colocalisation
+from ministn.training.protocol import Training
 
-SCRIPT = "reproduce/stn_colocalisation.py"
-CLUTTER = {"none": 0, "16": data.colocalisation.DISTRACTORS}
+DIGITS = [str(digit) for digit in range(10)]
+CLUTTER = {"none": 0, "16": colocalisation.DISTRACTORS}
+NO_DIGIT = "none"  # of --digits: the encoder alone
+QUICK = {"digits": ["0", "7"], "clutter": ["none"]}
 
-PROTOCOL: dict[str, Any] = {
-    "digits": [str(digit) for digit in range(10)],
-    "clutter": list(CLUTTER),
-    "iterations": 500,
-    "batch_size": 200,
-    "optimizer": "adam",
-    "lr": 0.005,
-    "momentum": 0.0,
-    "loc_lr": 1.0,
-    "seeds": [0],
-    "data": "mnist",
-    "precision": "fp32",
-}
-ENCODER: dict[str, Any] = {
-    "iterations": 2000,
-    "batch_size": 64,
-    "optimizer": "sgd",
-    "lr": 0.02,
-    "weight_decay": 0.002,
-    "decay": 0.1,
-    "decay_every": 1600,
-}
 SETTLING = 5  # the last fifth of the iterations is at a tenth of the learning rate
 FALL = 0.1
 
-QUICK: dict[str, Any] = {
-    "data": "digits",
-    "digits": ["0", "7"],
-    "clutter": ["none"],
-}
+
+def settling(training: Training, iterations: int) -> Training:
+    """The same for so many iterations."""
+    schedule = StepDecay(FALL, max(1, iterations - iterations // SETTLING))
+    return replace(training, iterations=iterations, schedule=schedule)
+
+
+PROTOCOL = settling(Training(lr=0.005, batch_size=200, iterations=1), 500)
+ENCODER = Training(SGD(0.9, 0.002), 0.02, StepDecay(0.1, 1600), batch_size=64, iterations=2000)
+
+FLAGS = stn_runs.flags(
+    "data digits, digits 0 7, clutter none",
+    PROTOCOL,
+    table=False,
+    digits=[*DIGITS, NO_DIGIT],
+    clutter=list(CLUTTER),
+)
 
 EXAMPLES = """\
 examples:
@@ -61,72 +59,70 @@ examples:
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line, in groups."""
-    return stn_runs.parser(
-        SCRIPT,
-        __doc__,
-        EXAMPLES,
-        QUICK,
-        PROTOCOL,
-        digits=PROTOCOL["digits"],
-        clutter=list(CLUTTER),
+def chosen(arguments: argparse.Namespace) -> list[Settings]:
+    """The digits inside, with clutter and without outside; each starts from the encoder's run."""
+    source = stn_runs.source(arguments)
+    usual = QUICK if arguments.quick else {"digits": DIGITS, "clutter": [*CLUTTER]}
+    digits = stn_runs.named(arguments.digits, usual["digits"], "digits")
+    clutters = stn_runs.named(arguments.clutter, usual["clutter"], "clutter")
+    encoder = Settings(
+        Crops(source, SIZES[source].train, arguments.data_seed or 0),
+        CropEncoder(),
+        ENCODER,
+        precision=arguments.precision or "fp32",
     )
-
-
-def settings_of(arguments: argparse.Namespace) -> list[Settings]:
-    """The encoder's Settings, and one for each run, seeds outside, digits inside."""
-    chosen = stn_runs.asked(arguments, QUICK, PROTOCOL)
-    source = data.DIGITS if chosen["data"] == "digits" else ""
-    precision = chosen["precision"]
-    encoder = _settings("encoder", f"crops{source}", arguments, precision=precision, **ENCODER)
-    same = ("iterations", "batch_size", "optimizer", "lr", "momentum", "loc_lr", "precision")
-    common = {name: chosen[name] for name in same}
-    common["decay_every"] = max(1, chosen["iterations"] - chosen["iterations"] // SETTLING)
+    if NO_DIGIT in digits:
+        return [encoder]
+    training = PROTOCOL
+    if arguments.iterations is not None:
+        training = settling(PROTOCOL, arguments.iterations)
     return [
-        encoder,
-        *(
-            _settings(
-                "colocalisation",
-                f"colocalisation-{digit}{source}",
-                arguments,
-                distractors=CLUTTER[clutter],
-                seed=seed,
-                decay=FALL,
-                encoder=runs.folder_name(encoder),
-                **common,
-            )
-            for seed in chosen["seeds"]
-            for clutter in chosen["clutter"]
-            for digit in chosen["digits"]
-        ),
+        Settings(
+            OneDigit(int(digit), CLUTTER[clutter], source),
+            Colocaliser(),
+            training,
+            Colocalisation(),
+            pretrained=encoder,
+        )
+        for clutter in clutters
+        for digit in digits
     ]
 
 
-def _settings(network: str, name: str, arguments: argparse.Namespace, **asked: Any) -> Settings:
-    recipe = data.RECIPES[name]
-    usual = {field: getattr(recipe, field) for field in ("canvas", "distractors", "patch")}
-    size = {"train_size": recipe.train_size, "data_seed": arguments.data_seed}
-    return Settings(network, data=name, **(usual | size | asked))
+def choice(settings: Settings) -> list[str]:
+    """The words of a command by which ``chosen`` has this run."""
+    words = stn_runs.choice(settings, settings.training)
+    if settings.pretrained is None:
+        return ["--digits", NO_DIGIT, *words]
+    data: Any = settings.data
+    (clutter,) = (name for name, n in CLUTTER.items() if n == data.distractors)
+    return ["--digits", str(data.digit), "--clutter", clutter, *words]
+
+
+def extra(settings: Settings) -> dict[str, int]:
+    """What a record needs for the table beside the run's settings."""
+    return {"full_train_size": settings.data.train_size}
 
 
 EXPERIMENT = sweep.Experiment(
-    script=SCRIPT,
-    networks=colocalisation.NETWORKS,
-    parser=parser,
-    settings_of=settings_of,
-    extra=stn_runs.extra,
+    "stn_colocalisation",
+    "reproduce/stn_colocalisation.py",
+    description=__doc__,
+    examples=EXAMPLES,
+    flags=FLAGS,
+    runs=chosen,
+    choice=choice,
+    extra=extra,
     report=colocalisation_report.report,
     figures=colocalisation_report.figures,
     run_figures=colocalisation_report.run_figures,
     smaller="--clutter none",
-    alone=True,
 )
 
 
-def main(flags: list[str] | None = None) -> int:
-    """Do what the flags say, by default those of the command line."""
-    return sweep.main(EXPERIMENT, flags)
+def main(words: list[str] | None = None) -> int:
+    """Do what the words say, by default those of the command line."""
+    return sweep.main(EXPERIMENT, words)
 
 
 if __name__ == "__main__":

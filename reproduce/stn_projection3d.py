@@ -7,23 +7,21 @@ protocol is ours.
 """
 
 import argparse
-from typing import Any
 
 from papers import stn_report, stn_runs
 
 from ministn import cli
-from ministn.models import projection
-from ministn.runs import sweep
-from ministn.settings import Settings
+from ministn.data import Extruded
+from ministn.data.distorted import SIZES
+from ministn.models.projection import PROJECTED
+from ministn.runs import Settings, sweep
 
-SCRIPT = "reproduce/stn_projection3d.py"
-MODELS = tuple(stn_report.PROJECTED)
+MODELS = {f"{'st-' if network.transformed else ''}{network.base}": network for network in PROJECTED}
+QUICK = stn_runs.falling(stn_runs.PROJECTION, 400)
 
-QUICK: dict[str, Any] = {
-    "data": "digits",
-    "iterations": 400,
-    "seeds": [0],
-}
+FLAGS = stn_runs.flags(
+    "data digits, iterations 400, seeds 0", stn_runs.PROJECTION, models=list(MODELS)
+)
 
 EXAMPLES = """\
 examples (times on two cores of a 2020 server):
@@ -36,23 +34,30 @@ examples (times on two cores of a 2020 server):
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line, in groups."""
-    return stn_runs.parser(SCRIPT, __doc__, EXAMPLES, QUICK, stn_runs.PROJECTION, models=MODELS)
+def chosen(arguments: argparse.Namespace) -> list[Settings]:
+    """The models."""
+    source = stn_runs.source(arguments)
+    data = Extruded(source, SIZES[source].train)
+    models = stn_runs.named(arguments.models, [*MODELS], "models")
+    cells = [(data, MODELS[model]) for model in models]
+    return stn_runs.trained(arguments, cells, stn_runs.PROJECTION, QUICK)
 
 
-def settings_of(arguments: argparse.Namespace) -> list[Settings]:
-    """One Settings for each run, in order: seeds outside, models inside."""
-    chosen = stn_runs.asked(arguments, QUICK, stn_runs.PROJECTION)
-    cells = [("extruded", f"projection-{model}") for model in chosen["models"] or MODELS]
-    return stn_runs.settings_of(arguments, chosen, cells)
+def choice(settings: Settings) -> list[str]:
+    """The words of a command by which ``chosen`` has this run."""
+    (model,) = (name for name, network in MODELS.items() if network == settings.network)
+    return ["--models", model, *stn_runs.choice(settings, stn_runs.PROJECTION)]
 
 
 EXPERIMENT = sweep.Experiment(
-    script=SCRIPT,
-    networks=projection.NETWORKS,
-    parser=parser,
-    settings_of=settings_of,
+    "stn_projection3d",
+    "reproduce/stn_projection3d.py",
+    description=__doc__,
+    examples=EXAMPLES,
+    flags=FLAGS,
+    runs=chosen,
+    choice=choice,
+    seeds=stn_runs.SEEDS,
     extra=stn_runs.extra,
     report=stn_report.report,
     figures=stn_report.figures,
@@ -61,9 +66,9 @@ EXPERIMENT = sweep.Experiment(
 )
 
 
-def main(flags: list[str] | None = None) -> int:
-    """Do what the flags say, by default those of the command line."""
-    return sweep.main(EXPERIMENT, flags)
+def main(words: list[str] | None = None) -> int:
+    """Do what the words say, by default those of the command line."""
+    return sweep.main(EXPERIMENT, words)
 
 
 if __name__ == "__main__":

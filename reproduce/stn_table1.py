@@ -7,29 +7,29 @@ the paper has one figure for each kind, and by default the transformers there ar
 """
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 from papers import stn_report, stn_runs
 
 from ministn import cli
+from ministn.data import Distorted
+from ministn.data.distorted import SIZES
 from ministn.models import stn
-from ministn.runs import sweep
-from ministn.settings import Settings
+from ministn.runs import Settings, sweep
 
-SCRIPT = "reproduce/stn_table1.py"
-SETS = ("r", "rts", "tc", "p", "e")
-MODELS = tuple(stn.TABLE)
+SETS = {recipe.lower(): recipe for recipe in ("R", "RTS", "TC", "P", "E")}
+MODELS = {network.name: network for network in stn.TABLE}
 AFFINE = "fcn", "cnn", "st-fcn-affine", "st-cnn-affine"  # the paper's four figures for tc
+HALVED = {"RTS": "pooled", "TC": "pooled"}  # how the networks read half as much, see models/stn.py
 
-QUICK: dict[str, Any] = {
-    "data": "digits",
-    "sets": ["r"],
-    "models": list(AFFINE),
-    "iterations": 1500,
-    "batch_size": 32,
-    "loc_lr": 0.3,  # at 1 an ST-CNN lost the image
-    "seeds": [0],
-}
+# At loc-lr 1 an ST-CNN lost the image.
+FLAGS = stn_runs.flags(
+    f"data digits, sets r, models {' '.join(AFFINE)}, iterations 1500, batch-size 32, loc-lr 0.3, "
+    "seeds 0",
+    sets=list(SETS),
+    models=list(MODELS),
+)
 
 EXAMPLES = """\
 examples (times on two cores of a 2020 server):
@@ -45,29 +45,35 @@ examples (times on two cores of a 2020 server):
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line, in groups."""
-    return stn_runs.parser(SCRIPT, __doc__, EXAMPLES, QUICK, sets=SETS, models=MODELS)
+def chosen(arguments: argparse.Namespace) -> list[Settings]:
+    """Sets outside, models inside."""
+    quick, source = arguments.quick, stn_runs.source(arguments)
+    cells = []
+    for name in stn_runs.named(arguments.sets, ["r"] if quick else [*SETS], "sets"):
+        recipe = SETS[name]
+        data = Distorted(recipe, source, SIZES[source].train)
+        usual = AFFINE if quick or recipe == "TC" else [*MODELS]
+        for model in stn_runs.named(arguments.models, usual, "models"):
+            cells.append((data, replace(MODELS[model], halved=HALVED.get(recipe, ""))))
+    return stn_runs.trained(arguments, cells)
 
 
-def settings_of(arguments: argparse.Namespace) -> list[Settings]:
-    """One Settings for each run, in order: seeds outside, then sets, models inside."""
-    chosen = stn_runs.asked(arguments, QUICK)
-    sets = arguments.sets or (QUICK["sets"] if arguments.quick else SETS)
-    sweep.each_once(sets=list(sets))
-    cells = [
-        (name, f"{name}-{model}")
-        for name in sets
-        for model in chosen["models"] or (AFFINE if name == "tc" else MODELS)
-    ]
-    return stn_runs.settings_of(arguments, chosen, cells)
+def choice(settings: Settings) -> list[str]:
+    """The words of a command by which ``chosen`` has this run."""
+    data: Any = settings.data
+    words = ["--sets", data.recipe.lower(), "--models", settings.network.name]
+    return words + stn_runs.choice(settings)
 
 
 EXPERIMENT = sweep.Experiment(
-    script=SCRIPT,
-    networks=[f"{name}-{model}" for name in SETS for model in MODELS],
-    parser=parser,
-    settings_of=settings_of,
+    "stn_table1",
+    "reproduce/stn_table1.py",
+    description=__doc__,
+    examples=EXAMPLES,
+    flags=FLAGS,
+    runs=chosen,
+    choice=choice,
+    seeds=stn_runs.SEEDS,
     extra=stn_runs.extra,
     report=stn_report.report,
     figures=stn_report.figures,
@@ -77,9 +83,9 @@ EXPERIMENT = sweep.Experiment(
 )
 
 
-def main(flags: list[str] | None = None) -> int:
-    """Do what the flags say, by default those of the command line."""
-    return sweep.main(EXPERIMENT, flags)
+def main(words: list[str] | None = None) -> int:
+    """Do what the words say, by default those of the command line."""
+    return sweep.main(EXPERIMENT, words)
 
 
 if __name__ == "__main__":

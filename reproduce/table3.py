@@ -4,44 +4,33 @@ Trains the paper's networks on cluttered MNIST and prints the paper's table besi
 """
 
 import argparse
-from math import floor, inf
+from math import inf
 from typing import Any
 
 from papers import tstn, tstn_report
 from papers.claims import Record
 
 from ministn import cli, data
+from ministn.data.cluttered import SIZES
 from ministn.errors import UserError
-from ministn.models import DOWNSAMPLING, NETWORKS
-from ministn.runs import sweep
-from ministn.settings import Settings
+from ministn.kinds import replaced
+from ministn.models import NETWORKS
+from ministn.runs import Settings, sweep
+from ministn.runs.flags import DATA, Flag, at_most, each_once
+from ministn.training.protocol import Training
 
 SIX = list(tstn.TABLE3)
 PAPER_EPOCHS = {name: row.epochs for name, row in tstn.TABLE3.items()}
 PAPER_EPOCHS["small-stn"] = tstn_report.RECIPE_EPOCH  # not in the paper: the notebook's log
 
-PROTOCOL: dict[str, Any] = {
-    "data": "mnist",
-    "epochs": "paper",
-    "batch_size": 256,
-    "lr": 0.001,
-    "loc_lr": 1.0,
-    "decay_every": 20,
-    "downsample": 1.0,
-    "precision": "fp32",
-}
-QUICK: dict[str, Any] = {
-    "data": "digits",
-    "batch_size": 16,
-    "lr": 0.0005,
-    # At 0.3 the untied STN of Architecture 2 collapsed, at 1 that of Architecture 1. At 0.1 it is a
-    # matter of the order in which gradients are added up, so of --workers, whether the former does.
-    "loc_lr": 0.1,
-    "train_size": 2000,
-    "epochs": 4,
-}
+# All else is as Training has it: Adam, 0.001, x0.7 after every 20 epochs, batches of 256.
+PROTOCOL = {name: Training(epochs=epochs) for name, epochs in PAPER_EPOCHS.items()}
+PAPER = "paper"  # --epochs paper
 
-FROM_RECIPE = ("train_size", "canvas", "distractors", "patch")  # unless a flag says otherwise
+# At loc-lr 0.3 the untied STN of Architecture 2 collapsed, at 1 that of Architecture 1. At 0.1 it
+# depends on the order in which gradients are added up, so on --workers, whether the former does.
+QUICK = Training(epochs=4, batch_size=16, lr=0.0005, loc_lr=0.1)
+QUICK_SIZE = 2000
 
 EXAMPLES = """\
 examples (times on two cores of a 2020 server):
@@ -61,161 +50,134 @@ examples (times on two cores of a 2020 server):
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line, in groups."""
-    p = cli.Parser(
-        prog="python reproduce/table3.py",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    what = p.add_argument_group("what to train (default: the paper's protocol)")
-    what.add_argument(
-        "--quick",
-        action="store_true",
-        help="a small setting, from which other flags may still differ: "
-        + ", ".join(f"{name.replace('_', '-')} {value}" for name, value in QUICK.items()),
-    )
-    what.add_argument(
-        "--nets",
-        nargs="+",
-        choices=NETWORKS,
-        default=SIX,
-        metavar="NET",
-        help=f"of {' '.join(NETWORKS)}; default: the first six",
-    )
-    what.add_argument(
-        "--epochs",
-        default=None,
-        metavar="N|paper",
-        help="for every network; 'paper' (default): as many as the paper trained",
-    )
-    what.add_argument(
-        "--compress",
-        type=float,
-        metavar="K",
-        help="the paper's protocol K times faster: its epochs and --decay-every divided by K and "
+def epochs(text: str) -> int | str:
+    """A number of them, or that of the paper. Raises UserError for anything else."""
+    if text != PAPER and not text.isdecimal():
+        raise UserError(f"--epochs must be a whole number or 'paper', got {text!r}")
+    return text if text == PAPER else int(text)
+
+
+FLAGS = [
+    Flag(
+        "--quick", "",
+        "a small setting, from which other flags may still differ: data digits, train-size 2000, "
+        "epochs 4, batch-size 16, lr 0.0005, loc-lr 0.1",
+        bool,
+    ),
+    Flag(
+        "--nets", "", f"of {' '.join(NETWORKS)}; default: the first six",
+        many=True, choices=list(NETWORKS), metavar="NET",
+    ),
+    Flag(
+        "--epochs", "training.epochs",
+        "for every network; 'paper' (default): as many as the paper trained",
+        epochs, metavar="N|paper", apart=[PAPER],
+    ),
+    Flag(
+        "--compress", "",
+        "the paper's protocol K times faster: its epochs and --decay-every divided by K and "
         "rounded; 1 is the paper",
-    )
-    what.add_argument(
-        "--train-size", type=int, metavar="N", help="the first N training images; default: all"
-    )
-    what.add_argument("--batch-size", type=int, metavar="N", help="default: 256")
-    what.add_argument("--lr", type=float, help="Adam's starting learning rate; default: 0.001")
-    what.add_argument(
-        "--loc-lr",
-        type=float,
-        metavar="FACTOR",
-        help="times --lr for layers only the localisation network has; default: 1",
-    )
-    what.add_argument(
-        "--decay-every",
-        type=int,
-        metavar="N",
-        help="epochs after which the learning rate is multiplied by 0.7; default: 20",
-    )
-    what.add_argument(
-        "--downsample",
-        type=float,
-        metavar="D",
-        help="the transformer's output is smaller than the image by this factor, which need not be "
+        float, metavar="K",
+    ),
+    Flag(
+        "--train-size", "data.train_size", "the first N training images; default: all",
+        int, metavar="N",
+    ),
+    Flag("--batch-size", "training.batch_size", "default: 256", int, metavar="N"),
+    Flag("--lr", "training.lr", "Adam's starting learning rate; default: 0.001", float),
+    Flag(
+        "--loc-lr", "training.loc_lr",
+        "times --lr for layers only the localisation network has; default: 1",
+        float, metavar="FACTOR",
+    ),
+    Flag(
+        "--decay-every", "training.schedule.every",
+        "epochs after which the learning rate is multiplied by 0.7; default: 20",
+        int, metavar="N",
+    ),
+    Flag(
+        "--downsample", "network.downsample",
+        "the transformer's output is smaller than the image by this factor, which need not be "
         "whole; a CNN has none; default: 1",
-    )
-    what.add_argument(
-        "--seeds",
-        nargs="+",
-        type=int,
-        default=[0],
-        metavar="SEED",
-        help="one run of each network for each of these values; default: 0",
-    )
-
-    source = p.add_argument_group("data")
-    source.add_argument(
-        "--data",
-        choices=data.CLUTTERED,
-        help="cluttered MNIST, or embedded digits; default: mnist",
-    )
-    sweep.data_flags(source)
-    source.add_argument(
-        "--canvas", type=int, metavar="PIXELS", help="side of the images; default: 60, digits 36"
-    )
-    source.add_argument(
-        "--distractors",
-        type=int,
-        metavar="N",
-        help="pieces of other digits in an image; default: 6, digits 3",
-    )
-    source.add_argument(
-        "--patch", type=int, metavar="PIXELS", help="side of a distractor; default: 8, digits 6"
-    )
-
-    sweep.running_flags(p)
-    return p
+        float, metavar="D",
+    ),
+    Flag(
+        "--data", "", "cluttered MNIST, or embedded digits; default: mnist",
+        choices=list(data.CLUTTERED), group=DATA,
+    ),
+    Flag(
+        "--canvas", "data.canvas", "side of the images; default: 60, digits 36",
+        int, metavar="PIXELS", group=DATA,
+    ),
+    Flag(
+        "--distractors", "data.distractors",
+        "pieces of other digits in an image; default: 6, digits 3",
+        int, metavar="N", group=DATA,
+    ),
+    Flag(
+        "--patch", "data.patch", "side of a distractor; default: 8, digits 6",
+        int, metavar="PIXELS", group=DATA,
+    ),
+]  # fmt: skip
 
 
-def settings_of(arguments: argparse.Namespace) -> list[Settings]:
-    """One Settings for each run, in order: seeds outside, networks inside.
-
-    Raises UserError for impossible values.
-    """
-    base = PROTOCOL | (QUICK if arguments.quick else {})
-    asked = {name: value for name, value in vars(arguments).items() if value is not None}
-    recipe = data.RECIPES[asked.get("data", base["data"])]._asdict()
-    base = {name: recipe[name] for name in FROM_RECIPE} | base
-    base |= {name: asked[name] for name in base if name in asked}
+def chosen(arguments: argparse.Namespace) -> list[Settings]:
+    """The networks on the data that the flags name, by the protocol that they name."""
+    nets, quick = arguments.nets or SIX, arguments.quick
+    each_once(nets=nets)
     if arguments.compress is not None:
-        base |= _faster(arguments)
-    epochs, downsample = base.pop("epochs"), base.pop("downsample")
-    if downsample != 1 and not set(arguments.nets) & set(DOWNSAMPLING):
-        raise UserError(
-            f"--downsample is for {', '.join(DOWNSAMPLING)}: it says nothing of "
-            f"{', '.join(arguments.nets)}"
-        )
-    if epochs != "paper" and not str(epochs).isdecimal():
-        raise UserError(f"--epochs must be a whole number or 'paper', got {epochs!r}")
-    if base["train_size"] > recipe["train_size"]:
-        raise UserError(f"--train-size must be at most {recipe['train_size']}")
-    sweep.each_once(nets=arguments.nets, seeds=arguments.seeds)
-    return [
-        Settings(
-            network=network,
-            epochs=compressed(PAPER_EPOCHS[network], arguments.compress or 1.0)
-            if epochs == "paper"
-            else int(epochs),
-            downsample=downsample if network in DOWNSAMPLING else 1.0,
-            data_seed=arguments.data_seed,
-            seed=seed,
-            **base,
-        )
-        for seed in arguments.seeds
-        for network in arguments.nets
-    ]
+        check_compress(arguments)
+    images = data.CLUTTERED[arguments.data or ("digits" if quick else "mnist")]
+    at_most(images.train_size, train_size=arguments.train_size)
+    if quick:
+        images = replaced(images, "train_size", QUICK_SIZE)
+    found = []
+    for name in nets:
+        paper = PROTOCOL[name].compressed(arguments.compress or 1.0)
+        training = replaced(QUICK, "schedule", paper.schedule) if quick else paper
+        if arguments.epochs == PAPER or arguments.compress is not None:
+            training = replaced(training, "epochs", paper.epochs)
+        found.append(Settings(images, NETWORKS[name], training))
+    return found
 
 
-def compressed(epochs: int, times: float) -> int:
-    """A number of epochs of a protocol that is so many times faster: rounded, at least one."""
-    return max(1, floor(epochs / times + 0.5))
-
-
-def _faster(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The settings that --compress gives. Raises UserError beside flags that give them too."""
-    times = arguments.compress
-    if not 1 <= times < inf:
-        raise UserError(f"--compress must be a number from 1 up, got {times}")
+def check_compress(arguments: argparse.Namespace) -> None:
+    """Raise UserError for a --compress that cannot be, or beside flags that say the same."""
+    if not 1 <= arguments.compress < inf:
+        raise UserError(f"--compress must be a number from 1 up, got {arguments.compress}")
     for name in ("epochs", "decay_every"):
         if getattr(arguments, name) is not None:
             flag = "--" + name.replace("_", "-")
             raise UserError(f"--compress says how many epochs: leave out {flag} or --compress")
-    return {"epochs": "paper", "decay_every": compressed(PROTOCOL["decay_every"], times)}
 
 
-def extra(settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
+def compression(settings: Settings) -> float | None:
+    """K, where the run is the paper's protocol K times faster, in halves; None where it is not."""
+    paper, own = PROTOCOL[settings.network.name], settings.training
+    for halves in range(2, 2 * PAPER_EPOCHS[settings.network.name] + 1):
+        faster = paper.compressed(halves / 2)
+        if (faster.epochs, faster.schedule) == (own.epochs, own.schedule):
+            return halves / 2
+    return None
+
+
+def choice(settings: Settings) -> list[str]:
+    """The words of a command by which ``chosen`` has this run."""
+    images: Any = settings.data
+    words = ["--nets", settings.network.name]
+    if images.source != "mnist":
+        words += ["--data", images.source]
+    times = compression(settings)
+    return words if times in (None, 1) else [*words, "--compress", f"{times:g}"]
+
+
+def extra(settings: Settings) -> dict[str, Any]:
     """What a record needs for the table beside the run's settings."""
+    images: Any = settings.data
     return {
-        "full_train_size": data.RECIPES[settings.data].train_size,
-        "paper_epochs": PAPER_EPOCHS[settings.network],
-        "compress": arguments.compress,
+        "full_train_size": SIZES[images.source].train,
+        "paper_epochs": PAPER_EPOCHS[settings.network.name],
+        "compress": compression(settings),
     }
 
 
@@ -242,10 +204,13 @@ def run_figures(record: Record) -> dict[str, Any]:
 
 
 EXPERIMENT = sweep.Experiment(
-    script="reproduce/table3.py",
-    networks=NETWORKS,
-    parser=parser,
-    settings_of=settings_of,
+    "table3",
+    "reproduce/table3.py",
+    description=__doc__,
+    examples=EXAMPLES,
+    flags=FLAGS,
+    runs=chosen,
+    choice=choice,
     extra=extra,
     report=tstn_report.report,
     figures=figures,
@@ -254,9 +219,9 @@ EXPERIMENT = sweep.Experiment(
 )
 
 
-def main(flags: list[str] | None = None) -> int:
-    """Do what the flags say, by default those of the command line."""
-    return sweep.main(EXPERIMENT, flags)
+def main(words: list[str] | None = None) -> int:
+    """Do what the words say, by default those of the command line."""
+    return sweep.main(EXPERIMENT, words)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ministn import cli, models
+from ministn.data import Form
 from ministn.files import write_atomically
 from ministn.fit import train_on_batch
 from ministn.layers import Dropout
-from ministn.optimizers import Adam
+from ministn.optimizers import Adam, Optimizer
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import generator
 from ministn.runs import environment
@@ -63,7 +64,7 @@ class Curves(NamedTuple):
 def follow(name: str, *, correct_v: bool = False) -> Curves:
     """Train network ``name`` on both sides. correct_v: see ``pytorch_losses``."""
     torch.set_num_threads(1)  # the arrays are tiny
-    network = models.build(name, SIZE)
+    network = models.NETWORKS[name].build(Form(SIZE))
     buffer = ParameterBuffer(network.parameters(), SEED, np.float64)
     twin = torch_twin.build(name, SIZE).double().eval()  # eval() switches dropout off
     torch_twin.copy_weights(buffer.parameters, twin)
@@ -85,7 +86,7 @@ def ministn_losses(
     for layer in network.classifier.layers:
         if isinstance(layer, Dropout):
             layer.rate = 0.0
-    optimizer = Adam(buffer)
+    optimizer = Optimizer(Adam(), buffer)
     return [
         train_on_batch(network, optimizer, images, labels, lr=LR, seed=SEED) for _ in range(STEPS)
     ]

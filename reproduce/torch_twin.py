@@ -58,7 +58,7 @@ class Twin(nn.Module):
 
 
 def build(name: str, size: tuple[int, int], classes: int = 10) -> Twin:
-    """The twin of ``ministn.models.build(name, size, classes)``, with weights of its own."""
+    """The twin of ministn.models.NETWORKS[name] for images of a size, with weights of its own."""
     if name == "small-stn":
         return _small_stn(size, classes)
     architecture, kind = int(name[4]), name[6:]

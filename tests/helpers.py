@@ -2,11 +2,16 @@
 
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
+from inspect import isabstract
+from pathlib import Path
+from pkgutil import walk_packages
 from typing import Any, NamedTuple
 
 import loops
 import numpy as np
 
+import ministn
 from ministn import fast, ops
 
 # dtype: (rtol, atol). The values are of the order of 1. Largest differences over tests/test_ops.py:
@@ -21,6 +26,39 @@ def normal(*shape: int) -> np.ndarray:
     return np.random.default_rng(shape).normal(size=shape).astype(np.float32).astype(np.float64)
 
 
+def concrete(base: type) -> list[type]:
+    """Every class of ministn, in whatever module, that is a ``base`` and not abstract, by name."""
+    for module in walk_packages(ministn.__path__, "ministn."):
+        if not module.name.endswith(".__main__"):
+            import_module(module.name)
+    found, left = [], [base]
+    while left:
+        left += left[0].__subclasses__()
+        found.append(left.pop(0))
+    ours = {kind for kind in found if kind.__module__.split(".")[0] == "ministn"}
+    return sorted((kind for kind in ours if not isabstract(kind)), key=lambda kind: kind.__name__)
+
+
+def operations() -> list[str]:
+    """Whatever has a backward pass in a file of ops, exported or not."""
+    found = set()
+    for path in Path(ops.__file__).parent.glob("[!_]*.py"):
+        module = import_module(f"ministn.ops.{path.stem}")
+        own = {k for k, x in vars(module).items() if getattr(x, "__module__", 0) == module.__name__}
+        found |= {name for name in own if own.issuperset(pair(name))}
+    return sorted(found)
+
+
+def functions() -> list[str]:
+    """What ops exports without a backward pass."""
+    return sorted(set(ops.__all__) - {name for op in operations() for name in pair(op)})
+
+
+def pair(name: str) -> tuple[str, str]:
+    """Of an operation, both names."""
+    return name, f"{name}_backward"
+
+
 class Case(NamedTuple):
     """One line of a table: an operation and what to feed it."""
 
@@ -31,6 +69,15 @@ class Case(NamedTuple):
     def __str__(self) -> str:
         shapes = [f"{key}{array.shape}" for key, array in self.arrays.items()]
         return f"{self.name} {' '.join(shapes)} {self.options or ''}".replace(" ", "-").strip("-")
+
+
+def check_function(module: Any, case: Case, dtypes: tuple = tuple(TOLERANCE)) -> None:
+    """What has no backward pass, against the loops."""
+    expected = getattr(loops, case.name)(**case.arrays, **case.options)
+    for dtype in dtypes:
+        arrays = {name: array.astype(dtype) for name, array in case.arrays.items()}
+        y = getattr(module, case.name)(**arrays, **case.options)
+        compare("y", y, expected, *TOLERANCE[y.dtype.type])
 
 
 def difference_quotient(loss: Callable[[np.ndarray], Any], array: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ STN = Jaderberg et al. 2015. Letters as in ``ministn.ops``.
 """
 
 from itertools import product
-from math import exp, floor, log, prod
+from math import exp, floor, log, prod, sqrt
 
 import numpy as np
 
@@ -181,6 +181,23 @@ def compose(left, right):
     return y
 
 
+def grid_products(grid, basis):
+    """sum_i grid_ni . basis_pi over pixels i."""
+    y = np.zeros((len(grid), len(basis)))
+    for n, p in np.ndindex(y.shape):
+        for i in np.ndindex(grid.shape[1:]):
+            y[n, p] += grid[n][i] * basis[p][i]
+    return y
+
+
+def as_batch(images):
+    """x = u / 255, with an axis of channels."""
+    x = np.zeros(images.shape)
+    for i in np.ndindex(images.shape):
+        x[i] = int(images[i]) / 255
+    return x if images.ndim == 4 else x[..., None]
+
+
 def kernel(distance):
     """The bilinear kernel of STN (5)."""
     return max(0, 1 - abs(distance))
@@ -274,3 +291,26 @@ def voxel_at(u, voxel, border, fill):
         inside = all(0 <= k < length for k, length in zip(place, lengths, strict=True))
         return u[place] if inside else fill
     return u[tuple(folded(k, length, border) for k, length in zip(place, lengths, strict=True))]
+
+
+# ---- optimisers: p after these gradients, each with its learning rate
+
+
+def adam(p, gradients, rates, beta1=0.9, beta2=0.999, epsilon=1e-8):
+    """lasagne.updates.adam, line by line."""
+    m, v = np.zeros_like(p), np.zeros_like(p)
+    for t, (g, lr) in enumerate(zip(gradients, rates, strict=True), 1):
+        a_t = lr * sqrt(1 - beta2**t) / (1 - beta1**t)
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g**2
+        p = p - a_t * m / (np.sqrt(v) + epsilon)
+    return p
+
+
+def sgd(p, gradients, rates, momentum=0.9, decay=0.0):
+    """lasagne.updates.momentum with an L2 penalty, line by line."""
+    velocity = np.zeros_like(p)
+    for g, lr in zip(gradients, rates, strict=True):
+        velocity = momentum * velocity - lr * (g + decay * p)
+        p = p + velocity
+    return p

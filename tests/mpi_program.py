@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from ministn import cli
 from ministn.initializers import Normal
-from ministn.optimizers import Adam
+from ministn.optimizers import Adam, Optimizer
 from ministn.parallel import Team, team
 from ministn.parallel.mpi import world
 from ministn.parameter import Parameter, ParameterBuffer
@@ -50,9 +50,14 @@ def linear_algebra(some: Team) -> None:
     assert some.ask_all("do", threads) == [{1}] * some.size
 
 
-def optimizer(seed: int, count: int) -> Adam:
+def optimizer(seed: int, count: int) -> Optimizer:
     parameter = Parameter("p", (count,), Normal(1.0))
-    return Adam(ParameterBuffer([parameter], seed))
+    return Optimizer(Adam(), ParameterBuffer([parameter], seed))
+
+
+def flat(found: Optimizer) -> list[np.ndarray]:
+    """All that an update changes."""
+    return [found.buffer.data, found.moments["m"], found.moments["v"]]
 
 
 def sums(some: Team, count: str) -> None:
@@ -65,14 +70,14 @@ def sums(some: Team, count: str) -> None:
         some.ask("do", [(_step, rank, step) for rank in ranks])
         alone.update([0.1], gradient)
         for found in some.ask_all("do", _values):
-            np.testing.assert_array_equal(found, [alone.buffer.data, alone.m, alone.v])
+            np.testing.assert_array_equal(found, flat(alone))
     some.ask("do", [(_disturb, 10 * rank) for rank in ranks])
     some.ask_all("spread")
     for found in some.ask_all("do", _values):
-        np.testing.assert_array_equal(found, [alone.buffer.data, alone.m, alone.v])
+        np.testing.assert_array_equal(found, flat(alone))
 
 
-held: list[Adam] = []  # this rank's
+held: list[Optimizer] = []  # this rank's
 
 
 def _lay_out(seed: int, count: int) -> None:
@@ -92,7 +97,7 @@ def _step(rank: int, step: int) -> None:
 
 
 def _values() -> list[np.ndarray]:
-    return [held[0].buffer.data, held[0].m, held[0].v]
+    return flat(held[0])
 
 
 def _disturb(amount: float) -> None:
@@ -121,7 +126,7 @@ def raise_before_exchange(some: Team) -> None:
     some.ask("do", [*[(_built, *build)] * (some.size - 1), (_built, int, "x")])
 
 
-def _built(build: Callable[..., Adam], *arguments: Any) -> None:
+def _built(build: Callable[..., Optimizer], *arguments: Any) -> None:
     world().lay_out(build(*arguments))
 
 

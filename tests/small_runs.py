@@ -3,20 +3,51 @@
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ministn.data import DataSet, Split
-from ministn.runs import Run, read_record
-from ministn.settings import Settings
-from ministn.training.trainer import BEST, LAST
+from ministn.data import Cluttered, DataSet, Split
+from ministn.kinds import has, replaced
+from ministn.models import Tstn
+from ministn.runs import Run, Settings, read_record
+from ministn.training.protocol import Training
+from ministn.training.trainer import BEST, LAST, Trainer
 
 # 16, 16, 16 and 5 images; dropout, shared convolutions and a transformer all take part.
-SETTINGS = Settings("arch1-tstn", 3, canvas=9, train_size=53, batch_size=16, lr=0.003, seed=4)
+SETTINGS = Settings(
+    Cluttered(canvas=9, train_size=53), Tstn(1), Training(lr=0.003, batch_size=16, epochs=3), seed=4
+)
 STEPS = 3 * 4
+
+
+def changed(settings: Settings, **changes: Any) -> Settings:
+    """The settings with other fields, each by its last name: lr, epochs, train_size, network.
+
+    The length is one of epochs or iterations: one replaces the other.
+    """
+    for name, value in changes.items():
+        places = ["", "training.", "training.schedule.", "training.optimizer.", "data.", "network."]
+        (path, *_) = (place + name for place in places if has(settings, place + name))
+        if name in ("epochs", "iterations"):
+            length = {"epochs": None, "iterations": None, name: value}
+            settings = replaced(settings, "training", replace(settings.training, **length))
+        else:
+            settings = replaced(settings, path, value)
+    return settings
+
+
+def trainer_of(settings: Settings, data: DataSet, **how: Any) -> Trainer:
+    """A trainer as a Run makes it, on data that need not be those of the settings."""
+    form = replaced(settings.data.form, "size", data.train.size)
+    return Trainer(
+        partial(settings.network.build, form), settings.training, data, settings.task,
+        seed=settings.seed, precision=settings.precision, identity=settings.apart_from_epochs(),
+        **how,
+    )  # fmt: skip
 
 
 def split(count: int, seed: int, canvas: int = 9) -> Split:
@@ -35,12 +66,12 @@ def shortened(split: Split, count: int) -> Split:
 
 
 def data_set(canvas: int = 9) -> DataSet:
-    return DataSet("noise", split(53, 1, canvas), split(31, 2, canvas), split(29, 3, canvas), {})
+    return DataSet(split(53, 1, canvas), split(31, 2, canvas), split(29, 3, canvas))
 
 
 def run_in(out: Path, **changes: Any) -> Run:
-    settings = replace(SETTINGS, **changes)
-    return Run(out, settings, "test", full_train_size=53, paper_epochs=7)
+    settings = changed(SETTINGS, **changes)
+    return Run(out, settings, "table3", "test", full_train_size=53, paper_epochs=7, compress=None)
 
 
 def train(out: Path, resume: bool = False, **changes: Any) -> Run:

@@ -1,13 +1,14 @@
-"""Records of runs that never were: one JSON object as training writes it, made to order."""
+"""Records of runs that never were, made to order: as format 1 had them, and as they are read."""
 
 import base64
 
 import numpy as np
 from papers.tstn import TABLE3
 
-from ministn import models
+from ministn.data import Form
+from ministn.kinds import from_json
+from ministn.runs import format1
 from ministn.training.examples import as_text
-from ministn.transformer import Parallel
 
 SIDE = 33  # of the example images: odd, and large enough for every network
 TEST_IMAGES = 10_000
@@ -38,7 +39,18 @@ def examples(channels=0):
     }
 
 
-def record(
+def read(written):
+    """A record as read_record has it."""
+    upgraded = format1.upgraded(written)
+    return upgraded | {"settings": from_json(upgraded["settings"])}
+
+
+def record(*arguments, **more):
+    """The same as ``written``, read again."""
+    return read(written(*arguments, **more))
+
+
+def written(
     network="arch1-tstn",
     seed=0,
     *,
@@ -142,12 +154,12 @@ def recorded(network, channels=0, epochs=4):
 
     Of volumes the projections are noise.
     """
-    volumes = network.startswith("projection")
-    size = [SIDE] * (3 if volumes else 2)
-    front = models.build(network, tuple(size)).front
-    transformers = front.transformers if isinstance(front, Parallel) else [front]
-    identity = np.concatenate([one.transform.identity for one in transformers])
-    run = record(network, epochs=epochs, data=network.split("-")[0], lr=0.01)
+    architecture = format1.ARCHITECTURES[network]
+    volumes = architecture.kind == "projected"
+    size = (SIDE,) * (3 if volumes else 2)
+    front = architecture.build(Form(size, max(1, channels))).front
+    identity = np.concatenate([one.transform.identity for one in front.at_input])
+    run = written(network, epochs=epochs, data=set_of(network), lr=0.01)
     run["settings"] |= {"epochs": None, "iterations": 200 * epochs}
     rng = np.random.default_rng(5)
     for entry in run["epochs"]:
@@ -155,24 +167,48 @@ def recorded(network, channels=0, epochs=4):
         entry["theta"] = (identity + entry["epoch"] * noise).tolist()
     run["examples"] = examples(channels)
     if volumes:
-        run["examples"]["size"] = size
+        run["examples"]["size"] = list(size)
         for entry in (run["examples"], *run["epochs"]):
             entry["projections"] = as_text(rng.integers(0, 256, (6, 24, 24), np.uint8))
-    return run
+    return read(run)
+
+
+def set_of(network):
+    """The data set that a network of format 1 was for."""
+    name = network.split("-")[0]
+    return {"projection": "extruded"}.get(name, name)
 
 
 def found_in(digit, distractors, error, seed=0):
-    """A run of co-localisation, with as much as its report reads."""
-    made = record(
+    """A run of co-localisation, as format 1 had it, with as much as its report reads."""
+    made = written(
         "colocalisation",
         seed=seed,
         data=f"colocalisation-{digit}",
+        train_size=9900,
         distractors=distractors,
         iterations=3000,
-        encoder="encoder",
+        encoder="encoder-data0-n60000-batch64-lr0.02-loc1-sgd0.9-wd0.002-its2000-decay0.1x1600-"
+        "seed0",
     )
     made["settings"] |= {"epochs": None, "precision": "fp32"}
     for epoch in made["epochs"]:
         epoch["theta"] = [[0.3, 0.1, 0.2]] * 6
     made["best"] |= {"test_error": error, "test_overlap": 0.7}
     return made
+
+
+def stn_written(network, *, wrong=range(100), pose=None, embedded=False, **changes):
+    """As format 1 had it, a finished run of an STN network that misses the test images `wrong`."""
+    found = written(network, wrong=wrong, epochs=3, **changes)
+    found["settings"] |= {
+        "data": set_of(network) + ("-digits" if embedded else ""), "epochs": None,
+        "iterations": 3000, "optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.0, "decay": 0.1,
+        "decay_every": 1000, "precision": "fp32", "batch_size": 64, "lr": 0.01,
+        "train_size": 8_000 if embedded else 60_000, "canvas": 28, "distractors": 0, "patch": 0,
+    }  # fmt: skip
+    found["full_train_size"] = 60_000
+    found["best"] |= {
+        "valid_error": None, "test_pose_spread": pose, "test_pose_unmoved": 9.8 if pose else None,
+    }  # fmt: skip
+    return found

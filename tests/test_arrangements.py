@@ -11,12 +11,12 @@ from ministn.gradcheck import check_gradients
 from ministn.gradcheck.networks import loss_problem, perturbed
 from ministn.layers import Conv2d, Dense, Flatten, Sequential
 from ministn.models import Network
-from ministn.optimizers import SGD
+from ministn.optimizers import SGD, Optimizer
 from ministn.parallel import Team
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
 from ministn.tasks import Classification
-from ministn.training.steps import CpuSteps, Epoch, GpuSteps
+from ministn.training.steps import Epoch, PlainSteps, QueuedSteps
 from ministn.transformer import (
     HandOn,
     Parallel,
@@ -58,7 +58,7 @@ def test_outputs_are_joined_along_the_channels_and_gradients_summed():
     for p in parameters:
         p.grad[...] = 0
     expected = 0
-    for k, each in enumerate(parallel.transformers):
+    for k, each in enumerate(parallel.at_input):
         own, own_cache = each.forward(x, STEP)
         np.testing.assert_array_equal(y[..., 2 * k : 2 * k + 2], own)
         expected = expected + each.backward(dy[..., 2 * k : 2 * k + 2], own_cache)
@@ -70,27 +70,29 @@ def test_outputs_are_joined_along_the_channels_and_gradients_summed():
     assert parallel.backward(dy, cache, need_dx=False) is None
 
 
-def test_attention_is_measured_on_the_first_of_several_and_all_are_watched():
+def test_each_of_several_has_a_look_and_is_watched():
     parallel, x = side_by_side()
-    first = parallel.transformers[0]
+    first, second = parallel.transformers
     _, cache = parallel.forward(x, STEP)
-    y, looked = parallel.predict(x)
+    y, looks = parallel.predict(x)
     assert parallel.forward(x)[1] is None
     np.testing.assert_array_equal(parallel.forward(x)[0], y)
-    alone = [transformer.predict(x)[1] for transformer in parallel.transformers]
-    np.testing.assert_array_equal(looked.theta, alone[0].theta)
-    for watched, each in zip(parallel.thetas(cache), alone, strict=True):
+    alone = [*first.predict(x)[1], *second.predict(x)[1]]
+    assert len(alone) == 2 and alone[0].grid.shape == (3, 4, 4, 2)
+    for looked, watched, each in zip(looks, parallel.thetas(cache), alone, strict=True):
         np.testing.assert_array_equal(watched, each.theta)
-    np.testing.assert_array_equal(looked.grid, np.concatenate([a.grid for a in alone], axis=1))
+        np.testing.assert_array_equal(looked.theta, each.theta)
+        np.testing.assert_array_equal(looked.grid, each.grid)
     thetas = [transformer.theta(x) for transformer in parallel.transformers]
     np.testing.assert_array_equal(parallel.theta(x), np.concatenate(thetas, axis=1))
     network = Network(Sequential(Flatten("flatten"), Dense("dense", 4 * 6 * 4, 3)), parallel)
     assert network.transformer is first
     ParameterBuffer(network.parameters(), 0, np.float64)
-    logits, looked = network.predict(x)
+    logits, looks = network.predict(x)
     trained, kept = network.forward(x, STEP)
     np.testing.assert_array_equal(logits, trained)
-    np.testing.assert_array_equal(looked.theta, network.thetas(kept)[0])
+    for looked, watched in zip(looks, network.thetas(kept), strict=True):
+        np.testing.assert_array_equal(looked.theta, watched)
 
 
 def test_outputs_of_several_sizes_are_refused():
@@ -189,11 +191,11 @@ def test_a_lost_image_is_seen_at_any_depth(lost, quick_device):
         assert [one.path for one in network.transformers] == [
             f"transformer{n}" for n in (1, 2, 3, 4)
         ]
-        common = network, SGD(buffer), split, count, 0, Classification()
+        common = network, Optimizer(SGD(), buffer), split, count, 0, Classification()
         steps = (
-            CpuSteps(*common, Team(), deep)
+            PlainSteps(*common, Team(), lambda: pytest.fail("nobody else trains"))
             if device is None
-            else GpuSteps(*common, device, captured=False)
+            else QueuedSteps(*common, device, captured=False)
         )
         steps.begin(Epoch(1, np.arange(count), [0.0], 0), 0)
         steps.take(0)

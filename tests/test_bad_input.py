@@ -200,7 +200,8 @@ def test_no_images_are_transformed_to_none(engine, transform):
     assert transformer.backward(y, cache).shape == x.shape
     assert not to_cpu(buffer.grad).any()
     assert transformer.warp(x, transformer.theta(x)).shape == y.shape
-    assert transformer.predict(x)[1].theta.shape == (0, 2, 3)
+    (looked,) = transformer.predict(x)[1]
+    assert looked.theta.shape == (0, 2, 3)
 
 
 # ---- one clear error

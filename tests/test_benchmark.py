@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ministn import models
+from ministn.data import Form
 from ministn.errors import UserError
 from ministn.layers import Conv2d
+from ministn.models import NETWORKS
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
 from ministn.runs import sweep
@@ -45,7 +46,7 @@ TINY = Scale(
 def test_a_step_trains_on_all_rows(monkeypatch):
     """Four batches in turn, again and again, and never the same number of a step."""
     taken = []
-    steps = import_module("benchmarks.sides").CpuSteps
+    steps = import_module("benchmarks.sides").PlainSteps
     take = steps.take
     monkeypatch.setattr(steps, "take", lambda self, n: taken.append(n) or take(self, n))
     with our_training(Job("arch1-tstn", 8, 3, cores=1)) as set_up:
@@ -65,7 +66,7 @@ def test_blocks_are_those_of_the_six_networks(monkeypatch):
 
     monkeypatch.setattr(Conv2d, "forward", noted)
     for name in table3.SIX:
-        network = models.build(name, (60, 60))
+        network = NETWORKS[name].build(Form((60, 60)))
         ParameterBuffer(network.parameters(), seed=0)
         network.forward(np.zeros((1, 60, 60, 1), np.float32), Step(0, 0))
     assert seen == set(BLOCKS) and len(BLOCKS) == 10

@@ -151,7 +151,7 @@ def test_runs_of_a_compressed_protocol_share_a_table_and_claims():
     other = record("arch1-tstn", epochs=25, decay_every=3)
     found = tables([cnn, tied, small, other, record()])
     assert [len(table) for table in found] == [1, 3, 3]
-    assert found[0][0][0]["settings"]["epochs"] == 196
+    assert found[0][0][0]["settings"].training.epochs == 196
     text = report([cnn, tied, small])
     assert text.startswith("REDUCED: 50,000 of 50,000 images, 1/8 of the paper's epochs: compare")
     assert "decay" not in text.split("Errors in percent")[0]

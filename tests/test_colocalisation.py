@@ -5,8 +5,17 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from ministn.data import colocalisation
-from ministn.data.colocalisation import CROP, SEEN, VISIBLE, Pairs, draw_crops, found
+from ministn.data import Crops, OneDigit, colocalisation, distorted
+from ministn.data.colocalisation import (
+    CROP,
+    PAIRS,
+    SEEN,
+    VISIBLE,
+    Pairs,
+    crops_recipe,
+    draw_crops,
+    found,
+)
 from ministn.data.dataset import Digits
 from ministn.errors import UserError
 from ministn.metrics.attention import quadrilateral
@@ -67,8 +76,30 @@ def test_every_pair_of_different_images_is_an_example():
     assert len(split) == 42
     pairs = split.pairs(np.arange(42))
     assert {tuple(pair) for pair in pairs.tolist()} == set(permutations(range(7), 2))
-    images, labels = split.epoch(3)
-    assert np.array_equal(images, split.images[pairs[:, 0]]) and labels.shape == (42,)
+    assert split.epoch(3) is split
+
+
+def test_a_batch_has_each_image_of_its_pairs_once():
+    split = Pairs(**vars(colocalisation.generate(tagged(), 1, seed=0, count=7)))
+    rows = np.array([40, 0, 3, 17, 40])
+    images, compared = split.batch(rows)
+    assert len(np.unique(images, axis=0)) == len(images) < 7
+    n, m = split.pairs(rows).T
+    assert compared.pairs.shape == (5, 2) and compared.pairs.dtype == np.int32
+    for side, wanted in zip(compared.pairs.T, (n, m), strict=True):
+        np.testing.assert_array_equal(images[side], split.images[wanted])
+        np.testing.assert_array_equal(compared.boxes[side], split.boxes[wanted])
+    assert compared.size == (CANVAS, CANVAS)
+
+
+def test_what_the_set_is_made_of():
+    """All digits of the class but the test's; what is compared is also what is judged."""
+    made = OneDigit(7, distractors=0, source="digits").load()
+    assert made.valid is None and made.watched is made.test
+    assert len(made.train) == OneDigit(7).train_size == PAIRS == 100 * 99
+    for trained, judged in zip(vars(made.train).values(), vars(made.test).values(), strict=True):
+        assert trained is judged
+    assert (made.test.labels == 7).all() and made.test.images.shape == (100, 60, 60)
 
 
 def test_random_crops_are_half_as_wide_as_a_digit_with_their_centre_anywhere():
@@ -89,7 +120,8 @@ def test_random_crops_are_half_as_wide_as_a_digit_with_their_centre_anywhere():
 
 def test_what_the_encoder_learns_from():
     """The digit's image is as large as it should be in a crop, and most of it can be seen."""
-    split = colocalisation.generate_crops("train", tagged(), 1500, seed=0)
+    recipe = crops_recipe(SIDE)
+    split = distorted.generate(recipe, "train", tagged(), 1500, seed=0)
     assert split.images.shape == (1500, CROP, CROP)
     corners = (split.poses[:, [0, -1], [0, -1]].astype(np.float64) + 1) * (CROP - 1) / 2
     width = np.diff(corners[..., 0], axis=1)[:, 0] * SIDE / (SIDE - 1)
@@ -104,8 +136,17 @@ def test_what_the_encoder_learns_from():
     small = (width < 0.5 * CROP) & (off + width / 2 < CROP / 2)
     share = split.images[small].mean(axis=(1, 2)) / (10 + 60 * split.labels[small])
     np.testing.assert_allclose(share, (width[small] / CROP) ** 2, rtol=0.15)
-    again, _ = colocalisation.fresh_crops("train", tagged(), 1500, seed=0, epoch=0)
+    again, _ = distorted.fresh(recipe, "train", tagged(), 1500, seed=0, epoch=0)
     assert np.array_equal(again, split.images)
+
+
+def test_crops_are_made_for_the_digits_of_their_source():
+    made = Crops("digits", train_size=20).load()
+    digits = made.train.digits
+    expected, labels = distorted.fresh(crops_recipe(20), "train", digits, 20, seed=0, epoch=3)
+    images, found_labels = made.train.epoch(3).batch(np.arange(20))
+    assert np.array_equal(images, expected) and np.array_equal(found_labels, labels)
+    assert made.train.size == Crops().form.size == (CROP, CROP)
 
 
 def test_a_digit_is_found_above_half_of_the_union():

@@ -1,59 +1,45 @@
-"""Training to co-localise: what a step does, what a run needs and leaves, the script, the table."""
+"""Training to co-localise: what a step does, what a run needs and what it leaves."""
 
-import importlib
-import json
-import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from filelock import FileLock
 from loops import triplet_hinge
-from small_runs import outcome, shortened
-from synthetic import found_in
+from small_runs import changed, outcome, shortened, trainer_of
 
-from ministn import backend, cli, data, models
+from ministn import parallel
+from ministn.data import Crops, DataSet, Form, OneDigit
 from ministn.data.colocalisation import CROP, draw_crops, found
-from ministn.data.dataset import DataSet
 from ministn.errors import UserError
+from ministn.models import Colocaliser, CropEncoder
 from ministn.models.colocalisation import HIGH, LOW, Description
 from ministn.ops import as_batch, triplet_hinge_backward
 from ministn.ops.triplet_hinge import Cache
-from ministn.optimizers import Adam
+from ministn.optimizers import SGD, Adam, Optimizer
 from ministn.parameter import ParameterBuffer
 from ministn.plot import attention_figure
 from ministn.randomness import Step, generator
-from ministn.runs import Run, folder_name, planning, read_record
-from ministn.settings import Settings
+from ministn.runs import Run, Settings, folder_name, planning, read_record
+from ministn.tasks import Classification, Colocalisation
+from ministn.tasks.colocalisation import APART
 from ministn.training import checkpoint
-from ministn.training.pairs import APART
+from ministn.training.protocol import Training
+from ministn.training.steps import PlainSteps
 from ministn.training.trainer import BEST, Trainer
 
-SCRIPTS = Path(__file__).parents[1] / "reproduce"
-
 ENCODER = Settings(
-    "encoder",
-    iterations=3,
-    data="crops-digits",
-    canvas=CROP,
-    distractors=0,
-    patch=0,
-    train_size=40,
-    batch_size=16,
-    optimizer="sgd",
+    Crops("digits", train_size=40), CropEncoder(), Training(SGD(), batch_size=16, iterations=3)
 )
 # An epoch has 30 pairs of 6 images, in steps of 8, 8, 8 and 6.
 SETTINGS = Settings(
-    "colocalisation",
-    iterations=6,
-    data="colocalisation-7-digits",
-    distractors=0,
-    train_size=30,
-    batch_size=8,
-    lr=0.01,
+    OneDigit(7, 0, "digits"),
+    Colocaliser(),
+    Training(lr=0.01, batch_size=8, iterations=6),
+    Colocalisation(),
     seed=4,
-    encoder=folder_name(ENCODER),
+    pretrained=ENCODER,
 )
 
 pytestmark = pytest.mark.usefixtures("unchanging_environment")
@@ -62,26 +48,32 @@ pytestmark = pytest.mark.usefixtures("unchanging_environment")
 @pytest.fixture(scope="module")
 def made() -> DataSet:
     """The first six images of a set."""
-    whole = data.load("colocalisation-7-digits", distractors=0)
+    whole = SETTINGS.data.load()
     return replace(whole, train=shortened(whole.train, 6), test=shortened(whole.test, 6))
 
 
 @pytest.fixture
 def encoder(tmp_path) -> Path:
     """Where a run looks for its encoder; this one has learned nothing."""
-    description = Description()
+    buffer = ParameterBuffer(CropEncoder().build(ENCODER.data.form).parameters(), 0)
     folder = tmp_path / folder_name(ENCODER)
     folder.mkdir()
-    checkpoint.save(folder / BEST, description.buffer.views(description.buffer.data), {})
+    checkpoint.save(folder / BEST, buffer.views(buffer.data), {})
     return folder / BEST
 
 
-def trained(made, encoder, device=None, **changes) -> Trainer:
-    settings = replace(SETTINGS, **changes)
-    trainer = Trainer(settings, made, lambda line: None, device=device, encoder=encoder)
+def trainer(made, encoder, settings=SETTINGS, **how) -> Trainer:
+    return trainer_of(settings, made, say=lambda line: None, pretrained=encoder, **how)
+
+
+def finished(trainer: Trainer) -> Trainer:
     while not trainer.finished:
         trainer.step()
     return trainer
+
+
+def trained(made, encoder, device=None, **changes) -> Trainer:
+    return finished(trainer(made, encoder, changed(SETTINGS, **changes), device=device))
 
 
 # -- networks --------------------------------------------------------------------------------------
@@ -89,12 +81,15 @@ def trained(made, encoder, device=None, **changes) -> Trainer:
 
 def test_parameters_are_those_of_the_appendix():
     localisation = 648 * 32 + 32 + 32 * 32 + 32 + 32 * 3 + 3
-    assert models.build("colocalisation", (84, 84)).count == (81 + 1) * 8 + localisation
-    assert models.build("encoder", (CROP, CROP)).count == (81 + 1 + 49 * 32 + 1 + 10) * 32 + 10
+    network = Colocaliser().build(Form((84, 84)))
+    encoder = CropEncoder().build(Form((CROP, CROP)))
+    assert network.count == (81 + 1) * 8 + localisation
+    assert encoder.count == (81 + 1 + 49 * 32 + 1 + 10) * 32 + 10
+    assert sum(p.size for p in network.fixed_parameters()) == encoder.count
 
 
 def test_a_transformer_begins_where_it_says_and_keeps_its_bounds():
-    network = models.build("colocalisation", (60, 52))
+    network = Colocaliser().build(Form((60, 52)))
     buffer = ParameterBuffer(network.parameters(), 0)
     x = as_batch(np.random.default_rng(0).integers(0, 256, (3, 60, 52), np.uint8))
     np.testing.assert_allclose(network.transformer.theta(x), [[0.9, 0, 0]] * 3, atol=1e-6)
@@ -105,12 +100,13 @@ def test_a_transformer_begins_where_it_says_and_keeps_its_bounds():
 
 
 def test_a_description_is_maps_and_scores_and_does_not_learn():
-    description = Description(np.float64)
+    description = Description()
+    fixed = ParameterBuffer(description.fixed_parameters(), 0, np.float64)
     description.scales = 2.0, 0.5
     x = generator(0, "crops").uniform(0, 1, (2, CROP, CROP, 1))
-    encoder = models.build("encoder", (CROP, CROP))
+    encoder = CropEncoder().build(Form((CROP, CROP)))
     own = ParameterBuffer(encoder.parameters(), 0, np.float64)
-    own.data[...] = description.buffer.data
+    own.data[...] = fixed.data
     conv1, conv2, *_ = encoder.classifier.layers
     maps = conv2.forward(conv1.forward(x)[0])[0]
     assert maps.shape == (2, 1, 1, 32)
@@ -118,31 +114,32 @@ def test_a_description_is_maps_and_scores_and_does_not_learn():
     np.testing.assert_array_equal(described[:, :32], 2 * maps[:, 0, 0])
     np.testing.assert_array_equal(described[:, 32:], encoder.forward(x)[0] / 2)
 
-    before = description.buffer.data.copy()
+    before = fixed.data.copy()
     _, cache = description.forward(x, Step(0, 0))
     description.backward(np.ones((2, 42)), cache)
-    assert description.parameters() == [] and not description.buffer.grad.any()
-    assert np.array_equal(before, description.buffer.data)
+    assert description.parameters() == [] and not fixed.grad.any()
+    assert np.array_equal(before, fixed.data)
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "message"),
+    ("network", "size", "message"),
     [
-        ("encoder", (22, 21), "images must be at least 22x22 for the encoder, got 22x21"),
-        ("colocalisation", (12, 40), "images must be at least 13x13 for co-localisation, got"),
+        (CropEncoder(), (22, 21), "images must be at least 22x22 for the encoder, got 22x21"),
+        (Colocaliser(), (12, 40), "images must be at least 13x13 for co-localisation, got"),
     ],
 )
-def test_images_too_small(name, size, message):
+def test_images_too_small(network, size, message):
     with pytest.raises(UserError, match=message):
-        models.build(name, size)
+        network.build(Form(size))
 
 
 # -- steps -----------------------------------------------------------------------------------------
 
 
 def test_the_steps_restated(made, encoder):
-    network = models.build("colocalisation", (60, 60))
-    adam = Adam(ParameterBuffer(network.parameters(), 4))
+    network = Colocaliser().build(Form((60, 60)))
+    ParameterBuffer(network.fixed_parameters(), 0)  # the values of the encoder that was saved
+    adam = Optimizer(Adam(), ParameterBuffer(network.parameters(), 4))
     (description,) = network.classifier.layers
     x = as_batch(made.test.images)
 
@@ -164,8 +161,9 @@ def test_the_steps_restated(made, encoder):
             pairs = made.train.pairs(rows)
             images = sorted({*pairs.ravel().tolist()})
             local = np.array([[images.index(n), images.index(m)] for n, m in pairs.tolist()])
-            attended, cache = network.forward(x[images], Step(4, number))
-            random = described(x[images], 1 + number)
+            y, cache = network.forward(x[images], Step(4, number))
+            attended, random = np.split(y, 2, axis=1)
+            np.testing.assert_array_equal(random, described(x[images], 1 + number))
             loss = triplet_hinge(attended.astype(np.float64), random.astype(np.float64), local)
             losses.append(loss)
             h = [((attended[n] - attended[m]) ** 2).sum() - ((attended[n] - random[n]) ** 2).sum()
@@ -173,7 +171,8 @@ def test_the_steps_restated(made, encoder):
             active = Cache(attended, random, local[np.array(h) + 1 > 0], len(local))
             dattended, _ = triplet_hinge_backward(active)
             adam.buffer.zero_grad()
-            network.backward(dattended, cache)
+            # What is said of the random crops does not count: they have no gradient.
+            network.backward(np.concatenate([dattended, random + 9], axis=1), cache)
             adam.step(0.01)
             number += 1
     trainer = trained(made, encoder)
@@ -182,7 +181,7 @@ def test_the_steps_restated(made, encoder):
     history = trainer.state.history
     assert len(history) == 2
     assert np.mean(losses[:4]) == pytest.approx(history[0]["train_loss"], rel=0.05)
-    theta = network.predict(x)[1].theta
+    theta = network.predict(x)[1][0].theta
     share = found(theta, made.test.boxes, (60, 60)).mean()
     assert history[1]["test_error"] == pytest.approx(100 * (1 - share))
     assert history[1]["overlap"] > 0
@@ -195,23 +194,32 @@ def test_digits_are_found(made, encoder, monkeypatch):
     theta = np.zeros((6, 2, 3), np.float32)
     theta[:, 0, 0] = theta[:, 1, 1] = 19 / 59
     theta[:, :, 2] = (middle - 29.5) / 29.5
-    looked = trainer.steps.predict(made.test.images)
-    right = looked[0], looked[1]._replace(theta=theta)
+    y, (looked,) = trainer.steps.predict(made.test.images)
+    right = y, [looked._replace(theta=theta)]
     monkeypatch.setattr(trainer.steps, "predict", lambda images: right)
     assert trainer.steps.evaluate(made.test).error == 0
     theta[:2, 0, 2] += 1
     assert trainer.steps.evaluate(made.test).error == pytest.approx(100 / 3)
 
 
+def test_its_weights_can_be_tested_again(made, encoder, quick_device):
+    """The encoder's are among them."""
+    for device in (None, quick_device):
+        found = trained(made, encoder, device=device)
+        again = found.test_with(partial(Colocaliser().build, Form((60, 60))), made)
+        assert again["test_error"] == found.state.history[-1]["test_error"]
+        assert again["test_overlap"] == pytest.approx(found.state.history[-1]["overlap"], rel=1e-6)
+
+
 @pytest.mark.parametrize("stop", [2, 4])
 def test_a_resumed_run_ends_with_the_same_bits(made, encoder, stop, tmp_path):
-    whole = Run(tmp_path, SETTINGS, "test")
+    whole = Run(tmp_path, SETTINGS, "stn_colocalisation", "test")
     whole.train(made, resume=False, bar=False)
     (tmp_path / "parts").mkdir()
     encoder.parent.rename(tmp_path / "parts" / encoder.parent.name)
-    parts = Run(tmp_path / "parts", SETTINGS, "test")
+    parts = Run(tmp_path / "parts", SETTINGS, "stn_colocalisation", "test")
     path = tmp_path / "parts" / encoder.parent.name / BEST
-    first = Trainer(SETTINGS, made, lambda line: None, encoder=path)
+    first = trainer(made, path)
     for _ in range(stop):
         first.step()
     parts.folder.mkdir(parents=True)
@@ -233,168 +241,81 @@ def test_a_gpu_learns_the_same(made, encoder, quick_device):
 
 def test_a_run_resumed_on_a_gpu_ends_with_the_same_bits(made, encoder, quick_device, tmp_path):
     whole = trained(made, encoder, device=quick_device)
-    half = Trainer(SETTINGS, made, lambda line: None, device=quick_device, encoder=encoder)
+    half = trainer(made, encoder, device=quick_device)
     for _ in range(3):
         half.step()
     half.save(tmp_path)
-    resumed = Trainer(SETTINGS, made, lambda line: None, device=quick_device, encoder=encoder)
+    resumed = trainer(made, encoder, device=quick_device)
     resumed.load(tmp_path)
-    while not resumed.finished:
-        resumed.step()
+    finished(resumed)
     assert resumed.state == whole.state
     np.testing.assert_array_equal(*(quick_device.to_cpu(t.buffer.data) for t in (resumed, whole)))
 
 
 def test_without_an_encoder(made, tmp_path):
     with pytest.raises(UserError, match=r"best.safetensors is missing: train the encoder first"):
-        Run(tmp_path, SETTINGS, "test").train(made, resume=False, bar=False)
+        Run(tmp_path, SETTINGS, "x", "test").train(made, resume=False, bar=False)
 
 
-def test_with_the_weights_of_another_network(made, encoder):
-    checkpoint.save(encoder, {"classifier/conv1/weight": np.zeros(3, np.float32)}, {})
+@pytest.mark.parametrize("name", ["classifier/conv1/weight", "classifier/conv9/weight"])
+def test_with_the_weights_of_another_network(name, made, encoder):
+    arrays, _ = checkpoint.load(encoder)
+    checkpoint.save(encoder, arrays | {name: np.zeros(3, np.float32)}, {})
     with pytest.raises(UserError, match="is of another network"):
-        Trainer(SETTINGS, made, encoder=encoder)
+        trainer(made, encoder)
+
+
+def test_a_run_begins_with_the_weights_that_it_starts_from(made, encoder):
+    """On either engine; what the encoder does not name is as its seed has it."""
+    arrays, _ = checkpoint.load(encoder)
+    for name, array in arrays.items():
+        array[...] = generator(0, name).normal(size=array.shape)
+    checkpoint.save(encoder, arrays, {})
+    begun = trainer(made, encoder)
+    fixed = {p.name: p.data for p in begun.network.fixed_parameters()}
+    assert fixed.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(fixed[name], array)
+    own = ParameterBuffer(Colocaliser().build(Form((60, 60))).parameters(), SETTINGS.seed)
+    np.testing.assert_array_equal(begun.buffer.data, own.data)
+
+
+def test_its_steps_are_plain_ones_of_one_process(made, encoder, quick_device):
+    with parallel.team(2) as team:
+        for how in ({"team": team}, {"device": quick_device}):
+            steps = trainer(made, encoder, **how).steps
+            assert isinstance(steps, PlainSteps) and steps.team.size == 1
+
+
+def test_only_its_own_networks_can_be_prepared(made, encoder):
+    task = Colocalisation()
+    with pytest.raises(TypeError, match="the network must be a Comparing"):
+        task.prepare(CropEncoder().build(Form((60, 60))), made.train, 0)
+    with pytest.raises(NotImplementedError, match="prepare the task first"):
+        task.judge((np.zeros((6, 42)), []), made.test)
+    assert isinstance(Classification().prepare(None, made.train, 0), Classification)
 
 
 @pytest.mark.parametrize("batch", [8, 9900])
 def test_its_time_can_be_planned(batch):
-    cost = planning.costs([replace(SETTINGS, train_size=9900, batch_size=batch)])["colocalisation"]
+    settings = changed(SETTINGS, batch_size=batch)
+    cost = planning.costs([settings])[planning.alike(settings)]
     assert cost.step > 0 and cost.image > 0 and cost.parameters > 10_000
 
 
 def test_a_set_with_other_clutter_has_another_folder():
-    other = replace(SETTINGS, distractors=16)
+    other = changed(SETTINGS, distractors=16)
     assert folder_name(other) != folder_name(SETTINGS) != folder_name(replace(other, seed=1))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train_size": 100}, "of the set colocalisation-7-digits only distractors can be chosen"),
+        ({"train_size": 100}, "train_size must be all 9900 pairs, got 100"),
         ({"distractors": -1}, "distractors must be at least 0, got -1"),
+        ({"digit": 10}, "the digit must be one of 0 to 9, got 10"),
     ],
 )
 def test_impossible_sets(changes, message):
     with pytest.raises(UserError, match=message):
-        data.load("colocalisation-7-digits", **changes)
-
-
-# -- the script ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def script(monkeypatch, tmp_path, capsys):
-    """Run it in this process and a folder of its own: (status, stdout, stderr)."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    monkeypatch.chdir(tmp_path)
-    module = importlib.import_module("stn_colocalisation")
-    monkeypatch.setitem(module.ENCODER, "iterations", 2)
-    monkeypatch.setitem(module.ENCODER, "batch_size", 4)
-
-    def run(line: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["stn_colocalisation.py", *line.split()])
-        with pytest.raises(SystemExit) as end:
-            cli.run(module.main)
-        return end.value.code, *capsys.readouterr()
-
-    yield run
-    sys.modules.pop("stn_colocalisation", None)
-
-
-def test_the_encoder_comes_first(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    module = importlib.import_module("stn_colocalisation")
-    first, *others = module.settings_of(module.parser().parse_args([]))
-    assert first.network == "encoder" and first.data == "crops" and len(others) == 20
-    assert {s.encoder for s in others} == {folder_name(first)}
-    assert [s.distractors for s in others] == [0] * 10 + [16] * 10
-    assert [s.data for s in others[:10]] == [f"colocalisation-{digit}" for digit in range(10)]
-    assert len({folder_name(s) for s in others}) == 20
-
-
-TINY = "--quick --digits 7 --iterations 3 --batch-size 4"
-
-
-def test_a_run_and_its_report(script, tmp_path):
-    status, out, _ = script(TINY)
-    assert status == 0 and "without clutter" in out and "stn_colocalisation.py" in out
-    records = sorted(tmp_path.glob("runs/*/record.json"))
-    assert [json.loads(path.read_text())["status"] for path in records] == ["finished"] * 2
-    pictures = {path.relative_to(tmp_path / "runs").name for path in tmp_path.glob("runs/**/*.png")}
-    assert {"attention.png", "progress.png", "stn-colocalisation.png"} <= pictures
-    status, out, _ = script("--report")
-    assert status == 0 and "encoder with a test error of" in out
-    status, out, _ = script(f"{TINY} --resume")
-    assert status == 0 and out.count("is finished: skipped") == 2
-
-
-def test_gpu_is_the_same_program_with_the_other_engine(quick_device, script, monkeypatch):
-    monkeypatch.setattr(backend, "gpu", lambda: quick_device)
-    few = data.RECIPES["crops-digits"]._replace(train_size=40, test_size=20)
-    monkeypatch.setitem(data.RECIPES, "crops-digits", few)
-    losses = []
-    for out, flag in (("cpu", ""), ("gpu", "--gpu")):
-        status, _, err = script(f"{TINY} --out {out} {flag}")
-        assert status == 0, err
-        records = [read_record(path) for path in sorted(Path(out).glob("*/record.json"))]
-        assert {r["device"]["engine"] for r in records} == {"cuda" if flag else "numpy"}
-        losses.append([r["epochs"][-1]["test_loss"] for r in records])
-    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
-
-
-def test_a_shard_trains_the_encoder_that_it_needs(script, tmp_path):
-    status, _, _ = script(f"{TINY} --shard 2/2")
-    assert status == 0 and len(list(tmp_path.glob("runs/*/record.json"))) == 2
-
-
-def test_a_shard_waits_for_the_encoder_that_another_trains(script, tmp_path, monkeypatch):
-    """It is finished at the moment when the waiting shard says so."""
-    script(TINY)
-    (record,) = tmp_path.glob("runs/encoder*/record.json")
-    folder, finished, said = record.parent, record.read_text(), []
-    record.write_text(finished.replace('"finished"', '"running"'))
-    lock = FileLock(folder / "run.lock").acquire()
-
-    def write(line: str) -> None:
-        said.append(line)
-        record.write_text(finished)
-        lock.lock.release()
-
-    monkeypatch.setattr("ministn.runs.run.tqdm.write", write)
-    status, out, _ = script(f"{TINY} --digits 0")
-    assert status == 0 and f"{folder.name} is finished: skipped" in out
-    assert said[0] == f"waiting for another process to finish runs/{folder.name}"
-    assert record.read_text() == finished
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        ("--workers 2", "trains in one process: for several at a time, give each a part of the"),
-        ("--precision tf32", "precision tf32 needs --gpu: the CPU computes in fp32"),
-        ("--digits 3 3", "--digits names one twice: 3 3"),
-        ("--iterations 0", "iterations must be at least 1, got 0"),
-    ],
-)
-def test_impossible_flags_are_one_line(flags, message, script, tmp_path):
-    status, _, err = script(flags)
-    assert status == 2 and message in err and err.count("\n") == 1
-    assert not (tmp_path / "runs").exists()
-
-
-def test_the_table_has_a_mean_and_the_papers_numbers(script):
-    report = importlib.import_module("papers.colocalisation_report").report
-    records = [found_in(3, 0, 2.0), found_in(3, 0, 6.0, seed=1), found_in(8, 0, 1.0)]
-    records.append(found_in(8, 16, 20.0))
-    lines = [line.split("|")[1:-1] for line in report(records, markdown=True).splitlines()]
-    rows = {cells[0].strip(): [c.strip() for c in cells[1:]] for cells in lines if cells}
-    assert rows["3"] == ["96 [94, 98]", "0.70", "-", "-"]
-    assert rows["8"] == ["99", "0.70", "80", "0.70"]
-    assert rows["mean"] == ["97.0", "0.70", "80.0", "0.70"]
-    assert rows["paper"] == ["100", "-", "75 to 93", "-"]
-    slow = found_in(3, 0, 9.0)
-    slow["settings"]["loc_lr"] = 0.1
-    assert "; loc-lr x0.1" in report([*records, slow])
-    assert "| 3 | 96 [94, 98] |" in report([*records, slow], markdown=True)
-    with pytest.raises(UserError, match="no records of co-localisation"):
-        report([])
+        replace(SETTINGS.data, **changes)

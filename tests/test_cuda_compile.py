@@ -168,7 +168,7 @@ def blocks_at_once(registers, shared, threads):
 
 def dynamic_shared(name):
     """Bytes that conv_tf32.py asks for at the launch of a kernel; nothing else asks for any."""
-    if name.startswith("conv_tf32_weight"):
+    if name in ("conv_tf32_weight_gradient", "conv_tf32_weight_gradient_pool"):
         return conv_tf32.WEIGHT_STAGES
     if outputs := re.fullmatch(r"conv_tf32_(input_gradient_)?(32|64)(_pool)?", name):
         gradient, out, pool = outputs.groups()
@@ -216,10 +216,9 @@ def test_enough_blocks_run_at_once(file):
 @pytest.mark.parametrize("file", FILES)
 def test_products_and_copies_are_those_of_tensor_cores_where_they_should_be(file):
     for name, instructions in entries(compiled_file(file, 90).ptx).items():
-        multiplies = name.startswith(("conv_tf32", "dense_tf32"))
-        multiplies &= not name.endswith(("_pack", "_finish"))
+        multiplies = on_tensor_cores(file) and name not in ("conv_tf32_pack", "dense_tf32_finish")
         assert ("mma.sync.aligned.m16n8k8" in instructions) == multiplies, name
-        copies = multiplies and name.startswith("conv")
+        copies = multiplies and file in ("conv_tf32", "conv_tf32_weight")
         assert ("cp.async.cg.shared.global" in instructions) == copies, name
 
 

@@ -67,9 +67,11 @@ def test_digits_that_are_not_turned_are_exact(device, small):
         np.testing.assert_array_equal(found, np.asarray(volumes))
 
 
-def test_batches_go_through_the_order_again_and_again(device, small):
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+@pytest.mark.parametrize("label", [(), (3,), (2, 150)], ids=str)
+def test_batches_go_through_the_order_again_and_again(device, small, label, dtype):
     """After the last batch, a smaller one, comes the first again."""
-    labels = np.arange(10, 17).astype(np.uint8)
+    labels = np.random.default_rng(1).normal(size=(7, *label), scale=1e6).astype(dtype)
     order = np.random.default_rng(0).permutation(7).astype(np.int32)
     number = device.zeros((1,), np.uint32)
     on_device = small.on(device), *map(device.to_gpu, (labels, order)), number
@@ -78,7 +80,24 @@ def test_batches_go_through_the_order_again_and_again(device, small):
         number.fill(step)
         x, x_labels = data.take_batch(*on_device, batches=3, batch_size=3, n=len(rows))
         check_bytes(device.to_cpu(x), small[rows])
+        assert x_labels.dtype == dtype
         np.testing.assert_array_equal(device.to_cpu(x_labels), labels[rows])
+
+
+def test_labels_may_be_larger_than_volumes(device, monkeypatch):
+    monkeypatch.setattr(extruded, "CANVAS", 4)
+    monkeypatch.setattr(extruded, "MIDDLE", 1.5)
+    labels = np.arange(600, dtype=np.int32).reshape(2, 300)
+    arrays = labels, np.int32([1, 0]), np.uint32([0])
+    volumes = drawn(2, side=8).on(device)
+    _, found = data.take_batch(volumes, *map(device.to_gpu, arrays), batches=1, batch_size=2, n=2)
+    np.testing.assert_array_equal(device.to_cpu(found), labels[::-1])
+
+
+def test_labels_of_other_dtypes_are_refused(device, small):
+    arrays = np.zeros(7, np.uint8), np.arange(7, dtype=np.int32), np.uint32([0])
+    with pytest.raises(TypeError, match="labels must be int32 or float32, got uint8"):
+        data.take_batch(small.on(device), *map(device.to_gpu, arrays), batches=1, batch_size=7, n=7)
 
 
 def test_no_volumes(device, small):

@@ -11,6 +11,7 @@ from functools import partial
 import devices
 import numpy as np
 import pytest
+import step_faults
 import test_cuda_conv
 import test_cuda_fast_kernels
 import test_cuda_ops
@@ -81,11 +82,6 @@ CASES = {
     "basis_grid": partial(
         test_cuda_transforms.test_basis_grid_agrees_with_ops, n=9, parameters=33, size=(17, 31)
     ),
-    "as_batch": partial(training.test_as_batch_is_that_of_ops, shape=(3, 5, 7)),
-    "take_batch": partial(
-        training.test_take_batch_goes_through_the_order_again_and_again,
-        count=7, batch_size=3, size=(5, 4),
-    ),
     "sampler": sampler((2, 6, 5, 6), (9, 11), whole_and_half_pixels),
     "sampler, outside": sampler((2, 3, 4, 7), (3, 2), far_outside),
     "sampler, zeros outside": sampler((1, 4, 6, 3), (5, 7), far_outside, "zeros"),
@@ -124,16 +120,6 @@ CASES = {
     "max_pool2d, ties": lambda device: test_cuda_ops.check_max_pool(
         device, np.float32([[1, 1], [0, 1]]).reshape(1, 2, 2, 1), 2
     ),
-    "errors": training.test_rows_count_one_by_one,
-    "errors, ties": partial(training.test_errors_are_those_of_argmax, n=300, classes=10),
-    "left": training.test_points_on_the_border_lie_in_the_image,
-    "left, several": partial(
-        training.test_of_several_transformers_the_one_that_lost_most_counts, counts=(4, 2)
-    ),
-    "left, again": partial(
-        training.test_of_several_transformers_the_one_that_lost_most_counts, counts=(2, 4)
-    ),
-    "bad loss": partial(training.test_a_loss_that_is_not_finite_is_the_last, value=np.nan),
     "partials": partial(test_cuda_conv.test_partials_are_summed_in_order, shape=(17, 2, 3, 43)),
     "sgd": partial(test_sgd.test_sgd_is_that_of_ops_to_the_last_bit, size=257),
     "sgd, schedule": partial(test_sgd.test_sgd_takes_its_step_size_from_the_schedule, first=4),
@@ -168,10 +154,12 @@ CASES = {
     "softmax, labels": partial(
         test_cuda_ops.test_label_out_of_range_gives_nan, label=2**31 - 1
     ),
+    **step_faults.CASES,
     **volume_faults.CASES,
 }  # fmt: skip
 
 FAULTS = [
+    *step_faults.FAULTS,
     *volume_faults.FAULTS,
     Fault("adam", "i >= size || *halted", "*halted", "adam", READ),
     Fault("adam", "i >= size || *halted", "i >= size", "adam, halted", DIFFERENT),
@@ -197,9 +185,6 @@ FAULTS = [
     Fault("basis_grid", "basis[(p + 1) * size + m]", "basis[p * size + m]", "basis_grid",
           DIFFERENT),
     Fault("basis_grid", "p == 0 ? 1.f : theta", "theta", "basis_grid", READ),
-    Fault("batch", "if (i < size) x[i]", "x[i]", "as_batch", READ),
-    Fault("batch", "if (i < pixels) x[r", "x[r", "take_batch", WRITE),
-    Fault("batch", "% batches) * batch_size", ") * batch_size", "take_batch", READ),
     Fault("bicubic", "atomicAdd(sums + pixel * channels + c, (unsigned long long)part)",
           "sums[pixel * channels + c] += (unsigned long long)part", "bicubic", "race, "),
     Fault("bicubic", "distance < 0.f ? -slope : slope", "slope", "bicubic", DIFFERENT),
@@ -288,14 +273,6 @@ FAULTS = [
     Fault("nearest", "if (pixel < 0) return;", "", "nearest, zeros outside", WRITE),
     Fault("nearest", "point.finite ?", "true ?", "nearest, not finite", DIFFERENT),
     Fault("nearest", "lost = !finite && border != ZEROS;", "", "nearest, not finite", DIFFERENT),
-    Fault("outcome", "!= labels[row]) atomicAdd(&count, 1)", "!= labels[row]) ++count",
-          "errors, ties", "race, "),
-    Fault("outcome", "__syncthreads();\n    for (int row", "for (int row", "errors", "race, "),
-    Fault("outcome", "z[k] > z[best]", "z[k] >= z[best]", "errors, ties", DIFFERENT),
-    Fault("outcome", "fabs(s) <= 1.0", "fabs(s) < 1.0", "left", DIFFERENT),
-    Fault("outcome", "max(*entry, count)", "count", "left, several", DIFFERENT),
-    Fault("outcome", "place == 0 ? count : ", "", "left, again", DIFFERENT),
-    Fault("outcome", "if (!*halted) ++*number", "++*number", "bad loss", DIFFERENT),
     Fault("projective_grid", "i / width % height]", "i / width]", "projective_grid", READ),
     Fault("projective_grid", "__fadd_rn(__fmul_rn(a, x), __fmul_rn(b, y))",
           "__fmaf_rn(a, x, __fmul_rn(b, y))", "projective_grid", DIFFERENT),

@@ -13,21 +13,22 @@ from functools import partial
 import numpy as np
 import pytest
 from helpers import as_view
-from small_runs import SETTINGS, data_set, outcome, run_in
-from test_engines import BOUND, CLASSES, IMAGES, SEED, parameters, run, size_of
+from small_runs import SETTINGS, changed, data_set, outcome, run_in, trainer_of
+from test_engines import BOUND, CLASSES, IMAGES, SEED, build, parameters, run, size_of
 from tqdm import tqdm
 
-from ministn import backend, models
+from ministn import backend
 from ministn.cuda.choice import precision
-from ministn.data import DataSet, Split
+from ministn.data import Cluttered, DataSet, Split
 from ministn.engines import implementation
 from ministn.errors import UserError
+from ministn.models import NETWORKS, ClassificationCnn
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
-from ministn.runs import Run, planning
-from ministn.settings import Settings
+from ministn.runs import Run, Settings, planning
 from ministn.tasks import Classification
-from ministn.training.trainer import BEST, LAST, Trainer
+from ministn.training.protocol import Training
+from ministn.training.trainer import BEST, LAST
 
 # TF32 rounds every factor by up to 2^-11, which moves points over whole pixels and opens other
 # ReLUs: single gradients differ by up to 31 % of their norm. So these bounds only tell a network
@@ -38,7 +39,7 @@ TF32_LOSS, TF32_COSINE = 5e-3, 0.9
 
 def on_device(device, name, values):
     """{"loss": the loss, name of a parameter: its gradient}, as run() of test_engines."""
-    network = models.build(name, size_of(name), CLASSES)
+    network = build(name)
     buffer = ParameterBuffer(network.parameters(), 0, device=device)
     backend.assign(buffer.data, values)
     rng = np.random.default_rng(SEED)
@@ -63,7 +64,7 @@ def largest_difference(found, expected):
 
 
 @pytest.mark.parametrize("state", ["perturbed", "initial"])
-@pytest.mark.parametrize("name", models.NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_loss_and_gradients_are_those_of_float64(quick_device, name, state):
     values = parameters(name, state)
     expected, _, _ = run(name, values, "float64")
@@ -71,7 +72,7 @@ def test_loss_and_gradients_are_those_of_float64(quick_device, name, state):
     assert error <= BOUND, key
 
 
-@pytest.mark.parametrize("name", [name for name in models.NETWORKS if name != "small-stn"])
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "small-stn"])
 def test_tf32_points_the_same_way(quick_device, name):
     values = parameters(name, "perturbed")
     expected, _, _ = run(name, values, "float64")
@@ -97,18 +98,25 @@ def tiny(name, **changes):
         labels = rng.integers(0, 10, count).astype(np.uint8)
         return Split(images, labels, np.tile(np.int16([2, 2, 9, 9]), (count, 1)))
 
-    data = DataSet("noise", split(7), split(4), split(5), {})
-    return Settings(name, 1, canvas=canvas, train_size=7, batch_size=3, lr=1e-4, **changes), data
+    settings = Settings(
+        Cluttered(canvas=canvas, train_size=7),
+        NETWORKS[name],
+        Training(lr=1e-4, batch_size=3, epochs=1),
+    )
+    return changed(settings, **changes), DataSet(split(7), split(4), split(5))
+
+
+of = partial(trainer_of, say=lambda line: None)
 
 
 def trained(settings, data, device=None):
-    trainer = Trainer(settings, data, say=lambda line: None, device=device)
+    trainer = of(settings, data, device=device)
     while not trainer.finished:
         trainer.step()
     return trainer
 
 
-@pytest.mark.parametrize("name", models.NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_an_epoch_comes_to_the_same(quick_device, name):
     settings, data = tiny(name)
     mine, theirs = trained(settings, data, quick_device), trained(settings, data)
@@ -146,7 +154,7 @@ def no_copies(device, monkeypatch):
 @pytest.mark.parametrize("choice", ["fp32", "tf32"])
 def test_the_host_does_not_wait_inside_an_epoch(quick_device, monkeypatch, choice):
     settings, data = tiny("arch1-tstn", precision=choice)
-    trainer = Trainer(replace(settings, epochs=2), data, lambda line: None, quick_device)
+    trainer = of(changed(settings, epochs=2), data, device=quick_device)
     for _ in range(4):  # into the second epoch: kernels are compiled, constants are copied
         trainer.step()
     with no_copies(quick_device, monkeypatch):
@@ -157,7 +165,7 @@ def test_the_host_does_not_wait_inside_an_epoch(quick_device, monkeypatch, choic
 
 def test_outcomes_are_known_whenever_asked_for(quick_device):
     settings, data = tiny("arch1-tstn")
-    trainer = Trainer(settings, data, lambda line: None, quick_device)
+    trainer = of(settings, data, device=quick_device)
     trainer.step()
     assert trainer.state.seen == 0
     trainer.catch_up()
@@ -174,8 +182,8 @@ def test_outcomes_are_known_whenever_asked_for(quick_device):
 
 
 def gpu_run(out, device, resume=False, **changes):
-    settings = replace(SETTINGS, **changes)
-    run = Run(out, settings, "test", device, full_train_size=53, paper_epochs=7)
+    run = run_in(out, **changes)
+    run.device = device
     run.train(data_set(), resume=resume, bar=False)
     return run
 
@@ -184,9 +192,9 @@ def test_two_runs_and_a_resumed_one_are_equal_bit_for_bit(quick_device, tmp_path
     first = outcome(gpu_run(tmp_path / "first", quick_device, epochs=2))
     again = outcome(gpu_run(tmp_path / "again", quick_device, epochs=2))
     assert first == again
-    assert first[2]["device"]["engine"] == "cuda"
+    assert first[2]["device"]["engine"] == "cuda" and first[2]["command"] == "test --gpu"
 
-    trainer = Trainer(replace(SETTINGS, epochs=2), data_set(), lambda line: None, quick_device)
+    trainer = of(changed(SETTINGS, epochs=2), data_set(), device=quick_device)
     for _ in range(6):  # into the second epoch
         trainer.step()
     folder = run_in(tmp_path / "resumed", epochs=2).folder
@@ -198,10 +206,10 @@ def test_two_runs_and_a_resumed_one_are_equal_bit_for_bit(quick_device, tmp_path
 def test_resuming_in_tf32_is_exact(quick_device, tmp_path):
     settings, data = tiny("arch1-tstn", precision="tf32")
     whole = trained(settings, data, quick_device)
-    first = Trainer(settings, data, lambda line: None, quick_device)
+    first = of(settings, data, device=quick_device)
     first.step()
     first.save(tmp_path)
-    second = Trainer(settings, data, lambda line: None, quick_device)
+    second = of(settings, data, device=quick_device)
     second.load(tmp_path)
     while not second.finished:
         second.step()
@@ -225,7 +233,7 @@ def test_the_progress_bar_shows_what_is_known(quick_device, tmp_path, monkeypatc
     bar = partial(tqdm, total=4, file=drawn, mininterval=0, miniters=1)
     monkeypatch.setattr(Run, "_bar", lambda run, trainer, shown: bar())
     settings, data = tiny("arch1-tstn")
-    Run(tmp_path, settings, "test", quick_device).train(data, resume=False)
+    Run(tmp_path, settings, "table3", "test", quick_device).train(data, resume=False)
     assert re.search(r"1/4 .*, epoch 1, loss \d\.\d{3}, error \d+\.\d %", drawn.getvalue())
 
 
@@ -247,7 +255,7 @@ def epoch_of(trainer, valid_error):
 
 
 def test_best_weights_wait_for_the_next_checkpoint(quick_device, tmp_path):
-    trainer = Trainer(SETTINGS, data_set(), lambda line: None, quick_device)
+    trainer = of(SETTINGS, data_set(), device=quick_device)
     epoch_of(trainer, 50)
     epoch_of(trainer, 20)
     best = quick_device.to_cpu(trainer.buffer.data)
@@ -259,7 +267,7 @@ def test_best_weights_wait_for_the_next_checkpoint(quick_device, tmp_path):
 
 def test_killed_between_the_two_files(quick_device, tmp_path, monkeypatch):
     """best.safetensors of a later epoch than last.safetensors: that one is trained again."""
-    trainer = Trainer(SETTINGS, data_set(), lambda line: None, quick_device)
+    trainer = of(SETTINGS, data_set(), device=quick_device)
     epoch_of(trainer, 50)
     trainer.save(tmp_path)
     last = (tmp_path / LAST).read_bytes()
@@ -268,7 +276,7 @@ def test_killed_between_the_two_files(quick_device, tmp_path, monkeypatch):
     trainer.save(tmp_path)
     best = (tmp_path / BEST).read_bytes()
     (tmp_path / LAST).write_bytes(last)
-    again = Trainer(SETTINGS, data_set(), lambda line: None, quick_device)
+    again = of(SETTINGS, data_set(), device=quick_device)
     again.load(tmp_path)
     (tmp_path / BEST).write_bytes(best)
     epoch_of(again, 20)
@@ -279,10 +287,10 @@ def test_killed_between_the_two_files(quick_device, tmp_path, monkeypatch):
 
 
 def test_a_checkpoint_moves_between_engines(quick_device, tmp_path):
-    trainer = Trainer(SETTINGS, data_set(), lambda line: None, quick_device)
+    trainer = of(SETTINGS, data_set(), device=quick_device)
     trainer.step()
     trainer.save(tmp_path)
-    on_cpu = Trainer(SETTINGS, data_set(), lambda line: None)
+    on_cpu = of(SETTINGS, data_set())
     on_cpu.load(tmp_path)
     np.testing.assert_array_equal(on_cpu.buffer.data, quick_device.to_cpu(trainer.buffer.data))
     assert on_cpu.state == trainer.state
@@ -301,7 +309,7 @@ def parameter(trainer, name):
 def test_the_first_bad_step_is_found_later_and_changed_nothing(quick_device, choice, value):
     said = []
     settings, data = tiny("arch1-tstn", precision=choice)
-    trainer = Trainer(settings, data, said.append, quick_device)
+    trainer = trainer_of(settings, data, say=said.append, device=quick_device)
     trainer.step()
     parameter(trainer, "localisation/theta/bias")[2:3] = value
     before = quick_device.to_cpu(trainer.buffer.data)
@@ -318,7 +326,7 @@ def test_the_first_bad_step_is_found_later_and_changed_nothing(quick_device, cho
 
 def test_a_collapse_is_noted_with_its_step(quick_device):
     said = []
-    trainer = Trainer(SETTINGS, data_set(), said.append, quick_device)
+    trainer = trainer_of(SETTINGS, data_set(), say=said.append, device=quick_device)
     trainer.step()
     outside = quick_device.to_gpu(np.float32([1, 0, 9, 0, 1, 0]))
     parameter(trainer, "localisation/theta/bias")[...] = outside
@@ -331,7 +339,10 @@ def test_a_collapse_is_noted_with_its_step(quick_device):
 
 
 def test_planning_has_images_for_all_its_steps(quick_device):
-    cost = planning.Cost(Settings("arch1-cnn", 1, canvas=8, batch_size=64), quick_device)
+    settings = Settings(
+        Cluttered(canvas=8), ClassificationCnn(1), Training(epochs=1, batch_size=64)
+    )
+    cost = planning.Cost(settings, quick_device)
     assert cost.step > 0 and cost.image > 0
 
 
@@ -351,6 +362,6 @@ def test_tf32_needs_an_ampere(quick_device, monkeypatch):
     monkeypatch.setattr(quick_device, "capability", 75)
     settings, data = tiny("arch1-cnn", precision="tf32")
     with pytest.raises(UserError, match=r"needs a GPU of compute capability 8\.0, .* has 7\.5"):
-        Trainer(settings, data, device=quick_device)
+        of(settings, data, device=quick_device)
     with pytest.raises(UserError, match="tf32 needs --gpu"):
-        Trainer(settings, data)
+        of(settings, data)

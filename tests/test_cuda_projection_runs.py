@@ -4,20 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_runs import outcome, shortened
+from small_runs import changed, outcome, shortened
 from test_cuda_networks import no_copies
-from test_projection_runs import SETTINGS as LARGE
+from test_projection_runs import SETTINGS, of
 
-from ministn import data
-from ministn.data import RECIPES, extruded
-from ministn.models import prediction
+from ministn.data import extruded
+from ministn.models import Projected, prediction
+from ministn.optimizers import SGD
 from ministn.runs import Run, planning, read_record
 from ministn.training.examples import from_text
-from ministn.training.trainer import Trainer
 
 CANVAS = 30  # an eighth of the voxels
-# Epochs of 4, 4 and 2 volumes; the run ends in the middle of the second.
-SETTINGS = replace(LARGE, canvas=CANVAS)
 
 pytestmark = pytest.mark.usefixtures("unchanging_environment", "small")
 
@@ -28,14 +25,13 @@ def small():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(extruded, "CANVAS", CANVAS)
         patch.setattr(extruded, "MIDDLE", (CANVAS - 1) / 2)
-        recipe = RECIPES["extruded-digits"]._replace(canvas=CANVAS)
-        patch.setitem(RECIPES, "extruded-digits", recipe)
         yield
 
 
 @pytest.fixture(scope="module")
 def made(small):
-    found = data.load("extruded-digits", train_size=10)
+    found = SETTINGS.data.load()
+    assert found.train.size == SETTINGS.data.form.size == (CANVAS,) * 3
     return replace(found, test=shortened(found.test, 9))
 
 
@@ -50,20 +46,22 @@ def only_there(monkeypatch):
 
 
 def trained(made, device=None, **changes):
-    trainer = Trainer(replace(SETTINGS, **changes), made, lambda line: None, device=device)
+    trainer = of(changed(SETTINGS, **changes), made, device=device)
     while not trainer.finished:
         trainer.step()
     return trainer
 
 
-@pytest.mark.parametrize("network", ["projection-st-fcn", "projection-cnn"])
+@pytest.mark.parametrize(
+    "network", [Projected("fcn", True), Projected("cnn")], ids=lambda network: network.name
+)
 def test_it_comes_to_the_same(made, quick_device, network):
     """With SGD: Adam would make sums in another order count.
 
     Largest difference on the shim 2e-7; on a GPU single voxels may be rounded otherwise.
     """
     cpu, gpu = (
-        trained(made, device, network=network, optimizer="sgd") for device in (None, quick_device)
+        trained(made, device, network=network, optimizer=SGD()) for device in (None, quick_device)
     )
     found = quick_device.to_cpu(gpu.buffer.data)
     np.testing.assert_allclose(found, cpu.buffer.data, rtol=0, atol=1e-5)
@@ -78,8 +76,8 @@ def test_the_host_makes_no_volumes_and_does_not_wait(
     made, quick_device, monkeypatch, only_there, choice
 ):
     monkeypatch.setattr(prediction, "BATCH", 5)
-    settings = replace(SETTINGS, iterations=6, precision=choice)
-    trainer = Trainer(settings, made, lambda line: None, device=quick_device)
+    settings = changed(SETTINGS, iterations=6, precision=choice)
+    trainer = of(settings, made, device=quick_device)
     for _ in range(4):  # into the second epoch: kernels are compiled, constants are copied
         trainer.step()
     with no_copies(quick_device, monkeypatch):
@@ -90,16 +88,16 @@ def test_the_host_makes_no_volumes_and_does_not_wait(
 
 def test_two_runs_and_a_resumed_one_are_equal_bit_for_bit(made, quick_device, tmp_path):
     def run(name, resume=False):
-        run = Run(tmp_path / name, SETTINGS, "test", quick_device)
+        run = Run(tmp_path / name, SETTINGS, "volumes", "test", quick_device)
         run.train(made, resume=resume, bar=False)
         return run
 
     first = run("first")
     assert outcome(run("again")) == outcome(first)
-    stopped = Trainer(SETTINGS, made, lambda line: None, device=quick_device)
+    stopped = of(SETTINGS, made, device=quick_device)
     for _ in range(4):
         stopped.step()
-    folder = Run(tmp_path / "resumed", SETTINGS, "test").folder
+    folder = Run(tmp_path / "resumed", SETTINGS, "volumes", "test").folder
     folder.mkdir(parents=True)
     stopped.save(folder)
     assert outcome(run("resumed", resume=True)) == outcome(first)
@@ -114,7 +112,7 @@ def test_two_runs_and_a_resumed_one_are_equal_bit_for_bit(made, quick_device, tm
 
 
 def test_where_a_loss_is_not_finite_is_found(made, quick_device, only_there):
-    trainer = Trainer(SETTINGS, made, lambda line: None, device=quick_device)
+    trainer = of(SETTINGS, made, device=quick_device)
     (bias,) = (p for p in trainer.buffer.parameters if p.name == "localisation/dense2/bias")
     bias.data[:1] = np.nan
     for _ in range(3):
@@ -125,5 +123,5 @@ def test_where_a_loss_is_not_finite_is_found(made, quick_device, only_there):
 
 def test_a_plan(quick_device, monkeypatch, only_there):
     monkeypatch.setattr(planning, "BATCH", 3)
-    cost = planning.Cost(replace(SETTINGS, network="projection-fcn"), quick_device)
+    cost = planning.Cost(replace(SETTINGS, network=Projected("fcn")), quick_device)
     assert cost.step > 0 and cost.image > 0

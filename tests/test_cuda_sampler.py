@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_fast import far_outside, not_finite, whole_and_half_pixels
 
-from ministn import backend, ops
+from ministn import backend, cuda, ops
 from ministn.cuda.affine_grid import affine_grid, affine_grid_backward
 from ministn.cuda.bicubic import bicubic_sampler, bicubic_sampler_backward
 from ministn.cuda.bilinear import bilinear_sampler, bilinear_sampler_backward
 from ministn.cuda.launch import source
 from ministn.cuda.nearest import nearest_sampler, nearest_sampler_backward
+from ministn.transformer.samplers import KERNELS
 
 FORWARD, GRADIENT = TOLERANCE[np.float32], GRADIENT_TOLERANCE[np.float32]
 # A sum over channels, of the order of 10. Largest difference beyond 1e-5 of it: bilinear 8e-7,
@@ -69,18 +70,11 @@ def test_affine_grid_backward_agrees_with_ops(device, n, size):
 # ---- sampler: values, cells, borders
 
 SAMPLERS = {  # on the GPU, and in ops
-    "bilinear": (
-        (bilinear_sampler, bilinear_sampler_backward),
-        (ops.bilinear_sampler, ops.bilinear_sampler_backward),
-    ),
-    "nearest": (
-        (nearest_sampler, nearest_sampler_backward),
-        (ops.nearest_sampler, ops.nearest_sampler_backward),
-    ),
-    "bicubic": (
-        (bicubic_sampler, bicubic_sampler_backward),
-        (ops.bicubic_sampler, ops.bicubic_sampler_backward),
-    ),
+    kernel: tuple(
+        (getattr(engine, f"{kernel}_sampler"), getattr(engine, f"{kernel}_sampler_backward"))
+        for engine in (cuda, ops)
+    )
+    for kernel in KERNELS
 }
 samplers = pytest.mark.parametrize("sampler", SAMPLERS)
 BORDERS = [("nearest", 0.0), ("zeros", 0.0), ("zeros", 1.5), ("mirror", 0.0), ("wrap", 0.0)]

@@ -221,7 +221,7 @@ def test_a_spatial_transformer_agrees_with_ops(quick_device, start):
         x, dy = arrays if place is None else [device.to_gpu(array) for array in arrays]
         y, cache = transformer.forward(x, Step(1, 2))
         dx = transformer.backward(dy, cache)
-        seen, looked = transformer.predict(x)
+        seen, (looked,) = transformer.predict(x)
         on_cpu = device.to_cpu if place else lambda array: array
         arrays = [on_cpu(a) for a in (y, cache.theta, dx, buffer.grad, seen)]
         found.append([*arrays, *looked])

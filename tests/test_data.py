@@ -1,15 +1,17 @@
-"""The clutter generator, the embedded digits, and `load`."""
+"""The clutter generator, the embedded digits, and the sets made of them."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ministn import data
-from ministn.data import cluttered, digits, mnist
+from ministn.data import CLUTTERED, Cluttered, DataSet, cluttered, digits, mnist
 from ministn.data.dataset import Digits, Split
+from ministn.data.sources import EMBEDDED, MNIST
 from ministn.errors import UserError
+from ministn.kinds import from_json, to_json
 
 HEIGHT, WIDTH, PATCH, CANVAS = 5, 4, 3, 11
 REAL = Path(os.environ.get("MINISTN_DATA", "")) / "mnist"
@@ -120,17 +122,35 @@ def test_impossible_settings(settings, words):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("fields", "words"),
     [
-        ({"name": "cifar"}, "no data set 'cifar': choose one of mnist, digits"),
-        ({"name": "mnist", "train_size": 50_001}, "train_size must be at most 50000, got 50001"),
-        ({"name": "digits", "train_size": 0}, "train_size must be at least 1, got 0"),
-        ({"name": "digits", "data_dir": "somewhere"}, "need no data_dir"),
+        ({"kind": "cifar"}, "unknown kind 'cifar'; known are .*, cluttered, .*, distorted, "),
+        ({"source": "cifar"}, "digits must be those of mnist or digits, got 'cifar'"),
+        ({"train_size": 50_001}, "train_size must be at most 50000, got 50001"),
+        ({"source": "digits", "train_size": 0}, "train_size must be at least 1, got 0"),
+        ({"seed": -1}, r"data_seed must be from 0 to 2\^64 - 1, got -1"),
+        ({"seed": 2**64}, "data_seed must be from 0 to .* got 18446744073709551616"),
+        ({"canvas": 0}, "canvas must be at least 1, got 0"),
+        ({"distractors": -1}, "distractors must be at least 0, got -1"),
+        ({"patch": 0}, "patch must be at least 1, got 0"),
+        ({"recipe": "RTS"}, "cluttered has no recipe; it has source, canvas, "),
     ],
+    ids=str,
 )
-def test_impossible_data_sets(arguments, words):
+def test_impossible_data_sets(fields, words):
     with pytest.raises(UserError, match=words):
-        data.load(**arguments)
+        from_json({"kind": "cluttered", **fields})
+
+
+def test_what_need_not_be_refused():
+    """More images than there are digits, of which each is among other clutter; no patches."""
+    assert Cluttered(EMBEDDED, train_size=100_000).train_size == 100_000
+    assert Cluttered(distractors=0, patch=0).patch == 0
+
+
+def test_the_embedded_digits_have_no_folder():
+    with pytest.raises(UserError, match="need no data_dir"):
+        CLUTTERED[EMBEDDED].load("somewhere")
 
 
 def test_enlarging_is_exact():
@@ -169,26 +189,30 @@ def test_no_embedded_digit_is_in_two_splits():
 
 def test_the_embedded_set_is_the_same_everywhere():
     # Changing the generator changes every record's data: do it on purpose, and replace this.
-    loaded = data.load("digits", train_size=1500)
+    made = replace(CLUTTERED[EMBEDDED], train_size=1500)
+    loaded = made.load()
     assert loaded.sha256 == "cc141c9c246628112a43b3b1b1c0138c99159a074bffab61c98a8a87328b9dca"
-    assert loaded.settings == {
-        "data": "digits",
-        "data_seed": 0,
+    assert to_json(made) == {
+        "kind": "cluttered",
+        "source": "digits",
         "canvas": 36,
         "distractors": 3,
         "patch": 6,
         "train_size": 1500,
+        "seed": 0,
     }
+    assert from_json(to_json(made)) == made and made.name == "cluttered-digits"
+    assert (made.valid_size, made.test_size) == (1000, 1000)
     assert [len(loaded.train), len(loaded.valid), len(loaded.test)] == [1500, 1000, 1000]
 
 
 def test_the_hash_sees_every_array():
-    loaded = data.load("digits", train_size=3)
+    loaded = replace(CLUTTERED[EMBEDDED], train_size=3).load()
     seen = {loaded.sha256}
     for split in (loaded.train, loaded.valid, loaded.test):
         for array in vars(split).values():
             array[-1] += 1
-            seen.add(data.DataSet(loaded.name, loaded.train, loaded.valid, loaded.test, {}).sha256)
+            seen.add(DataSet(loaded.train, loaded.valid, loaded.test).sha256)
     assert len(seen) == 10
 
 
@@ -197,7 +221,9 @@ def test_the_hash_sees_every_array():
     reason="MINISTN_DATA names no folder with mnist in it",
 )
 def test_real_cluttered_mnist_is_the_same_everywhere():
-    loaded = data.load("mnist", REAL, train_size=1500)
+    made = Cluttered(train_size=1500)
+    assert made == replace(CLUTTERED[MNIST], train_size=1500) and made.name == "cluttered"
+    loaded = made.load(REAL)
     assert loaded.sha256 == "e61101845b56081f03ac64e6384ce869ca32b6ad5c6a185166e4663c8fe6492f"
     assert loaded.train.images.shape == (1500, 60, 60)
     assert [len(loaded.valid), len(loaded.test)] == [10_000, 10_000]

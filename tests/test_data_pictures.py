@@ -1,12 +1,25 @@
 """Contact sheets and their command."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from test_distorted import strokes
 
+from ministn.data import (
+    CLUTTERED,
+    Addition,
+    Crops,
+    Distorted,
+    Extruded,
+    OneDigit,
+    distorted,
+    mnist,
+)
 from ministn.data import __main__ as command
-from ministn.data import mnist
 from ministn.data.dataset import Digits
+from ministn.data.distorted import RECIPES
+from ministn.data.sources import EMBEDDED, MNIST, Sizes
 from ministn.errors import UserError
 from ministn.metrics.pose import FRAME
 from ministn.plot import data_sets, drawing
@@ -14,10 +27,11 @@ from ministn.plot import data_sets, drawing
 
 @pytest.fixture
 def small_mnist(monkeypatch):
-    """Strokes for digits, 60 of the class whose co-localisation is shown."""
+    """Strokes for digits, 100 of the class whose co-localisation is shown, all to train or test."""
     shown = strokes()
-    digits = Digits(np.tile(shown.images, (60, 1, 1)), np.tile(shown.labels, 60))
-    monkeypatch.setattr(mnist, "load", lambda data_dir: {"train": digits, "test": digits})
+    digits = Digits(np.tile(shown.images, (100, 1, 1)), np.tile(shown.labels, 100))
+    splits = {"train": digits, "valid": digits[:0], "test": digits}
+    monkeypatch.setattr(mnist, "load", lambda data_dir: splits)
 
 
 SETS = [name for name in data_sets.SETS if name not in ("mnist", "digits")]
@@ -31,6 +45,44 @@ def test_a_sheet_shows_the_images_with_their_frames(name, small_mnist):
     for axes in figure.axes:
         assert axes.images[0].get_array().max() > 100
         assert len(axes.lines) == (0 if name == "extruded" else 2)
+
+
+# Of each kind of data set: the values that sheets show. Whatever is added has its entry here.
+SHEETS = {
+    "distorted": {name: Distorted(name) for name in RECIPES},
+    "addition": {"addition": Addition()},
+    "extruded": {"extruded": Extruded()},
+    "one digit": {
+        "colocalisation": OneDigit(data_sets.DIGIT, distractors=0),
+        "colocalisation-clutter": OneDigit(data_sets.DIGIT),
+    },
+    "crops": {"crops": Crops()},
+    "cluttered": CLUTTERED,
+}
+SHOWN = {name: value for values in SHEETS.values() for name, value in values.items()}
+
+
+def seen(image):
+    """What the first panel of an image shows: one of two channels, or a volume along z."""
+    if image.ndim == 2:
+        return image
+    return image[..., 0] if image.shape[-1] == 2 else image.max(axis=0)
+
+
+@pytest.mark.parametrize("name", [name for name in SHOWN if name not in CLUTTERED])
+def test_a_sheet_shows_what_the_set_has(name, small_mnist, monkeypatch):
+    monkeypatch.setitem(distorted.SIZES, MNIST, Sizes(60_000, 0, 50))
+    value = replace(SHOWN[name], seed=4)
+    images = value.load().test.images
+    panels = data_sets.SETS[name](None, 4).panels
+    each = 2 if name in ("addition", "extruded") else 1
+    assert len(panels) == data_sets.ROWS * data_sets.COLUMNS
+    for number, panel in enumerate(panels[::each]):
+        np.testing.assert_array_equal(panel.image, seen(images[number]))
+
+
+def test_every_sheet_is_of_a_value():
+    assert SHOWN.keys() == data_sets.SETS.keys()
 
 
 def test_the_outline_goes_round_the_pose():
@@ -55,6 +107,9 @@ def test_the_command_writes_a_png(small_mnist, tmp_path, monkeypatch, capsys):
 
 
 def test_the_embedded_digits_can_be_seen(tmp_path):
+    shown = data_sets.SETS["digits"](None, 4).panels
+    images = replace(CLUTTERED[EMBEDDED], seed=4, train_size=1).load().test.images
+    np.testing.assert_array_equal([panel.image for panel in shown], images[: len(shown)])
     assert command.main(["show", "digits", "--out", str(tmp_path / "digits.png")]) == 0
 
 

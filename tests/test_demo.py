@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
-from ministn import demo
+from ministn import demo, runs
 from ministn.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +28,14 @@ def test_demo_writes_a_picture_and_says_what_the_record_says(tmp_path):
     said = float(done.stdout.split("reads ")[1].split(" %")[0])
     assert said == pytest.approx(100 - best["test_error"], abs=0.11)
     assert f"mean overlap with the digit's box {best['test_overlap']:.2f}" in done.stdout
+
+
+def test_the_weights_are_of_the_recorded_run():
+    network, settings = demo.load_network()
+    recorded = runs.read_record(RECORD)
+    assert settings.apart_from_epochs() == recorded["settings"].apart_from_epochs()
+    assert settings.training.epochs == recorded["best"]["epoch"]
+    assert network.count == recorded["parameters"]
 
 
 def test_shipped_weights_are_small():

@@ -8,10 +8,12 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from ministn import models, ops
+from ministn import ops
+from ministn.data import Form
 from ministn.engines import readable_only
 from ministn.fast import tiles
 from ministn.gradcheck.networks import perturbed
+from ministn.models import NETWORKS
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
 
@@ -42,16 +44,20 @@ def size_of(name):
     return (33, 35) if name == "small-stn" else (13, 17)
 
 
+def build(name):
+    return NETWORKS[name].build(Form(size_of(name), classes=CLASSES))
+
+
 def parameters(name, state):
     """All values in one float32 array: as training starts, or moved off that."""
-    buffer = ParameterBuffer(models.build(name, size_of(name), CLASSES).parameters(), seed=0)
+    buffer = ParameterBuffer(build(name).parameters(), seed=0)
     return (perturbed(buffer) if state == "perturbed" else buffer).data
 
 
 def run(name, values, engine):
     """{"loss": the loss, name of a parameter: its gradient}, the network and its cache."""
     dtype, chosen = ENGINES[engine]
-    network = models.build(name, size_of(name), CLASSES)
+    network = build(name)
     buffer = ParameterBuffer(network.parameters(), 0, dtype)
     buffer.data[...] = values
     rng = np.random.default_rng(SEED)
@@ -66,7 +72,7 @@ def run(name, values, engine):
 
 
 @pytest.mark.parametrize("state", ["perturbed", "initial"])
-@pytest.mark.parametrize("name", models.NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_engines_agree_on_loss_and_gradients(name, state):
     values = parameters(name, state)
     found = {engine: run(name, values, engine)[0] for engine in ENGINES}
@@ -79,7 +85,7 @@ def test_engines_agree_on_loss_and_gradients(name, state):
             assert difference <= bound * np.linalg.norm(expected), (key, pair)
 
 
-@pytest.mark.parametrize("name", models.NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_perturbed_state_leaves_nothing_out(name):
     """Every parameter has a gradient, no bias is zero, no point is on a whole pixel."""
     found, network, cache = run(name, parameters(name, "perturbed"), "float64")
@@ -89,7 +95,7 @@ def test_perturbed_state_leaves_nothing_out(name):
         assert distance_from_whole_pixels(cache.transformer.theta, network, name) > 1e-4
 
 
-@pytest.mark.parametrize("name", models.NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_initial_state_is_the_papers(name):
     """Points lie on whole pixels, and no gradient passes the zero weights of the regression."""
     found, network, cache = run(name, parameters(name, "initial"), "float64")

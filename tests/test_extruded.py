@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from ministn import data
-from ministn.data import extruded
+from ministn.data import Extruded, extruded
 from ministn.data.dataset import Digits
 from ministn.data.extruded import CANVAS, DEPTH, Motions, Volumes, draw, true_poses, volumes
+from ministn.data.sources import EMBEDDED
 from ministn.errors import UserError
 
 SIDE = 28
@@ -230,16 +230,19 @@ def test_impossible_sets(count, seed, message):
 
 
 def test_a_set_of_volumes_is_drawn_anew_in_each_epoch():
-    made = data.load("extruded-digits", train_size=30)
+    made = Extruded(EMBEDDED, 30).load()
     assert made.train.shape == (30, 60, 60, 60) and made.test.shape == (1000, 60, 60, 60)
-    assert made.train.size == made.test.size == (60, 60, 60) == data.RECIPES["extruded"].shape
+    assert made.train.size == made.test.size == (60, 60, 60) == Extruded().form.shape
     assert made.valid is None and made.watched is made.test
-    (first, labels), (second, same) = (made.train.epoch(number) for number in (1, 2))
-    np.testing.assert_array_equal(labels, made.train.digits.labels[:30])
-    np.testing.assert_array_equal(labels, same)
-    assert (first.motions.shift != second.motions.shift).all()
+    first, second = (made.train.epoch(number) for number in (1, 2))
+    np.testing.assert_array_equal(first.labels, made.train.digits.labels[:30])
+    np.testing.assert_array_equal(first.labels, second.labels)
+    assert (first.images.motions.shift != second.images.motions.shift).all()
     expected = draw("train", 30, seed=0, epoch=2)
-    np.testing.assert_array_equal(second.motions.shift, expected.shift)
+    np.testing.assert_array_equal(second.images.motions.shift, expected.shift)
+    some, labels = second.batch(np.array([7, 2]))
+    np.testing.assert_array_equal(some.motions.shift, expected.shift[[7, 2]])
+    np.testing.assert_array_equal(labels, second.labels[[7, 2]])
     np.testing.assert_array_equal(made.test.images.motions.shift, draw("test", 1000, seed=0).shift)
 
 
@@ -248,10 +251,10 @@ def test_the_hash_is_of_digits_and_motions(monkeypatch):
         raise AssertionError("a volume was made")
 
     monkeypatch.setattr(extruded, "volumes", never)
-    made = data.load("extruded-digits", train_size=30)
+    made = Extruded(EMBEDDED, 30).load()
     found = {made.sha256}
-    found.add(data.load("extruded-digits", train_size=31).sha256)
-    found.add(data.load("extruded-digits", train_size=30, seed=1).sha256)
+    found.add(Extruded(EMBEDDED, 31).load().sha256)
+    found.add(Extruded(EMBEDDED, 30, seed=1).load().sha256)
     images, motions = made.test.images.images, made.test.images.motions
     for changed in (
         Volumes(images[::-1], motions),
@@ -260,4 +263,4 @@ def test_the_hash_is_of_digits_and_motions(monkeypatch):
     ):
         found.add(replace(made, test=replace(made.test, images=changed)).sha256)
     assert len(found) == 6
-    assert made.sha256 == data.load("extruded-digits", train_size=30).sha256
+    assert made.sha256 == Extruded(EMBEDDED, 30).load().sha256

@@ -10,27 +10,28 @@ from ministn.errors import UserError
 from ministn.fit import train, train_on_batch
 from ministn.layers import Conv2d, Dense, Dropout, Flatten, Sequential
 from ministn.models import Network
-from ministn.optimizers import SGD, Adam
+from ministn.optimizers import SGD, Adam, Optimizer
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.transformer import SpatialTransformer, regression_layer
 
 IMAGES = (abs(normal(6, 8, 9)) * 80).astype(np.uint8)
 LABELS = np.array([0, 1, 2, 3, 0, 1])
+MOMENTUM = SGD()
 
 
-def network(optimizer=SGD, device=None):
+def network(rule=MOMENTUM, device=None):
     looks = Sequential(Flatten("flat"), regression_layer("theta", 72))
     reads = Sequential(
         Conv2d("conv", 1, 3, pool=True), Flatten("flatten"), Dropout("drop"), Dense("dense", 36, 4)
     )
     made = Network(reads, SpatialTransformer(looks, (6, 8)))
-    return made, optimizer(ParameterBuffer(made.parameters(), 1, device=device))
+    return made, Optimizer(rule, ParameterBuffer(made.parameters(), 1, device=device))
 
 
-@pytest.mark.parametrize("optimizer", [SGD, Adam])
-def test_steps_are_those_written_out(optimizer):
-    found, own = network(optimizer), network(optimizer)
+@pytest.mark.parametrize("rule", [MOMENTUM, Adam()], ids=["SGD", "Adam"])
+def test_steps_are_those_written_out(rule):
+    found, own = network(rule), network(rule)
     for number in range(3):
         loss = train_on_batch(*found, IMAGES, LABELS, lr=0.01, seed=7)
         logits, cache = own[0].forward(ops.as_batch(IMAGES), Step(7, number))
@@ -79,7 +80,7 @@ def test_training_is_steps_of_adam_in_an_order_of_its_own():
     own, _ = network()
     for parameter in own.localisation_only():
         parameter.lr_multiplier = 0.5
-    optimizer = Adam(ParameterBuffer(own.parameters(), 3))
+    optimizer = Optimizer(Adam(), ParameterBuffer(own.parameters(), 3))
     orders = [generator(3, "shuffle", epoch).permutation(6) for epoch in (1, 2, 3)]
     batches = np.concatenate(orders).reshape(-1, 2)[:7]
     expected = [

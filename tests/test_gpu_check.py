@@ -14,6 +14,7 @@ import pytest
 
 from ministn import backend
 from ministn.errors import UserError
+from ministn.models import NETWORKS, Tstn
 from ministn.runs import environment
 
 ROOT = Path(__file__).parents[1]
@@ -261,12 +262,13 @@ def test_commands_are_those_of_the_scripts(parts, monkeypatch, tmp_path):
     assert [c.name for c in made.calls("networks", False)][:1] == ["networks arch1-tstn tf32"]
     settings = []
     for call in made.calls("table3", False):
-        given = table3.parser().parse_args(call.argv[1:])
+        given = table3.EXPERIMENT.parser.parse_args(call.argv[1:])
         assert given.gpu and given.resume and given.data_dir == tmp_path
-        settings += table3.settings_of(given)
-    assert settings[0].network == "arch1-tstn" and settings[0].epochs == 196
-    assert {s.network for s in settings} == set(table3.SIX)
-    assert {(s.precision, s.loc_lr, s.downsample) for s in settings} == {("tf32", 0.3, 1.0)}
+        settings += table3.EXPERIMENT.settings_of(given)
+    assert settings[0].network == Tstn(1) and settings[0].training.epochs == 196
+    names = {s.network.name for s in settings}
+    assert names == set(table3.SIX) and all(s.network == NETWORKS[s.network.name] for s in settings)
+    assert {(s.precision, s.training.loc_lr) for s in settings} == {("tf32", 0.3)}
     (short,), (long,) = made.calls("tests", False), made.calls("tests", True)
     assert "--tb=short" in short.argv and "--tb=long" in long.argv
 

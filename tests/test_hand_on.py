@@ -100,8 +100,10 @@ def test_a_network_watches_predicts_and_names_as_behind_a_transformer():
     buffer = laid_out(made, np.float32)
     x = abs(normal(3, *SIZE, 2)).astype(np.float32)
     logits, cache = made.forward(x, STEP)
-    seen, _ = made.predict(x)
+    seen, looks = made.predict(x)
     np.testing.assert_array_equal(seen, logits)
+    for looked, theta in zip(looks, made.thetas(cache), strict=True):
+        np.testing.assert_array_equal(looked.theta, theta)
     assert made.transformer.path == "transformer1"
     assert made.thetas(cache)[0].shape == (3, 2, 3)
     assert [p.name for p in made.localisation_only()] == [

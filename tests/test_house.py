@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[1]
 # From the ground up: a file imports from its own room and from floors below.
 FLOORS = [
     "errors",
-    "files randomness initializers",
-    "backend",
+    "files kinds randomness initializers",
+    "backend schedules",
     "ops",
     "fast cuda",
     "engines",
@@ -23,7 +23,6 @@ FLOORS = [
     "data",
     "models",
     "tasks",
-    "settings",
     "fit gradcheck interop parallel",
     "cli training",
     "plot",

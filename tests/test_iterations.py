@@ -1,58 +1,53 @@
 """Training by iterations on images that are drawn anew in each epoch: STN's way."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
-from small_runs import outcome, shortened
+from small_runs import changed, outcome, shortened, trainer_of
 
-from ministn import data, models, ops, parallel
+from ministn import ops, parallel
 from ministn.backend import assign
-from ministn.data import addition, digits, distorted
+from ministn.data import Addition, Digits, Distorted, Form, addition, digits, distorted
 from ministn.errors import UserError
-from ministn.models import prediction
-from ministn.optimizers import SGD
+from ministn.kinds import from_json, replaced, to_json
+from ministn.models import Stn, prediction
+from ministn.optimizers import SGD, Optimizer
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
-from ministn.runs import Run, read_record
-from ministn.settings import Settings
+from ministn.runs import Run, Settings, read_record
+from ministn.schedules import StepDecay
 from ministn.tasks import Classification
-from ministn.training import trainer as training
+from ministn.training.protocol import Training
 from ministn.training.trainer import Trainer
 
 # Epochs of 16, 16, 16 and 5 images; the run ends in the middle of the second. The learning rate
 # falls after the third and the sixth step.
 SETTINGS = Settings(
-    "r-st-fcn-affine",
-    iterations=7,
-    data="r-digits",
-    canvas=28,
-    distractors=0,
-    patch=0,
-    train_size=53,
-    batch_size=16,
-    lr=0.05,
-    loc_lr=0.5,
+    Distorted("R", "digits", train_size=53),
+    Stn("fcn", "affine"),
+    Training(SGD(0.8, 0.01), 0.05, StepDecay(0.1, 3), batch_size=16, iterations=7, loc_lr=0.5),
     seed=4,
-    optimizer="sgd",
-    momentum=0.8,
-    weight_decay=0.01,
-    decay=0.1,
-    decay_every=3,
 )
 RATES = [0.05] * 3 + [0.005] * 3 + [0.0005]
+
+SUMS = replace(SETTINGS, data=Addition("digits", train_size=20), network=Stn("fcn", "affine", 2))
 
 pytestmark = pytest.mark.usefixtures("unchanging_environment")
 
 
 @pytest.fixture(scope="module")
 def made():
-    found = data.load("r-digits", train_size=53)
+    found = SETTINGS.data.load()
     return replace(found, test=shortened(found.test, 30))
 
 
+of = partial(trainer_of, say=lambda line: None)
+
+
 def trained(made, **changes) -> Trainer:
-    trainer = Trainer(replace(SETTINGS, **changes), made, lambda line: None)
+    trainer = of(changed(SETTINGS, **changes), made)
     while not trainer.finished:
         trainer.step()
     return trainer
@@ -65,14 +60,14 @@ def test_the_iterations_restated(made):
         np.concatenate([getattr(source[split], name) for split in ("train", "valid")])
         for name in ("images", "labels")
     )
-    network = models.build("r-st-fcn-affine", (28, 28))
+    network = Stn("fcn", "affine").build(Form((28, 28)))
     for parameter in network.front.parameters():
         parameter.lr_multiplier = 0.5
-    sgd = SGD(ParameterBuffer(network.parameters(), 4), momentum=0.8, weight_decay=0.01)
+    sgd = Optimizer(SGD(momentum=0.8, weight_decay=0.01), ParameterBuffer(network.parameters(), 4))
     number = 0
     for epoch in (1, 2):
         drawn, _ = distorted.fresh(
-            distorted.R, "train", data.dataset.Digits(images, labels), 53, seed=0, epoch=epoch
+            distorted.R, "train", Digits(images, labels), 53, seed=0, epoch=epoch
         )
         order = generator(4, "shuffle", epoch).permutation(53)
         for rows in np.split(order, [16, 32, 48])[: 7 - number]:
@@ -94,7 +89,7 @@ def test_an_epoch_that_ends_early_is_judged_by_the_images_it_saw(made):
     assert whole["train_loss"] != short["train_loss"]
     first = trained(made, iterations=1, lr=0.0)
     assert 0 < first.state.history[0]["train_loss"] < 5
-    assert (first.state.epoch, first.state.batch, first.settings.total_epochs) == (1, 0, 1)
+    assert (first.state.epoch, first.state.batch, first.training.total_epochs(53)) == (1, 0, 1)
 
 
 def test_nothing_is_chosen_by_the_test_images(made, monkeypatch):
@@ -117,10 +112,10 @@ def test_nothing_is_chosen_by_the_test_images(made, monkeypatch):
 
 @pytest.mark.parametrize("stop", [1, 4, 6])
 def test_a_resumed_run_ends_with_the_same_bits(made, stop, tmp_path):
-    whole = Run(tmp_path / "whole", SETTINGS, "test")
+    whole = Run(tmp_path / "whole", SETTINGS, "table", "test")
     whole.train(made, resume=False, bar=False)
-    parts = Run(tmp_path / "parts", SETTINGS, "test")
-    first = Trainer(SETTINGS, made, lambda line: None)
+    parts = Run(tmp_path / "parts", SETTINGS, "table", "test")
+    first = of(SETTINGS, made)
     for _ in range(stop):
         first.step()
     parts.folder.mkdir(parents=True)
@@ -130,10 +125,11 @@ def test_a_resumed_run_ends_with_the_same_bits(made, stop, tmp_path):
 
 
 def test_the_record_has_the_poses_and_says_how_long(made, tmp_path):
-    run = Run(tmp_path, SETTINGS, "test")
+    run = Run(tmp_path, SETTINGS, "table", "test")
     assert run.train(made, resume=False, bar=False) == "finished"
     record = read_record(run.record_path)
-    assert (record["settings"]["epochs"], record["settings"]["iterations"]) == (None, 7)
+    training = record["settings"].training
+    assert (training.epochs, training.iterations) == (None, 7)
     assert record["best"]["epoch"] == 2 and record["best"]["valid_error"] is None
     for entry in record["epochs"]:
         assert 0 < entry["pose_spread"] and entry["pose_unmoved"] == pytest.approx(
@@ -142,14 +138,14 @@ def test_the_record_has_the_poses_and_says_how_long(made, tmp_path):
         assert np.shape(entry["theta"]) == (6, 6)
     assert record["best"]["test_pose_spread"] == record["epochs"][-1]["pose_spread"]
     assert run.already_finished(resume=False) == f"{run.folder} is finished: skipped"
-    longer = Run(tmp_path, replace(SETTINGS, iterations=8), "test")
+    longer = Run(tmp_path, changed(SETTINGS, iterations=8), "table", "test")
     assert longer.folder != run.folder, "its learning rate may fall elsewhere"
 
 
 def test_two_workers_see_the_same(made):
     alone = trained(made)
     with parallel.team(2) as team:
-        both = Trainer(SETTINGS, made, lambda line: None, team=team)
+        both = of(SETTINGS, made, team=team)
         while not both.finished:
             both.step()
         np.testing.assert_allclose(both.buffer.data, alone.buffer.data, rtol=0, atol=1e-6)
@@ -159,7 +155,7 @@ def test_two_workers_see_the_same(made):
 def test_a_gpu_does_the_same(made, quick_device):
     """Images that are made there differ by a byte here and there."""
     cpu = trained(made)
-    gpu = Trainer(SETTINGS, made, lambda line: None, device=quick_device)
+    gpu = of(SETTINGS, made, device=quick_device)
     while not gpu.finished:
         gpu.step()
     gpu.catch_up()
@@ -169,36 +165,31 @@ def test_a_gpu_does_the_same(made, quick_device):
 
 
 def test_addition_has_two_digits_and_nineteen_classes():
-    made = data.load("addition-digits", train_size=20)
+    made = SUMS.data.load()
     first, labels = made.train.epoch(1)
     again, other = made.train.epoch(2)
     assert first.shape == made.train.shape == (20, 42, 42, 2)
     assert (first != again).any() and (labels != other).any()
     expected, _ = addition.fresh("train", made.train.digits, 20, seed=0, epoch=2)
     np.testing.assert_array_equal(again, expected)
-    settings = replace(
-        SETTINGS, network="addition-2st-fcn-tps", data="addition-digits", canvas=42, train_size=20
-    )
-    network, _ = training.build(settings, (42, 42))
+    network = of(replace(SUMS, network=Stn("fcn", "tps", 2)), made).network
     x = ops.as_batch(first[:2])
-    logits, looked = network.predict(x)
-    assert logits.shape == (2, 19) and looked.grid.shape == (2, 2, 4, 4, 2)
+    logits, looks = network.predict(x)
+    assert logits.shape == (2, 19) and [looked.grid.shape for looked in looks] == [(2, 4, 4, 2)] * 2
     assert network.front.theta(x).shape == (2, 2 * 32)
     judged = Classification().judge(prediction.predict(network, made.test.images), made.test)
     found = made.test.measure(judged.attended)
     assert found["overlap"] > 0.1 and found["pose_spread"] == pytest.approx(found["pose_unmoved"])
+    each = [one["overlap"] for one in found["transformers"]]
+    assert each == pytest.approx([found["overlap"]] * 2)
 
 
 @pytest.mark.parametrize("lost", [1, 2])
 def test_whichever_of_two_transformers_leaves_the_image_is_noticed(lost, quick_device):
-    made = data.load("addition-digits", train_size=20)
-    settings = replace(
-        SETTINGS, network="addition-2st-fcn-affine", data="addition-digits", canvas=42,
-        train_size=20,
-    )  # fmt: skip
+    made = SUMS.data.load()
     with parallel.team(2) as team:
         for options in ({}, {"team": team}, {"device": quick_device}):
-            trainer = Trainer(settings, made, lambda line: None, **options)
+            trainer = of(SUMS, made, **options)
             trainer.step()
             values = trainer.buffer.views(trainer.buffer.data)
             assign(values[f"localisation{lost}/theta/bias"], np.float32([1, 0, 9, 0, 1, 0]))
@@ -209,38 +200,53 @@ def test_whichever_of_two_transformers_leaves_the_image_is_noticed(lost, quick_d
 
 
 def test_every_digit_that_is_not_for_testing_is_trained_on():
-    made = data.load("r-digits")
+    whole = Distorted("R", "digits", train_size=8000)
+    few = replace(whole, train_size=9)
+    made = whole.load()
     assert made.valid is None and made.watched is made.test
     assert len(made.train.digits) == 1497 and len(made.train) == 8000
-    assert made.sha256 != data.load("r-digits", seed=1).sha256
-    assert (
-        made.sha256
-        != data.load("r-digits", train_size=9).sha256
-        == data.load("r-digits", train_size=9).sha256
-    )
+    assert made.sha256 != replace(whole, seed=1).load().sha256
+    assert made.sha256 != few.load().sha256 == few.load().sha256
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("path", "value", "message"),
     [
-        ({"epochs": 3}, "a run needs a number of epochs, or else one of iterations"),
-        ({"iterations": None}, "a run needs a number of epochs, or else one of iterations"),
-        ({"iterations": 0}, "iterations must be at least 1, got 0"),
-        ({"decay_every": 0}, "decay_every must be at least 1, got 0"),
-        ({"decay": -1.0}, "decay must be a number from 0 up, got -1.0"),
-        ({"momentum": float("nan")}, "momentum must be at least 0 and below 1, got nan"),
-        ({"momentum": -0.1}, "momentum must be at least 0 and below 1, got -0.1"),
-        ({"momentum": 1.0}, "momentum must be at least 0 and below 1, got 1.0"),
-        ({"weight_decay": -0.1}, "weight_decay must be a number from 0 up, got -0.1"),
-        ({"optimizer": "rmsprop"}, "optimizer must be adam or sgd, got 'rmsprop'"),
-        ({"distractors": 1}, "patch must be at least 1, got 0"),
+        ("training.epochs", 3, "a run needs a number of epochs, or else one of iterations"),
+        ("training.iterations", None, "a run needs a number of epochs, or else one of iterations"),
+        ("training.iterations", 0, "iterations must be at least 1, got 0"),
+        ("training.schedule.every", 0, "decay_every must be at least 1, got 0"),
+        ("training.schedule.factor", -1.0, "decay must be a number from 0 up, got -1.0"),
+        (
+            "training.optimizer.momentum",
+            float("nan"),
+            "momentum must be at least 0 and below 1, got nan",
+        ),
+        ("training.optimizer.momentum", -0.1, "momentum must be at least 0 and below 1, got -0.1"),
+        ("training.optimizer.momentum", 1.0, "momentum must be at least 0 and below 1, got 1.0"),
+        (
+            "training.optimizer.weight_decay",
+            -0.1,
+            "weight_decay must be a number from 0 up, got -0.1",
+        ),
+        ("training.schedule.first", 0, "the first decay must be in epoch 1 or later, got 0"),
+        ("training.optimizer", "rmsprop", "optimizer of a training cannot be 'rmsprop'"),
+        ("training.schedule", SGD(), "schedule of a training cannot be SGD"),
+        ("pretrained", Training(epochs=1), "a run cannot start from Training"),
+        ("data.recipe", "Z", "there is no set 'Z': choose one of R, RTS, P, E, TC"),
+        ("data.train_size", 0, "train_size must be at least 1, got 0"),
+        ("network.base", "rnn", "base of an stn must be one of 'fcn', 'cnn', got 'rnn'"),
     ],
 )
-def test_impossible_settings(changes, message):
+def test_impossible_settings(path, value, message):
     with pytest.raises(UserError, match=message):
-        replace(SETTINGS, **changes)
+        replaced(SETTINGS, path, value)
 
 
-def test_a_distorted_set_is_as_it_is():
-    with pytest.raises(UserError, match="canvas, distractors and patch of the set rts cannot be"):
-        data.load("rts", canvas=60)
+@pytest.mark.parametrize("field", ["canvas", "distractors", "patch"])
+def test_a_distorted_set_is_as_it_is(field):
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{field}'"):
+        Distorted("RTS", **{field: 60})
+    written = to_json(Distorted("RTS")) | {field: 60}
+    with pytest.raises(UserError, match=f"^distorted has no {field}; it has recipe, source, "):
+        from_json(written)

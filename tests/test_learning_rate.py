@@ -8,7 +8,6 @@ import pytest
 from synthetic import record
 
 from ministn import runs
-from ministn.settings import Settings
 
 SCRIPTS = Path(__file__).parents[1] / "reproduce"
 
@@ -52,7 +51,7 @@ def test_the_table_has_a_line_for_each_network_and_setting(study):
     records = [longer, back, *lost]
     rows = study.grouped(records)
     assert [len(row) for row in rows] == [3, 1]
-    assert [row["settings"]["seed"] for row in rows[0]] == [0, 1, 2]
+    assert [row["settings"].seed for row in rows[0]] == [0, 1, 2]
     header, first, second, *_ = study.lines(records)
     assert header.split() == " ".join(study.HEADER).split()
     assert first.split("  ") and "3 of 3, 1 came back" in first
@@ -79,16 +78,16 @@ def test_only_survivors_go_on_and_nothing_is_trained_twice(study, monkeypatch, t
         "WHOLE": 2,
         "NETWORKS": ("arch1-tstn",),
         "RATES": ((0.001, 1.0), (0.001, 0.1)),
-        "attends": lambda run, epoch=None: run["settings"]["loc_lr"] == 0.1,
+        "attends": lambda run, epoch=None: run["settings"].training.loc_lr == 0.1,
     }.items():
         monkeypatch.setattr(study, name, value)
     monkeypatch.setattr(sys, "argv", f"learning_rate.py --seeds 0 1 --out {tmp_path}".split())
     assert study.main() == 0
     records = runs.find_records([tmp_path])
-    lengths = [(r["settings"]["loc_lr"], len(r["epochs"])) for r in records]
+    lengths = [(r["settings"].training.loc_lr, len(r["epochs"])) for r in records]
     assert sorted(lengths) == [(0.1, 2), (0.1, 2), (1.0, 1), (1.0, 1)]
-    assert len(records[0]["starts"]) == records[0]["settings"]["epochs"]
-    assert all(Settings(**r["settings"]).train_size == 64 for r in records)
+    assert len(records[0]["starts"]) == records[0]["settings"].training.epochs
+    assert all(r["settings"].data.train_size == 64 for r in records)
     out = capsys.readouterr().out
     assert "Arch 1 TSTN" in out and (tmp_path / "learning-rate.png").exists()
     assert study.main() == 0

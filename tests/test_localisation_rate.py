@@ -1,29 +1,34 @@
 """The learning-rate multiplier of localisation networks, in every arrangement."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from helpers import normal
 from test_arrangements import deep
 from test_hand_on import network as handing_on
 
-from ministn import models
+from ministn.data import Form
 from ministn.fit import train_on_batch
 from ministn.gradcheck.networks import perturbed
-from ministn.optimizers import SGD, Adam
+from ministn.models import Stn, Tstn
+from ministn.optimizers import SGD, Adam, Optimizer
 from ministn.parameter import ParameterBuffer
+
+FORM = Form((28, 30), classes=5)
 
 # name: (how the network is made, the shape of its images)
 NETWORKS = {
-    "one transformer": (lambda: models.stn.NETWORKS["r-st-fcn-affine"]((28, 30), 5), (28, 30)),
-    "projective": (lambda: models.stn.NETWORKS["p-st-cnn-projective"]((28, 30), 5), (28, 30)),
-    "spline": (lambda: models.stn.NETWORKS["e-st-cnn-tps"]((28, 30), 5), (28, 30)),
+    "one transformer": (lambda: Stn("fcn", "affine").build(FORM), (28, 30)),
+    "projective": (lambda: Stn("cnn", "projective").build(FORM), (28, 30)),
+    "spline": (lambda: Stn("cnn", "tps").build(FORM), (28, 30)),
     "two in parallel": (
-        lambda: models.stn.NETWORKS["addition-2st-fcn-tps"]((28, 30), 5, width=6),
+        lambda: Stn("fcn", "tps", 2, "sampled", width=6).build(Form((28, 30), 2, 5)),
         (28, 30, 2),
     ),
     "at any depth, in series and in parallel": (deep, (7, 9, 2)),
     "theta handed on": (handing_on, (7, 9, 2)),
-    "tied": (lambda: models.build("arch1-tstn", (13, 17), 5), (13, 17)),
+    "tied": (lambda: Tstn(1).build(Form((13, 17), classes=5)), (13, 17)),
 }
 each = pytest.mark.parametrize("name", NETWORKS)
 
@@ -47,7 +52,8 @@ def moved(name, optimizer, multiplier):
 @each
 @pytest.mark.parametrize("multiplier", [0.1, 0.0])
 def test_a_step_of_sgd_is_the_gradient_times_rate_and_multiplier(name, multiplier):
-    steps, gradients, own = moved(name, lambda buffer: SGD(buffer, momentum=0), multiplier)
+    sgd = partial(Optimizer, SGD(momentum=0))
+    steps, gradients, own = moved(name, sgd, multiplier)
     assert own and own < steps.keys()
     for key, step in steps.items():
         factor = multiplier if key in own else 1
@@ -57,8 +63,9 @@ def test_a_step_of_sgd_is_the_gradient_times_rate_and_multiplier(name, multiplie
 
 @each
 def test_a_step_of_adam_is_a_tenth_as_long_for_localisation_alone(name):
-    slow, _, own = moved(name, Adam, 0.1)
-    usual, _, _ = moved(name, Adam, 1.0)
+    adam = partial(Optimizer, Adam())
+    slow, _, own = moved(name, adam, 0.1)
+    usual, _, _ = moved(name, adam, 1.0)
     for key, step in slow.items():
         expected = (0.1 if key in own else 1) * usual[key]
         np.testing.assert_allclose(step, expected, 1e-9, 1e-14, err_msg=key)

@@ -12,9 +12,8 @@ import pytest
 from small_runs import child
 from test_table3 import FOLDER, SCRIPT, TINY
 
-from ministn import data
+from ministn.data import Cluttered, mnist
 from ministn.data import __main__ as command
-from ministn.data import mnist
 from ministn.errors import UserError
 
 IMAGES = "train-images-idx3-ubyte"
@@ -76,7 +75,8 @@ def test_reads_plain_and_compressed_files_in_file_order(tmp_path, packed):
 
 
 def test_clutter_comes_from_the_digits_of_the_own_split(tmp_path):
-    loaded = data.load("mnist", fill(tmp_path), train_size=40, canvas=5, distractors=2, patch=2)
+    made = Cluttered(train_size=40, canvas=5, distractors=2, patch=2)
+    loaded = made.load(fill(tmp_path))
     assert np.unique(loaded.train.images).tolist() == [0, 1, 2, 3]
     assert np.unique(loaded.valid.images).tolist() == [0, 10, 20, 30]
     assert np.unique(loaded.test.images).tolist() == [0, 100, 200, 255]

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from helpers import normal
 
-from ministn import engines, fast, models, ops
+from ministn import engines, fast, ops
+from ministn.data import Form
 from ministn.errors import UserError
+from ministn.kinds import from_json
 from ministn.layers import Dropout, ReLU
+from ministn.models import NETWORKS, ClassificationCnn, SmallStn, Tstn, UntiedStn
 from ministn.parameter import Parameter, ParameterBuffer
 from ministn.randomness import Step
 
@@ -19,7 +22,8 @@ COUNTS = {
     "arch2-untied": 10_261_155,
     "arch2-tstn": 9_974_723,
 }
-WITH_TRANSFORMER = [name for name in models.NETWORKS if not name.endswith("cnn")]
+KINDS = {"cnn": ClassificationCnn, "untied": UntiedStn, "tstn": Tstn}
+WITH_TRANSFORMER = [name for name in NETWORKS if not name.endswith("cnn")]
 HEAD = ["dense", "theta"]  # of a localisation network: never shared
 
 
@@ -28,9 +32,9 @@ def small(name: str) -> tuple[int, int]:
     return (37, 41) if name == "small-stn" else (13, 17)
 
 
-def laid_out(name: str, dtype=np.float32, classes=5, downsample=1.0):
+def laid_out(name: str, dtype=np.float32):
     """The network and its buffer, off the initial state: there no gradient reaches theta."""
-    network = models.build(name, small(name), classes, downsample)
+    network = NETWORKS[name].build(Form(small(name), classes=5))
     buffer = ParameterBuffer(network.parameters(), 0, dtype)
     for p in buffer.parameters:
         rng = np.random.default_rng(list(p.name.encode()))
@@ -46,7 +50,8 @@ def names(parameters: list[Parameter]) -> list[str]:
 
 @pytest.mark.parametrize(("name", "count"), COUNTS.items())
 def test_parameter_counts_of_the_paper(name, count):
-    assert sum(p.size for p in models.build(name, (60, 60)).parameters()) == count
+    assert NETWORKS[name].name == name
+    assert sum(p.size for p in NETWORKS[name].build(Form((60, 60))).parameters()) == count
 
 
 def test_parameter_count_of_the_recipe():
@@ -54,7 +59,7 @@ def test_parameter_count_of_the_recipe():
     localisation = [(25 + 1, 20), (25 * 20 + 1, 20), (9 * 9 * 20 + 1, 50), (50 + 1, 6)]
     classifier = [(9 + 1, 32), (9 * 32 + 1, 32), (3 * 3 * 32 + 1, 256), (256 + 1, 10)]
     expected = sum(rows * columns for rows, columns in localisation + classifier)
-    assert sum(p.size for p in models.build("small-stn", (60, 60)).parameters()) == expected
+    assert sum(p.size for p in SmallStn().build(Form((60, 60))).parameters()) == expected
 
 
 @pytest.mark.parametrize("architecture", [1, 2])
@@ -66,7 +71,7 @@ def test_names_and_what_only_the_localisation_network_has(architecture, kind, ow
     convolutions = [f"conv{n}{suffix}" for n in (1, 2, 3) for suffix in suffixes]
     own = [part for name in own for part in (convolutions if name == "convolutions" else [name])]
     own = [f"localisation/{name}" for name in own]
-    network = models.build(f"arch{architecture}-{kind}", (60, 60))
+    network = KINDS[kind](architecture).build(Form((60, 60)))
     classifier = [f"classifier/{name}" for name in [*convolutions, "dense", "softmax"]]
     assert names(network.parameters()) == classifier + own
     assert names(network.localisation_only()) == own
@@ -75,8 +80,8 @@ def test_names_and_what_only_the_localisation_network_has(architecture, kind, ow
 @pytest.mark.parametrize("architecture", [1, 2])
 def test_one_seed_starts_all_three_networks_from_one_classifier(architecture):
     starts = []
-    for kind in ("cnn", "untied", "tstn"):
-        network = models.build(f"arch{architecture}-{kind}", (24, 24))
+    for kind in KINDS.values():
+        network = kind(architecture).build(Form((24, 24)))
         ParameterBuffer(network.parameters(), seed=2)
         starts.append({p.name: p.data for p in network.classifier.parameters()})
     cnn, untied, tstn = starts
@@ -89,7 +94,7 @@ def test_one_seed_starts_all_three_networks_from_one_classifier(architecture):
 
 def test_initial_values_are_the_papers():
     """He uniform with std sqrt(2 / n_i), and no weights but the identity in the regression."""
-    network = models.build("arch2-untied", (60, 60))
+    network = UntiedStn(2).build(Form((60, 60)))
     ParameterBuffer(network.parameters(), seed=0)
     for p in network.parameters():
         if p.name == "localisation/theta/bias":
@@ -105,10 +110,10 @@ def test_initial_values_are_the_papers():
 
 @pytest.mark.parametrize("name", WITH_TRANSFORMER)
 def test_first_look_is_at_the_whole_image(name):
-    network = models.build(name, small(name))
+    network = NETWORKS[name].build(Form(small(name)))
     ParameterBuffer(network.parameters(), seed=0)
     x = normal(3, *small(name), 1).astype(np.float32)
-    _, looked = network.predict(x)
+    _, (looked,) = network.predict(x)
     theta = looked.theta
     assert theta.dtype == np.float32
     np.testing.assert_array_equal(theta, np.tile([[1, 0, 0], [0, 1, 0]], (3, 1, 1)))
@@ -119,7 +124,7 @@ def test_first_look_is_at_the_whole_image(name):
         np.testing.assert_array_equal(warped, x)
 
 
-@pytest.mark.parametrize("name", models.NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_every_parameter_learns_from_an_image_that_is_not_square(name, dtype):
     network, buffer = laid_out(name, dtype)
@@ -131,7 +136,7 @@ def test_every_parameter_learns_from_an_image_that_is_not_square(name, dtype):
     assert np.isfinite(buffer.grad).all()
 
 
-@pytest.mark.parametrize("name", models.NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_predict_is_forward_in_evaluation(name):
     network, _ = laid_out(name)
     x = abs(normal(3, *small(name), 1)).astype(np.float32)
@@ -139,15 +144,15 @@ def test_predict_is_forward_in_evaluation(name):
     evaluated, cache = network.forward(x)
     np.testing.assert_array_equal(logits, evaluated)
     assert cache is None
-    assert (looked is None) == (network.transformer is None)
+    assert len(looked) == (network.transformer is not None)
     trained, kept = network.forward(x, STEP)
     assert (trained == logits).all() == (name == "small-stn")  # which has no dropout
-    if looked is not None:
-        assert abs(looked.theta - np.eye(2, 3)).max() > 1e-3
-        np.testing.assert_array_equal(looked.theta, kept.transformer.theta)
+    for look in looked:
+        assert abs(look.theta - np.eye(2, 3)).max() > 1e-3
+        np.testing.assert_array_equal(look.theta, kept.transformer.theta)
 
 
-@pytest.mark.parametrize("name", models.NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_float64_goes_through_the_readable_engine(name, monkeypatch):
     """And the engines agree: float32 of the twins is close to float64 of the readable ones."""
     x = abs(normal(3, *small(name), 1))
@@ -166,18 +171,18 @@ def test_float64_goes_through_the_readable_engine(name, monkeypatch):
     ("downsample", "size", "dense"),
     [(1, (24, 29), 3 * 3), (1.5, (16, 19), 2 * 2), (2, (12, 14), 1), (3, (8, 9), 1)],
 )
-@pytest.mark.parametrize("kind", ["untied", "tstn"])
+@pytest.mark.parametrize("kind", [UntiedStn, Tstn])
 def test_downsampled_output_is_floor_of_the_size_by_d(kind, downsample, size, dense):
-    network = models.build(f"arch1-{kind}", (24, 29), 10, downsample)
+    network = kind(1, downsample).build(Form((24, 29)))
     assert network.transformer.size == size
     shapes = {p.name: p.shape for p in network.parameters()}
     assert shapes["classifier/dense/weight"] == (dense * 128, 625)
     assert shapes["localisation/dense/weight"] == (6 * 7 * 128, 200)  # still looks at the whole
 
 
-@pytest.mark.parametrize("name", models.NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_dropout_follows_the_relu_of_the_625_units_only(name):
-    network = models.build(name, (60, 60))
+    network = NETWORKS[name].build(Form((60, 60)))
     stacks = [network.classifier]
     if network.transformer is not None:
         stacks.append(network.transformer.localisation)
@@ -191,24 +196,47 @@ def test_dropout_follows_the_relu_of_the_625_units_only(name):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("network", "size", "message"),
     [
-        (("arch1-cnn", (7, 60)), "at least 8x8.*got 7x60"),
-        (("arch2-tstn", (60, 7)), "at least 8x8.*got 60x7"),
-        (("arch1-untied", (60, 60), 10, 8), "at least 8x8.*got 7x7"),
-        (("small-stn", (31, 60)), "at least 32x32.*31x60"),
-        (("arch1-tstn", (60, 60), 10, 0), "downsample must be above 0, got 0"),
-        (("arch1-tstn", (60, 60), 10, float("nan")), "downsample must be above 0, got nan"),
-        (("arch2-cnn", (60, 60), 10, 2), "downsample must be 1 for arch2-cnn, got 2"),
-        (("small-stn", (60, 60), 10, 1.5), "downsample must be 1 for small-stn, got 1.5"),
-        (("arch1-cnn", (60, 60), 0), "classes must be at least 1, got 0"),
-        (("arch3-cnn", (60, 60)), "unknown network 'arch3-cnn'; choose from arch1-cnn, "),
+        (ClassificationCnn(1), (7, 60), "at least 8x8.*got 7x60"),
+        (Tstn(2), (60, 7), "at least 8x8.*got 60x7"),
+        (UntiedStn(1, downsample=8), (60, 60), "at least 8x8.*got 7x7"),
+        (SmallStn(), (31, 60), "at least 32x32.*31x60"),
     ],
     ids=str,
 )
-def test_impossible_networks_are_refused(arguments, message):
+def test_images_that_are_too_small_are_refused(network, size, message):
     with pytest.raises(UserError, match=message):
-        models.build(*arguments)
+        network.build(Form(size))
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ({"kind": "tstn", "architecture": 1, "downsample": 0}, "downsample must be .* 0, got 0"),
+        (
+            {"kind": "untied stn", "architecture": 1, "downsample": float("nan")},
+            "downsample must be a number above 0, got nan",
+        ),
+        (
+            {"kind": "classification cnn", "architecture": 2, "downsample": 2},
+            "classification cnn has no downsample; it has architecture",
+        ),
+        ({"kind": "small stn", "downsample": 1.5}, "small stn has no downsample; it has "),
+        ({"kind": "classification cnn", "architecture": 3}, "must be 1 or 2, got 3"),
+        ({"kind": "tstn", "architecture": 0}, "architecture must be 1 or 2, got 0"),
+        ({"kind": "arch1-cnn"}, "unknown kind 'arch1-cnn'; known are .*, classification cnn, "),
+    ],
+    ids=str,
+)
+def test_impossible_networks_are_refused(network, message):
+    with pytest.raises(UserError, match=message):
+        from_json(network)
+
+
+def test_no_classes_are_refused():
+    with pytest.raises(UserError, match="classes must be at least 1, got 0"):
+        Form((60, 60), classes=0)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import mpi_program
 import pytest
 from small_runs import data_set, outcome, run_in
 from test_parallel import children, gone, until_training
-from test_table3 import FOLDER, SCRIPT, TINY
+from test_table3 import FOLDER, SCRIPT, TINY, parse
 
 from ministn import runs
 from ministn.errors import UserError
@@ -127,7 +127,11 @@ def test_table3_by_ranks(tmp_path):
     assert (status, err) == (0, "")
     assert out.count("epoch 1/1: loss") == out.count("\nCommands\n") == 1
     (record,) = runs.find_records([tmp_path / "runs"])
-    assert record["command"] == f"mpirun -n 2 python reproduce/table3.py {TINY}"
+    assert [record["settings"]] == parse(TINY.split())
+    assert record["command"] == (
+        "mpirun -n 2 python reproduce/table3.py --nets small-stn --data digits --seeds 0 "
+        "--epochs 1 --train-size 64 --batch-size 32"
+    )
     device = record["device"]
     assert (device["workers"], device["threads"], device["exchange"]) == (2, 1, "mpi")
 

@@ -2,9 +2,17 @@
 
 import numpy as np
 import pytest
-from helpers import TOLERANCE, Case, check_against_loops, compare, listed, normal
+from helpers import (
+    TOLERANCE,
+    Case,
+    check_against_loops,
+    check_function,
+    compare,
+    listed,
+    normal,
+)
 
-from ministn import ops
+from ministn import fast, ops
 from ministn.ops.sampling import BORDERS
 from ministn.randomness import Step
 
@@ -90,6 +98,11 @@ CASES = [
     Case("dropout", {"x": normal(2, 3)}, {"rate": 0.0, "step": Step(0, 0), "stream": 0}),
     Case("softmax_cross_entropy", {"logits": normal(5, 3)}, {"labels": np.array([0, 2, 1, 1, 0])}),
     Case("softmax_cross_entropy", {"logits": normal(1, 7)}, {"labels": np.array([6], np.uint8)}),
+    Case(
+        "triplet_hinge",
+        {"attended": normal(5, 3), "random": 1.3 * normal(3, 5).T.copy()},
+        {"pairs": np.array([[0, 1], [1, 0], [2, 3], [0, 2], [4, 2], [0, 2]])},
+    ),
     Case("affine_grid", {"theta": normal(4, 2, 3)}, {"size": (3, 5)}),
     Case("affine_grid", {"theta": normal(1, 2, 3)}, {"size": (1, 6)}),
     Case("affine_grid", {"theta": normal(2, 2, 3)}, {"size": (4, 1)}),
@@ -134,9 +147,27 @@ CASES = [
 ]
 
 
+# Without a backward pass. Optimisers' updates are tested in test_optimizers.py.
+FUNCTIONS = [
+    Case("grid_products", {"grid": normal(3, 2, 5, 2), "basis": normal(4, 2, 5, 2)}),
+    Case("as_batch", {}, {"images": np.arange(120, 240, dtype=np.uint8).reshape(4, 6, 5)}),
+    Case("as_batch", {}, {"images": np.arange(120, dtype=np.uint8).reshape(2, 4, 5, 3)}),
+]
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_op_agrees_with_loops(case):
     check_against_loops(ops, case)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if hasattr(fast, case.name)], ids=str)
+def test_fast_twin_agrees_with_loops(case):
+    check_against_loops(fast, case, (np.float32,))
+
+
+@pytest.mark.parametrize("case", FUNCTIONS, ids=lambda case: case.name)
+def test_function_agrees_with_loops(case):
+    check_function(ops, case)
 
 
 @pytest.mark.parametrize(

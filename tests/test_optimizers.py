@@ -1,14 +1,22 @@
-"""Adam against a plain re-statement of Lasagne's formula, and the learning-rate schedule."""
+"""Every optimiser against the loops, on either engine; Adam, and the learning-rate schedule."""
 
+from functools import partial
 from math import sqrt
 
+import loops
 import numpy as np
 import pytest
+from helpers import concrete
 
 from ministn.initializers import Normal
 from ministn.ops.adam import BLOCK
-from ministn.optimizers import Adam, step_decay
+from ministn.optimizers import Adam, Optimizer, Rule
 from ministn.parameter import Parameter, ParameterBuffer
+from ministn.schedules import StepDecay
+
+# {name: what is made for a ParameterBuffer}. Whatever is added is tested here, too.
+OPTIMIZERS = {rule.kind: partial(Optimizer, rule()) for rule in concrete(Rule)}
+every = pytest.mark.parametrize("name", OPTIMIZERS)
 
 # Rounding over ten steps of values up to 4; the largest differences measured: 6.4e-7 and 4e-16.
 TOLERANCE = {np.float32: 1e-6, np.float64: 2e-15}
@@ -30,32 +38,52 @@ def gradient(parameter: Parameter, t: int) -> np.ndarray:
     return values * (rng.random(parameter.shape) < 0.9)
 
 
-def lasagne(p, gradients, lr, beta1=0.9, beta2=0.999, epsilon=1e-8):
-    """lasagne.updates.adam, line by line, in float64."""
-    m, v = np.zeros_like(p), np.zeros_like(p)
-    for t, g in enumerate(gradients, 1):
-        a_t = lr * sqrt(1 - beta2**t) / (1 - beta1**t)
-        m = beta1 * m + (1 - beta1) * g
-        v = beta2 * v + (1 - beta2) * g**2
-        p = p - a_t * m / (np.sqrt(v) + epsilon)
-    return p
-
-
+@every
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda dtype: dtype.__name__)
 @pytest.mark.parametrize("steps", [1, 10])
-def test_adam_is_lasagnes(steps, dtype):
+def test_an_optimizer_is_that_of_the_loops(name, steps, dtype):
     made, buffer = network(dtype)
     before = [p.data.astype(np.float64) for p in made]
-    adam = Adam(buffer)
-    for t in range(1, steps + 1):
+    optimizer = OPTIMIZERS[name](buffer)
+    given = {p.name: [np.clip(gradient(p, t), -3, 3) for t in range(steps)] for p in made}
+    rates = [0.01, 0.003] * 5
+    for t, lr in enumerate(rates[:steps]):
         for p in made:
-            p.grad[...] = gradient(p, t)
-        adam.step(0.01)
+            p.grad[...] = given[p.name][t]
+        optimizer.step(lr)
+    assert optimizer.t == steps
     for p, start in zip(made, before, strict=True):
-        given = [gradient(p, t).astype(dtype).astype(np.float64) for t in range(1, steps + 1)]
-        expected = lasagne(start, given, 0.01 * p.lr_multiplier)
+        rounded = [g.astype(dtype).astype(np.float64) for g in given[p.name]]
+        scaled = [lr * p.lr_multiplier for lr in rates[:steps]]
+        expected = getattr(loops, name)(start, rounded, scaled)
         np.testing.assert_allclose(p.data, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
         assert (p.data != start).any()
+
+
+@every
+def test_an_optimizer_on_a_gpu_is_that_of_the_cpu(device, name):
+    """To the last bit, over several steps and parameters of three learning rates."""
+    shapes = {"a/weight": (52, 3), "a/bias": (52, 1), "b/weight": (51, 3), "c/bias": (50, 3)}
+
+    def made(device):
+        each = [Parameter(path, shape, Normal(1.0)) for path, shape in shapes.items()]
+        for parameter, multiplier in zip(each, (1.0, 1.0, 0.1, 0.0), strict=True):
+            parameter.lr_multiplier = multiplier
+        return OPTIMIZERS[name](ParameterBuffer(each, 0, device=device))
+
+    ours, theirs = made(device), made(None)
+    assert len(ours.buffer.groups) == 3
+    for t in range(4):
+        for parameter in theirs.buffer.parameters:
+            parameter.grad[...] = gradient(parameter, t)
+        ours.buffer.grad[...] = device.to_gpu(theirs.buffer.grad)
+        for each in (ours, theirs):
+            each.step(0.01)
+    found = {"data": ours.buffer.data, "grad": ours.buffer.grad, **ours.state()}
+    expected = {"data": theirs.buffer.data, "grad": theirs.buffer.grad, **theirs.state()}
+    for key, want in expected.items():
+        np.testing.assert_array_equal(device.to_cpu(found[key]), want, err_msg=key)
+        assert want.any()
 
 
 def test_first_step_is_the_learning_rate_against_the_sign():
@@ -63,7 +91,7 @@ def test_first_step_is_the_learning_rate_against_the_sign():
     (long, small), buffer = network(multipliers=(1.0, 1.0))
     start = long.data.copy(), small.data.copy()
     long.grad[...], small.grad[...] = -5.0, 1e-9
-    Adam(buffer).step(0.01)
+    Optimizer(Adam(), buffer).step(0.01)
     np.testing.assert_allclose(long.data - start[0], 0.01, rtol=1e-6)
     # a_1 = lr * sqrt(0.001) / 0.1, m = 1e-10, sqrt(v) = sqrt(0.001) * 1e-9
     expected = -0.01 * sqrt(0.001) / 0.1 * 1e-10 / (sqrt(0.001) * 1e-9 + 1e-8)
@@ -74,7 +102,7 @@ def test_multiplier_0_freezes_and_gradients_are_left_alone():
     (long, small), buffer = network(multipliers=(0.0, 1.0))
     start = long.data.copy(), small.data.copy()
     buffer.grad[...] = 0.5
-    adam = Adam(buffer)
+    adam = Optimizer(Adam(), buffer)
     adam.step(0.1)
     adam.step(0.1)
     np.testing.assert_array_equal(long.data, start[0])
@@ -86,7 +114,7 @@ def test_update_is_in_place():
     (long, small), buffer = network()
     views = long.data, small.data
     buffer.grad[...] = 1.0
-    Adam(buffer).step(0.1)
+    Optimizer(Adam(), buffer).step(0.1)
     assert views[0] is long.data and views[0].base is views[1].base is buffer.data
 
 
@@ -94,4 +122,4 @@ def test_update_is_in_place():
     ("epoch", "decays"), [(1, 0), (20, 0), (21, 1), (40, 1), (41, 2), (196, 9), (231, 11)]
 )
 def test_step_decay(epoch, decays):
-    assert step_decay(0.001, epoch) == 0.001 * 0.7**decays
+    assert StepDecay().at(epoch) == 0.7**decays

@@ -6,22 +6,23 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from small_runs import SETTINGS, STEPS, data_set, outcome, run_in
+from small_runs import SETTINGS, STEPS, changed, data_set, outcome, run_in, trainer_of
 from test_table3 import FOLDER, TINY, started
 from threadpoolctl import threadpool_info
 
-from ministn import data, runs
+from ministn import runs
+from ministn.data import CLUTTERED
 from ministn.errors import UserError
 from ministn.gradcheck.networks import perturbed
+from ministn.kinds import replaced
+from ministn.models import NETWORKS
 from ministn.parallel import Team, processes, team
 from ministn.parallel.exchange import part
-from ministn.training.trainer import Trainer
 
 PATIENCE = 30.0  # seconds until a process that should have ended fails the test
 
@@ -78,8 +79,8 @@ def test_every_row_is_one_ranks(count, size):
 
 def one_step(some: Team, network: str, batch_size: int, is_perturbed: bool):
     """A trainer after its first step, whose gradient is in Adam's first moment: m = 0.1 g."""
-    settings = replace(SETTINGS, network=network, batch_size=batch_size)
-    trainer = Trainer(settings, data_set(), say=pytest.fail, team=some)
+    settings = changed(SETTINGS, network=NETWORKS[network], batch_size=batch_size)
+    trainer = trainer_of(settings, data_set(), say=pytest.fail, team=some)
     if is_perturbed:
         perturbed(trainer.buffer)
     before = trainer.buffer.data.copy()
@@ -93,11 +94,11 @@ def one_step(some: Team, network: str, batch_size: int, is_perturbed: bool):
 def test_gradients_do_not_depend_on_the_number_of_workers(network, is_perturbed, two, three):
     """But for the order of summation: 2e-6 of the largest was seen."""
     alone, *shared = (one_step(some, network, 16, is_perturbed) for some in (Team(), two, three))
-    expected = alone.buffer.views(alone.optimizer.m)
+    expected = alone.buffer.views(alone.optimizer.moments["m"])
     for trainer in shared:
         assert trainer.state.loss_sum == pytest.approx(alone.state.loss_sum, rel=1e-6)
         assert trainer.state.errors == alone.state.errors
-        for name, m in trainer.buffer.views(trainer.optimizer.m).items():
+        for name, m in trainer.buffer.views(trainer.optimizer.moments["m"]).items():
             scale = np.abs(expected[name]).max()
             assert scale > 0 or not is_perturbed, name
             np.testing.assert_allclose(m, expected[name], atol=1e-5 * scale, rtol=0, err_msg=name)
@@ -106,8 +107,9 @@ def test_gradients_do_not_depend_on_the_number_of_workers(network, is_perturbed,
 def test_a_worker_may_get_no_rows(three):
     """Batches of two images for three workers."""
     alone, shared = (one_step(some, "arch1-tstn", 2, True) for some in (Team(), three))
-    scale = np.abs(alone.optimizer.m).max()
-    np.testing.assert_allclose(shared.optimizer.m, alone.optimizer.m, atol=1e-5 * scale, rtol=0)
+    scale = np.abs(alone.optimizer.moments["m"]).max()
+    m, wanted = (trainer.optimizer.moments["m"] for trainer in (shared, alone))
+    np.testing.assert_allclose(m, wanted, atol=1e-5 * scale, rtol=0)
     assert shared.state.loss_sum == pytest.approx(alone.state.loss_sum, rel=1e-6)
 
 
@@ -143,7 +145,8 @@ def test_a_run_keeps_its_workers(tmp_path, two, capsys):
 
 
 def test_a_step_without_a_finite_loss_changes_nothing(two):
-    trainer = Trainer(replace(SETTINGS, lr=1e30), data_set(), say=lambda line: None, team=two)
+    settings = changed(SETTINGS, lr=1e30)
+    trainer = trainer_of(settings, data_set(), say=lambda line: None, team=two)
     while not trainer.finished:
         before = trainer.buffer.data.copy()
         trainer.step()
@@ -152,7 +155,8 @@ def test_a_step_without_a_finite_loss_changes_nothing(two):
 
 
 def test_the_data_do_not_depend_on_who_makes_them(two):
-    alone, shared = (data.load("digits", train_size=2500, map=m) for m in (map, two.map))
+    data = replaced(CLUTTERED["digits"], "train_size", 2500)
+    alone, shared = (data.load(map=m) for m in (map, two.map))
     assert alone.sha256 == shared.sha256
 
 

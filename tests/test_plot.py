@@ -135,7 +135,7 @@ def test_learning_curves_hold_every_epoch():
     [
         (lambda: attention_figure(record("arch1-cnn")), "arch1-cnn has no transformer"),
         (lambda: attention_figure(record(status="diverged", done=0)), "no epoch yet"),
-        (lambda: attention_figure(record("r-fcn")), "r-fcn has no transformer"),
+        (lambda: attention_figure(record("r-fcn")), "fcn has no transformer"),
         (lambda: grid_figure([]), "no records to draw"),
         (lambda: overlap_figure([record("arch1-cnn")]), "has a transformer"),
         (lambda: overlap_figure([]), "no records to draw"),

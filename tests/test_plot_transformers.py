@@ -10,11 +10,12 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 from PIL import Image
-from synthetic import SIDE, record, recorded
+from synthetic import SIDE, record, recorded, written
 
-from ministn import models
+from ministn.data import Form
 from ministn.errors import UserError
 from ministn.layers import Flatten, Sequential
+from ministn.models import Stn
 from ministn.parameter import ParameterBuffer
 from ministn.plot import __main__ as command
 from ministn.plot import attention_figure, attention_gif, draw_transformer, grid_figure
@@ -147,7 +148,7 @@ def test_what_is_no_image(x, error):
 
 
 def front(network):
-    return models.build(network, (SIDE, SIDE)).front
+    return network.build(Form((SIDE, SIDE))).front
 
 
 def example_images(run):
@@ -162,7 +163,7 @@ def test_the_attention_figure_bends():
     assert len(panels) == 36
     theta = np.array(run["epochs"][-1]["theta"], np.float32)
     grid, _ = ThinPlateSpline().forward(theta, (SIDE, SIDE))
-    warped = front("e-st-cnn-tps").warp(example_images(run)[..., None], theta)
+    warped = front(Stn("cnn", "tps")).warp(example_images(run)[..., None], theta)
     for row in range(6):
         edge = panels[6 * row + 4].lines[-2].get_xydata()
         np.testing.assert_allclose(edge[:SIDE], pixels(grid[row, 0], (SIDE, SIDE)), atol=1e-4)
@@ -177,7 +178,7 @@ def test_each_transformer_gets_its_part_of_theta():
     pictures, panels = shown(attention_figure(run))
     assert len(panels) == 54
     theta = np.array(run["epochs"][-1]["theta"], np.float32)
-    both = front("addition-2st-fcn-projective").transformers
+    both = front(Stn("fcn", "projective", 2, "sampled")).transformers
     for number in (0, 1):
         own = np.ascontiguousarray(theta[:, 8 * number : 8 * number + 8])
         size = both[number].size
@@ -195,12 +196,12 @@ def test_the_grid_figure_has_a_group_for_each_run_and_shows_the_best():
     pictures, panels = shown(grid_figure(runs, count=2))
     assert len(panels) == 12
     assert [axes.get_title().split("\n")[0] for axes in panels[1:6:3]] == [
-        "r-st-cnn-affine",
-        "e-st-cnn-tps",
+        "st-cnn-affine, r",
+        "st-cnn-tps, e",
     ]
     for number, (run, epoch) in enumerate(zip(runs, (4, 2), strict=True)):
         theta = np.array(run["epochs"][epoch - 1]["theta"], np.float32)
-        warped = front(run["settings"]["network"]).warp(example_images(run)[..., None], theta)
+        warped = front(run["settings"].network).warp(example_images(run)[..., None], theta)
         np.testing.assert_allclose(pictures[3 * number + 2], warped[0, ..., 0], rtol=1e-6)
         assert len(panels[3 * number + 1].lines) == 8
 
@@ -247,7 +248,7 @@ def test_theta_that_is_not_finite_can_be_drawn(tmp_path):
 
 def test_theta_of_another_network_is_one_line():
     run = recorded("e-st-cnn-tps") | {"epochs": recorded("r-st-cnn-affine")["epochs"]}
-    with pytest.raises(UserError, match=r"epoch 2 .* has 6 numbers .* e-st-cnn-tps has 32") as told:
+    with pytest.raises(UserError, match=r"epoch 2 .* has 6 numbers .* st-cnn-tps has 32") as told:
         attention_figure(run)
     assert "\n" not in str(told.value)
 
@@ -304,7 +305,7 @@ def test_a_gif_of_one_epoch_and_of_two_transformers(tmp_path):
 
 def test_the_command_writes_what_is_asked_for(tmp_path, capsys):
     path = tmp_path / "record.json"
-    path.write_text(json.dumps(record("small-stn", epochs=2)))
+    path.write_text(json.dumps(written("small-stn", epochs=2)))
     gif, png = tmp_path / "out.gif", tmp_path / "out.png"
     assert command.main([str(path), "--gif", str(gif), "--figure", str(png)]) == 0
     assert capsys.readouterr().out == f"wrote {gif}\nwrote {png}\n"
@@ -314,10 +315,10 @@ def test_the_command_writes_what_is_asked_for(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("run", "flags", "message"),
     [
-        (record("small-stn", epochs=1), [], "name a file with --gif"),
-        (record("arch1-cnn", epochs=1), ["--gif", "x.gif"], "has no transformer"),
-        (record("small-stn", epochs=1, done=0), ["--figure", "x.png"], "no epoch yet"),
-        (record("small-stn", epochs=1), ["--gif", "missing/x.gif"], "cannot save missing/x.gif"),
+        (written("small-stn", epochs=1), [], "name a file with --gif"),
+        (written("arch1-cnn", epochs=1), ["--gif", "x.gif"], "has no transformer"),
+        (written("small-stn", epochs=1, done=0), ["--figure", "x.png"], "no epoch yet"),
+        (written("small-stn", epochs=1), ["--gif", "missing/x.gif"], "cannot save missing/x.gif"),
         ({"format": 1}, ["--gif", "x.gif"], "is not a record"),
     ],
 )

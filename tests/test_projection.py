@@ -1,20 +1,25 @@
 """The networks that classify a volume by its projection, and the volumes they are trained on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers import normal
 
-from ministn import backend, models, ops
+from ministn import backend, ops
+from ministn.data import Form
 from ministn.data.extruded import Volumes, draw, true_poses
 from ministn.engines import implementation
 from ministn.errors import UserError
 from ministn.gradcheck.networks import perturbed
+from ministn.kinds import from_json, to_json
 from ministn.metrics.attention import left_image
 from ministn.metrics.pose import FRAME
-from ministn.models import projection
+from ministn.models import Projected
 from ministn.models.prediction import predict
+from ministn.models.projection import PROJECTED
 from ministn.models.stn import PARAMETERS
-from ministn.optimizers import Adam
+from ministn.optimizers import Adam, Optimizer
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
 
@@ -22,12 +27,13 @@ STEP = Step(seed=5, number=7)
 SMALL = (28, 31, 29)
 CLASSES = 5
 BOUND = 2e-5  # of the norm of a gradient, as in test_stn.py
-each = pytest.mark.parametrize("name", projection.NETWORKS)
+NETWORKS = {network.name: network for network in PROJECTED}
+each = pytest.mark.parametrize("name", NETWORKS)
 
 
 def laid_out(name, dtype=np.float32, size=SMALL, device=None):
     """A narrow network as training starts, and its buffer."""
-    network = projection.NETWORKS[name](size, CLASSES, width=6)
+    network = replace(NETWORKS[name], width=6).build(Form(size, classes=CLASSES))
     return network, ParameterBuffer(network.parameters(), 0, dtype, device)
 
 
@@ -48,9 +54,19 @@ def loss_and_gradients(network, buffer, x, labels):
 # ---- sizes
 
 
+# What all records so far were trained with.
+COUNTS = {
+    "projection-fcn": 401_770,
+    "projection-cnn": 400_250,
+    "projection-st-fcn": 399_639,
+    "projection-st-cnn": 402_922,
+}
+
+
 @each
 def test_parameters(name):
-    network = models.build(name, (60, 60, 60))
+    network = NETWORKS[name].build(Form((60, 60, 60)))
+    assert network.count == COUNTS[name]
     assert abs(network.count - PARAMETERS) < 0.01 * PARAMETERS
     localisation = (15**3 + 1) * 32 + 2 * (32 + 1) * 32 + (32 + 1) * 12
     found = sum(parameter.size for parameter in network.localisation_only())
@@ -70,17 +86,34 @@ def test_what_a_transformer_returns_is_never_too_small_for_the_cnn():
 )
 def test_volumes_that_are_too_small_are_refused(name, size, written):
     with pytest.raises(UserError, match=f"^volumes must have at least 28x28x28 .*, got {written}$"):
-        models.build(name, size)
+        NETWORKS[name].build(Form(size))
 
 
 def test_volumes_that_are_too_large_are_refused():
     with pytest.raises(UserError, match=r"^inputs of 99x99x99 are too large .* 400,000 parameters"):
-        models.build("projection-st-fcn", (99, 99, 99))
+        Projected("fcn", transformed=True).build(Form((99, 99, 99)))
 
 
-def test_they_are_named_where_a_name_is_wrong():
-    with pytest.raises(UserError, match=r"projection-fcn, projection-cnn, .*, projection-st-cnn, "):
-        models.build("projection-rnn", (60, 60, 60))
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"base": "rnn"}, "base must be fcn or cnn, got 'rnn'"),
+        ({"base": "cnn", "width": 0}, "width must be at least 1, got 0"),
+        ({"base": "cnn", "halved": "pooled"}, "projected has no halved; it has base, transformed,"),
+        ({"transformed": True}, "projected needs base"),
+    ],
+)
+def test_networks_that_there_are_not_are_refused(fields, message):
+    with pytest.raises(UserError, match=f"^{message}"):
+        from_json({"kind": "projected", **fields})
+
+
+def test_they_are_named_as_they_are_made():
+    for network in PROJECTED:
+        assert from_json(to_json(network)) == network
+        start = "projection-st-" if network.transformed else "projection-"
+        assert network.name == start + network.base
+    assert len(NETWORKS) == 4
 
 
 # ---- what they compute
@@ -95,7 +128,7 @@ def test_base_networks_classify_the_projection(name):
     for layer in network.classifier.layers[1:]:
         y, _ = layer.forward(y)
     np.testing.assert_array_equal(logits, y)
-    assert looked is None
+    assert looked == []
 
 
 @pytest.mark.parametrize("name", ["projection-st-fcn", "projection-st-cnn"])
@@ -103,9 +136,9 @@ def test_they_start_at_the_identity(name):
     """All see the whole volume, at other points."""
     network, _ = laid_out(name)
     x = solids(2)
-    logits, looked = network.predict(x)
+    logits, (looked,) = network.predict(x)
     np.testing.assert_array_equal(looked.theta, [np.eye(2, 3)] * 2)
-    np.testing.assert_allclose(looked.grid, np.tile(FRAME, (2, 1, 1, 1, 1)), atol=1e-6)
+    np.testing.assert_allclose(looked.grid, np.tile(FRAME, (2, 1, 1, 1)), atol=1e-6)
     grid, _ = ops.affine_grid_3d(np.tile(np.eye(3, 4, dtype=np.float32), (2, 1, 1)), (24, 24, 24))
     y, _ = ops.projection(ops.trilinear_sampler(x, grid)[0])
     for layer in network.classifier.layers[1:]:
@@ -148,7 +181,7 @@ def test_a_few_steps_lower_the_loss(name):
     network, buffer = laid_out(name)
     x = abs(normal(6, 1, *SMALL[1:])).astype(np.float32).repeat(SMALL[0], axis=1)
     labels = np.arange(6) % CLASSES
-    losses, optimizer = [], Adam(buffer)
+    losses, optimizer = [], Optimizer(Adam(), buffer)
     for _ in range(30):
         losses.append(float(loss_and_gradients(network, buffer, x, labels)["loss"]))
         optimizer.step(0.001)
@@ -175,7 +208,7 @@ def test_predictions_for_volumes_that_are_not_made_yet():
     images = np.random.default_rng(0).integers(0, 256, (3, 28, 28)).astype(np.uint8)
     lazy = Volumes(images, draw("test", 3, seed=0))
     network, _ = laid_out("projection-st-fcn", size=lazy.shape[1:])
-    logits, looked = predict(network, lazy)
+    logits, (looked,) = predict(network, lazy)
     expected, _ = network.predict(ops.as_batch(lazy[:]))
     np.testing.assert_array_equal(logits, expected)
     assert looked.theta.shape == (3, 2, 3) and not left_image(looked.theta).any()

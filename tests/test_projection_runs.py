@@ -1,37 +1,31 @@
 """Training on volumes: what it sees, that it makes few of them at a time, what a record keeps."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
-from small_runs import outcome, shortened
+from small_runs import changed, outcome, shortened, trainer_of
 
-from ministn import data, models, ops, parallel
-from ministn.data import extruded
-from ministn.models import prediction
-from ministn.optimizers import Adam
+from ministn import ops, parallel
+from ministn.data import Addition, Cluttered, Extruded, Form, extruded
+from ministn.models import Projected, prediction
+from ministn.optimizers import SGD, Adam, Optimizer
 from ministn.parameter import ParameterBuffer
 from ministn.plot import attention_figure
 from ministn.randomness import Step, generator
-from ministn.runs import Run, planning, read_record
-from ministn.settings import Settings
+from ministn.runs import Run, Settings, planning, read_record
+from ministn.schedules import StepDecay
 from ministn.training.examples import as_text, from_text
+from ministn.training.protocol import Training
 from ministn.training.trainer import Trainer
 
 # Epochs of 4, 4 and 2 volumes; the run ends in the middle of the second.
 SETTINGS = Settings(
-    "projection-st-fcn",
-    iterations=5,
-    data="extruded-digits",
-    canvas=60,
-    distractors=0,
-    patch=0,
-    train_size=10,
-    batch_size=4,
-    lr=0.01,
+    Extruded("digits", train_size=10),
+    Projected("fcn", transformed=True),
+    Training(lr=0.01, schedule=StepDecay(0.1, 2), batch_size=4, iterations=5),
     seed=4,
-    decay=0.1,
-    decay_every=2,
 )
 RATES = [0.01, 0.01, 0.001, 0.001, 0.0001]
 
@@ -40,12 +34,15 @@ pytestmark = pytest.mark.usefixtures("unchanging_environment")
 
 @pytest.fixture(scope="module")
 def made():
-    found = data.load("extruded-digits", train_size=10)
+    found = SETTINGS.data.load()
     return replace(found, test=shortened(found.test, 9))
 
 
+of = partial(trainer_of, say=lambda line: None)
+
+
 def trained(made, team=None, **changes) -> Trainer:
-    trainer = Trainer(replace(SETTINGS, **changes), made, lambda line: None, team=team)
+    trainer = of(changed(SETTINGS, **changes), made, team=team)
     while not trainer.finished:
         trainer.step()
     return trainer
@@ -53,8 +50,8 @@ def trained(made, team=None, **changes) -> Trainer:
 
 def test_the_iterations_restated(made):
     """Fresh volumes in each epoch, all of them at hand at once, and Adam."""
-    network = models.build("projection-st-fcn", (60, 60, 60))
-    adam = Adam(ParameterBuffer(network.parameters(), 4))
+    network = SETTINGS.network.build(Form((60, 60, 60)))
+    adam = Optimizer(Adam(), ParameterBuffer(network.parameters(), 4))
     number, digits = 0, made.train.digits
     for epoch in (1, 2):
         motions = extruded.draw("train", 10, seed=0, epoch=epoch)
@@ -88,18 +85,18 @@ def test_no_more_volumes_are_made_than_are_looked_at_at_once(made, monkeypatch):
 
 def test_two_workers_see_the_same(made):
     """With SGD: Adam would make sums in another order count."""
-    alone = trained(made, optimizer="sgd")
+    alone = trained(made, optimizer=SGD())
     with parallel.team(2) as team:
-        both = trained(made, team, optimizer="sgd")
+        both = trained(made, team, optimizer=SGD())
         np.testing.assert_allclose(both.buffer.data, alone.buffer.data, rtol=0, atol=1e-6)
     assert both.state.history[-1]["test_error"] == alone.state.history[-1]["test_error"]
 
 
 def test_a_resumed_run_ends_with_the_same_bits(made, tmp_path):
-    whole = Run(tmp_path / "whole", SETTINGS, "test")
+    whole = Run(tmp_path / "whole", SETTINGS, "volumes", "test")
     whole.train(made, resume=False, bar=False)
-    parts = Run(tmp_path / "parts", SETTINGS, "test")
-    first = Trainer(SETTINGS, made, lambda line: None)
+    parts = Run(tmp_path / "parts", SETTINGS, "volumes", "test")
+    first = of(SETTINGS, made)
     for _ in range(4):
         first.step()
     parts.folder.mkdir(parents=True)
@@ -109,10 +106,11 @@ def test_a_resumed_run_ends_with_the_same_bits(made, tmp_path):
 
 
 def test_a_record_has_projections_and_no_volume(made, tmp_path):
-    run = Run(tmp_path, SETTINGS, "test")
+    run = Run(tmp_path, SETTINGS, "volumes", "test")
     assert run.train(made, resume=False, bar=False) == "finished"
     assert run.folder.name == (
-        "projection-st-fcn-digits-data0-n10-batch4-lr0.01-loc1-its5-decay0.1x2-seed4"
+        "projection-st-fcn-extruded-digits-train_size10-transformedTrue-lr0.01-factor0.1-every2-"
+        "batch_size4-iterations5-seed4-9c6de7da"
     )
     record = read_record(run.record_path)
     assert run.record_path.stat().st_size < 150_000
@@ -120,7 +118,7 @@ def test_a_record_has_projections_and_no_volume(made, tmp_path):
     assert found["size"] == [60, 60, 60] and found["labels"] == made.test.labels[:6].tolist()
     np.testing.assert_allclose(found["boxes"], made.test.boxes[:6])
     np.testing.assert_allclose(from_text(found), volumes.mean(axis=1), atol=0.51)
-    transformer = models.build("projection-st-fcn", (60, 60, 60)).transformer
+    transformer = SETTINGS.network.build(Form((60, 60, 60))).transformer
     x = volumes.astype(np.float32)
     for entry, theta in [
         (found, [transformer.transform.identity] * 6),
@@ -136,7 +134,8 @@ def test_a_record_has_projections_and_no_volume(made, tmp_path):
 
 
 def test_a_base_network_has_no_projections_but_the_inputs(made, tmp_path):
-    run = Run(tmp_path, replace(SETTINGS, network="projection-fcn", iterations=2), "test")
+    base = changed(SETTINGS, network=Projected("fcn"), iterations=2)
+    run = Run(tmp_path, base, "volumes", "test")
     run.train(made, resume=False, bar=False)
     record = read_record(run.record_path)
     assert "projections" not in record["examples"] and from_text(record["examples"]).any()
@@ -149,7 +148,7 @@ def test_images_as_text_and_back():
 
 
 def test_where_a_loss_is_not_finite_is_found(made):
-    trainer = Trainer(SETTINGS, made, lambda line: None)
+    trainer = of(SETTINGS, made)
     (bias,) = (p for p in trainer.buffer.parameters if p.name == "localisation/dense2/bias")
     bias.data[0] = np.nan
     trainer.step()
@@ -161,17 +160,20 @@ def test_where_a_loss_is_not_finite_is_found(made):
 
 
 @pytest.mark.parametrize(
-    ("name", "canvas", "size", "shape"),
+    ("data", "size", "shape"),
     [
-        ("extruded", 60, (60, 60, 60), (60, 60, 60)),
-        ("addition-digits", 42, (42, 42), (42, 42, 2)),
-        ("mnist", 33, (33, 33), (33, 33)),
+        (Extruded(), (60, 60, 60), (60, 60, 60)),
+        (Addition("digits"), (42, 42), (42, 42, 2)),
+        (Cluttered(canvas=33), (33, 33), (33, 33)),
     ],
+    ids=lambda value: getattr(value, "name", ""),
 )
-def test_a_plan_is_made_with_inputs_of_the_right_shape(name, canvas, size, shape):
-    noise = planning._noise(replace(SETTINGS, data=name, canvas=canvas), 3)
+def test_a_plan_is_made_with_inputs_of_the_right_shape(data, size, shape):
+    noise = data.noise(3)
     assert noise.shape == (3, *shape) and noise.size == size and len(noise) == 3
     assert np.asarray(noise.images).std() > 10
+    assert data.form.size == size and data.form.shape == shape
+    assert data.noise(500).labels.max() == data.form.classes - 1
 
 
 def test_a_plan_for_volumes(monkeypatch):
@@ -184,6 +186,6 @@ def test_a_plan_for_volumes(monkeypatch):
         return real(images, motions)
 
     monkeypatch.setattr(extruded, "volumes", volumes)
-    cost = planning.Cost(replace(SETTINGS, network="projection-fcn"))
+    cost = planning.Cost(replace(SETTINGS, network=Projected("fcn")))
     assert cost.step > 0 and cost.image > 0
     assert counts == [4, 4, 3, 3]

@@ -22,7 +22,7 @@ REDUCED = {"train_size": 10_000, "epochs": 15}
 
 
 def rows(table):
-    return [[r["settings"]["seed"] for r in row] for row in table]
+    return [[r["settings"].seed for r in row] for row in table]
 
 
 def test_runs_are_grouped_by_all_settings_but_the_seed():

@@ -5,12 +5,23 @@ import signal
 from dataclasses import replace
 
 import pytest
-from small_runs import SETTINGS, STEPS, child, data_set, outcome, run_in, train
+from small_runs import (
+    SETTINGS,
+    STEPS,
+    changed,
+    child,
+    data_set,
+    outcome,
+    run_in,
+    train,
+    trainer_of,
+)
 
 from ministn import runs
 from ministn.errors import UserError
+from ministn.models import ClassificationCnn
 from ministn.training import checkpoint
-from ministn.training.steps import CpuSteps
+from ministn.training.steps import PlainSteps
 from ministn.training.trainer import BEST, LAST, Trainer
 
 pytestmark = pytest.mark.usefixtures("unchanging_environment")
@@ -95,7 +106,7 @@ def test_killed_again_and_again(tmp_path, uninterrupted):
 
 def stop_in_step(monkeypatch, number: int, *signals: signal.Signals) -> None:
     """Send this process signals in the middle of every ``number``-th step."""
-    take, count = CpuSteps.take, 0
+    take, count = PlainSteps.take, 0
 
     def stopped(self, batch):
         nonlocal count
@@ -105,7 +116,7 @@ def stop_in_step(monkeypatch, number: int, *signals: signal.Signals) -> None:
                 signal.raise_signal(each)
         take(self, batch)
 
-    monkeypatch.setattr(CpuSteps, "take", stopped)
+    monkeypatch.setattr(PlainSteps, "take", stopped)
 
 
 @pytest.mark.parametrize("each", [signal.SIGINT, signal.SIGTERM])
@@ -170,15 +181,26 @@ def test_epochs_may_grow(tmp_path, uninterrupted):
 
 
 def trainer(**changes) -> Trainer:
-    return Trainer(replace(SETTINGS, **changes), data_set(), print)
+    return trainer_of(changed(SETTINGS, **changes), data_set())
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"lr": 0.001}, r"has other settings \(lr\): found \[0.003\], expected \[0.001\]"),
-        ({"seed": 5, "batch_size": 8}, r"other settings \(batch_size, seed\): found \[16, 4\]"),
-        ({"network": "arch1-cnn"}, r"other settings \(network\): found \['arch1-tstn'\]"),
+        (
+            {"lr": 0.001},
+            r"has other settings \(training.lr\): found \[0.003\], expected \[0.001\]$",
+        ),
+        (
+            {"seed": 5, "batch_size": 8},
+            r"other settings \(seed, training.batch_size\): found \[4, 16\], expected \[5, 8\]$",
+        ),
+        (
+            {"network": ClassificationCnn(1)},
+            r"other settings \(network.downsample, network.kind\): found \[1.0, 'tstn'\], "
+            r"expected \[None, 'classification cnn'\]$",
+        ),
+        ({"canvas": 10}, r"other settings \(data.canvas\): found \[9\], expected \[10\]$"),
     ],
 )
 def test_a_checkpoint_of_other_settings_is_refused(changes, message, tmp_path):
@@ -192,7 +214,7 @@ def test_a_checkpoint_of_other_data_or_without_a_state_is_refused(tmp_path):
     trained = trainer()
     trained.save(tmp_path)
     data = trained.data
-    other = Trainer(SETTINGS, replace(data, train=data.valid), print)
+    other = trainer_of(SETTINGS, replace(data, train=data.valid))
     with pytest.raises(UserError, match="has other data_sha256: found"):
         other.load(tmp_path)
     while not trained.finished:

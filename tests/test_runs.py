@@ -3,44 +3,61 @@
 import base64
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from small_runs import SETTINGS, data_set, outcome, run_in, train
+import toy
+from small_runs import SETTINGS, changed, data_set, outcome, run_in, train, trainer_of
 
 from ministn import runs
+from ministn.data import Distorted
 from ministn.errors import UserError
-from ministn.models import NETWORKS
+from ministn.kinds import leaves, replaced, to_json
+from ministn.models import Stn, UntiedStn
+from ministn.optimizers import SGD
 from ministn.parallel import Team
-from ministn.runs import planning
+from ministn.runs import Settings
+from ministn.schedules import StepDecay
+from ministn.tasks import Colocalisation
 from ministn.training import checkpoint
+from ministn.training.protocol import Training
 from ministn.training.trainer import BEST, LAST, Trainer
 
 OTHER = {
-    "network": "arch2-tstn",
-    "data": "digits",
-    "data_seed": 1,
-    "canvas": 61,
-    "distractors": 7,
-    "patch": 9,
-    "train_size": 54,
-    "batch_size": 17,
-    "lr": 0.0030000001,
-    "loc_lr": 0.5,
+    "data": Distorted("R", train_size=53),
+    "data.source": "digits",
+    "data.canvas": 61,
+    "data.distractors": 7,
+    "data.patch": 9,
+    "data.train_size": 54,
+    "data.seed": 1,
+    "network": UntiedStn(1),
+    "network.architecture": 2,
+    "network.downsample": 3.0,
+    "training.optimizer": SGD(),
+    "training.optimizer.beta1": 0.8,
+    "training.optimizer.beta2": 0.99,
+    "training.optimizer.epsilon": 1e-7,
+    "training.lr": 0.0030000001,
+    "training.schedule": StepDecay(0.7, 20, 21),
+    "training.schedule.factor": 0.1,
+    "training.schedule.every": 21,
+    "training.schedule.first": 2,
+    "training.batch_size": 17,
+    "training.loc_lr": 0.5,
+    "task": Colocalisation(),
+    "task.counts": "sequence",
+    "task.over": "sum",
     "seed": 5,
     "precision": "tf32",
-    "optimizer": "sgd",
-    "weight_decay": 0.1,
-    "decay": 0.1,
-    "decay_every": 21,
-    "encoder": "encoder-data0",
-    "downsample": 3.0,
+    "pretrained": SETTINGS,
 }
+LENGTH = {"training", "training.epochs", "training.iterations"}
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +78,11 @@ def out(finished, tmp_path):
     return tmp_path
 
 
+def in_training(**fields):
+    """A change of a record's settings."""
+    return lambda record: record["settings"]["training"].update(fields)
+
+
 def edit(path, change) -> None:
     record = json.loads(path.read_text())
     change(record)
@@ -68,29 +90,46 @@ def edit(path, change) -> None:
 
 
 def test_folder_name_tells_all_settings_but_the_epochs_apart():
-    assert OTHER.keys() | {"epochs", "iterations", "momentum"} == asdict(SETTINGS).keys()
-    names = {runs.folder_name(replace(SETTINGS, **{name: to})) for name, to in OTHER.items()}
-    assert len(names | {runs.folder_name(SETTINGS)}) == len(OTHER) + 1
-    assert runs.folder_name(replace(SETTINGS, epochs=9)) == runs.folder_name(SETTINGS)
+    assert OTHER.keys() | LENGTH == leaves(SETTINGS).keys()
+    others = [
+        *(replaced(SETTINGS, *other) for other in OTHER.items()),
+        changed(SETTINGS, iterations=3),
+    ]
+    names = {runs.folder_name(other) for other in others}
+    assert len(names | {runs.folder_name(SETTINGS)}) == len(others) + 1
+    assert runs.folder_name(changed(SETTINGS, epochs=9)) == runs.folder_name(SETTINGS)
+
+
+def test_folder_names_are_what_they_were():
+    """A run is found again by its name: no default may change, and no way of writing it."""
     assert runs.folder_name(SETTINGS) == (
-        "arch1-tstn-mnist9-clutter6x8-data0-n53-batch16-lr0.003-loc1-seed4"
+        "arch1-tstn-cluttered-canvas9-train_size53-lr0.003-batch_size16-seed4-a1e8f9b7"
     )
-    sgd = replace(SETTINGS, network="r-fcn", data="r", optimizer="sgd", epochs=None, iterations=9)
-    name = "r-fcn-data0-n53-batch16-lr0.003-loc1-sgd0.9-its9-seed4"
-    assert runs.folder_name(sgd) == name
-    assert runs.folder_name(replace(sgd, momentum=0.0)) == name.replace("sgd0.9", "sgd0")
-    assert runs.folder_name(replace(sgd, iterations=8)) == name.replace("its9", "its8")
-    assert runs.folder_name(replace(sgd, data="r-digits")) == name.replace("fcn-", "fcn-digits-")
+    training = Training(SGD(), 0.003, batch_size=16, iterations=9)
+    sgd = Settings(Distorted("R", train_size=53), Stn("fcn"), training, seed=4)
+    name = "fcn-r-train_size53-sgd-lr0.003-batch_size16-iterations9-seed4"
+    for path, value, old, new, digits in [
+        ("seed", 4, "", "", "46a0887a"),
+        ("training.optimizer.momentum", 0.0, "sgd", "sgd-momentum0", "7b47068a"),
+        ("training.iterations", 8, "iterations9", "iterations8", "06a6795a"),
+        ("data.source", "digits", "fcn-r", "fcn-r-digits", "e7f71e4b"),
+        ("network", Stn("fcn", "affine"), "fcn-", "st-fcn-affine-", "5a837e3c"),
+    ]:
+        found = runs.folder_name(replaced(sgd, path, value))
+        assert found == f"{name.replace(old, new)}-{digits}"
 
 
 def test_record_says_what_happened(finished):
     run = run_in(finished, epochs=1)
     record = runs.read_record(run.record_path)
-    trainer = Trainer(run.settings, data_set())
+    trainer = trainer_of(run.settings, data_set())
     best = trainer.test_best if trainer.load(run.folder) else trainer.test_best(run.folder)
-    assert record["settings"] == asdict(run.settings)
+    assert record["settings"] == run.settings
+    written = json.loads(run.record_path.read_text())
+    assert written["settings"] == to_json(run.settings)
+    assert (record["format"], record["experiment"]) == (2, "table3")
     assert (record["full_train_size"], record["paper_epochs"]) == (53, 7)
-    assert record["status"] == "finished" and record["command"] == "test"
+    assert record["status"] == "finished" and record["command"] == "test --workers 1"
     assert record["data_sha256"] == data_set().sha256
     assert record["parameters"] == trainer.buffer.count
     assert record["epochs"] == trainer.state.history and len(record["epochs"]) == 1
@@ -154,16 +193,24 @@ def test_a_finished_run_is_skipped_and_left_alone(resume, out):
     [
         (None, 2, False, r"exists and is finished \(epoch 1 of 1\): add --resume"),
         (lambda r: r.update(status="running"), 1, False, "exists and is running"),
-        (lambda r: r["settings"].update(epochs=3), 2, True, "may grow, not shrink to 2"),
-        (lambda r: r["settings"].update(epochs=3), 2, False, "may grow, not shrink to 2"),
-        (lambda r: r["settings"].update(lr=0.1), 1, False, r"other settings \(lr\): found \[0.1\]"),
-        (lambda r: r["settings"].update(lr=0.1), 2, True, r"other settings \(lr\): found \[0.1\]"),
-        (lambda r: r["settings"].pop("lr"), 2, True, "lr"),
-        (lambda r: r["settings"].update(friction=0.9), 2, True, "not a record of a run"),
-        (lambda r: r["settings"].update(lr=-1), 2, True, "not a record of a run"),
+        (in_training(epochs=3), 2, True, "started for 3 epochs: .* may grow, not shrink to 2"),
+        (in_training(epochs=3), 2, False, "started for 3 epochs: .* may grow, not shrink to 2"),
+        (in_training(lr=0.1), 1, False, r"other settings \(training.lr\): found \[0.1\]"),
+        (in_training(lr=0.1), 2, True, r"other settings \(training.lr\): found \[0.1\]"),
+        (
+            lambda r: r["settings"]["training"].pop("lr"),
+            2,
+            True,
+            r"\(training.lr\): found \[0.001\]",
+        ),
+        (in_training(friction=0.9), 2, True, "not a record of a run: training has no friction"),
+        (in_training(lr=-1), 2, True, "not a record of a run: lr must be a number from 0 up"),
+        (in_training(kind="hope"), 2, True, "not a record of a run: unknown kind 'hope'"),
+        (lambda r: r["settings"].pop("network"), 2, True, "of a run: run needs network"),
         (lambda r: r.pop("settings"), 2, True, "not a record of a run"),
         (lambda r: r.pop("format"), 2, True, "not a record of a run"),
-        (lambda r: r.update(format=2), 2, True, "record format 2, this version reads 1"),
+        (lambda r: r.update(format=1), 2, True, "not a record of a run"),
+        (lambda r: r.update(format=3), 2, True, "record format 3, this version reads up to 2"),
     ],
 )
 def test_a_run_in_the_way_is_refused(spoil, epochs, resume, message, out):
@@ -204,7 +251,7 @@ def spoil(path: Path, damage: str) -> None:
 @pytest.mark.parametrize("damage", ["cut", "other run"])
 def test_a_spoilt_checkpoint_is_named(name, damage, out):
     run = run_in(out, epochs=1)
-    trainer = Trainer(run.settings, data_set(), say=lambda line: None)
+    trainer = trainer_of(run.settings, data_set(), say=lambda line: None)
     if name == BEST:
         trainer.load(run.folder)
     spoil(run.folder / name, damage)
@@ -285,6 +332,9 @@ def test_a_folder_that_cannot_be_made(out, tmp_path):
         (b"{}", "not a record of a run"),
         (b'{"format": 1}', "not a record of a run"),
         (b'{"format": 1, "settings": {"network": "arch1-cnn"}}', "not a record of a run"),
+        (b'{"format": 2}', "not a record of a run"),
+        (b'{"format": 2, "settings": 3}', "not a record of a run: no settings of a run"),
+        (b'{"format": 2, "settings": {"kind": "adam"}}', "not a record of a run: no settings"),
         (b'{"format": "1"}', "record format 1, this"),
         (None, "cannot read"),
     ],
@@ -302,54 +352,42 @@ def test_other_files_are_no_records(content, message, tmp_path):
 def test_records_are_found_in_order_under_several_folders(out):
     train(out, epochs=1, seed=5)
     one, two = sorted(out.iterdir())
-    found = [record["settings"]["seed"] for record in runs.find_records([two, one])]
+    found = [record["settings"].seed for record in runs.find_records([two, one])]
     assert found == [4, 5]
     with pytest.raises(UserError, match=r"no record.json under .*: nothing to report"):
         runs.find_records([out / "none", out / "neither"])
 
 
-# -- the plan ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("network", [name for name in NETWORKS if name.startswith("arch1")])
-@pytest.mark.parametrize("batch_size", [1, 16, 10**9])
-def test_costs_are_measured_at_any_batch_size(network, batch_size):
-    """A batch is at most all the training images: nothing of the size of ``batch_size`` is made."""
-    settings = replace(SETTINGS, network=network, batch_size=batch_size)
-    cost = planning.costs([settings, replace(settings, seed=9)])
-    assert list(cost) == [network]
-    assert cost[network].step > 0 and cost[network].image > 0
-    once, twice = (replace(settings, epochs=n) for n in (1, 2))
-    test = planning.RECIPES["mnist"].test_size * cost[network].image
-    epoch = cost[network].seconds(once) - test
-    assert cost[network].seconds(twice) == pytest.approx(2 * epoch + test)
-    assert planning.total([once, twice], cost) == pytest.approx(3 * epoch + 2 * test)
-    text = planning.describe([once], cost)
-    assert text.startswith(f"  {network}") and "1 run of   1 epochs" in text
-    megabytes = cost[network].parameters * 16 / 1e6
-    assert "together 1 run, " in text and f"{megabytes:.0f} MB of checkpoints" in text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 seconds"), (89, "89 seconds"), (90, "2 minutes"), (5399, "90 minutes"),
-     (5400, "1.5 hours"), (360_000, "100.0 hours")],
-)  # fmt: skip
-def test_hours_as_people_say_them(seconds, text):
-    assert planning.hours(seconds) == text
-
-
-def test_a_grown_run_keeps_its_command_and_what_was_tested(out, monkeypatch, capsys):
+def test_a_grown_run_has_its_own_command_and_keeps_what_was_tested(out, monkeypatch, capsys):
     """Until it is finished again, the test result of its shorter self stands."""
     before = outcome(run_in(out, epochs=1))[2]
     monkeypatch.setattr(Trainer, "step", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
     grown = run_in(out, epochs=2)
     grown.command = "another"
-    assert grown.still_to_do() == replace(grown.settings, epochs=1)
+    assert grown.still_to_do() == changed(grown.settings, epochs=1)
     with pytest.raises(KeyboardInterrupt):
         grown.train(data_set(), Team(threads=2), resume=True, bar=False)
     record = runs.read_record(grown.record_path)
-    assert (record["status"], record["command"]) == ("running", before["command"])
+    command = "another --workers 1 --threads 2"
+    assert (record["status"], record["command"]) == ("running", command)
     assert record["best"] == before["best"]
-    assert [start["command"] for start in record["starts"]] == [before["command"], "another"]
+    assert [start["command"] for start in record["starts"]] == [before["command"], command]
     assert "had 1 threads before and has 2 threads now" in capsys.readouterr().out
+
+
+def test_the_command_of_a_resumed_run_gives_its_record(tmp_path, capsys):
+    """Not that of its beginning, when it was to be shorter."""
+    words = ["--out", str(tmp_path), "--workers", "1", "--seeds", "3", "--side", "7", "--epochs"]
+    assert toy.main([*words, "1"]) == 0
+    (before,) = runs.find_records([tmp_path])
+    assert toy.main([*words, "4", "--resume"]) == 0
+    (record,) = runs.find_records([tmp_path])
+    assert [start["command"] for start in record["starts"]] == [
+        before["command"],
+        record["command"],
+    ]
+    for each, epochs in ((before, 1), (record, 4)):
+        python, script, *line = shlex.split(each["command"])
+        assert (python, script) == ("python", toy.EXPERIMENT.script)
+        assert toy.EXPERIMENT.parse(line) == [each["settings"]]
+        assert each["settings"].training.epochs == epochs == len(each["epochs"])

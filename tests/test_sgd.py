@@ -1,5 +1,6 @@
 """SGD against a plain re-statement of Lasagne's formula, PyTorch, and its twin on a GPU."""
 
+import loops
 import numpy as np
 import pytest
 from test_optimizers import TOLERANCE, gradient, network
@@ -9,19 +10,11 @@ from ministn.cuda.outcome import Log
 from ministn.cuda.schedule import Schedule
 from ministn.cuda.sgd import sgd
 from ministn.initializers import Normal
-from ministn.optimizers import SGD, step_decay
+from ministn.optimizers import SGD, Optimizer
 from ministn.parameter import Parameter, ParameterBuffer
+from ministn.schedules import StepDecay
 
 each_dtype = pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda dtype: dtype.__name__)
-
-
-def lasagne(p, gradients, rates, momentum, decay):
-    """lasagne.updates.momentum with an L2 penalty, line by line, in float64."""
-    velocity = np.zeros_like(p)
-    for g, lr in zip(gradients, rates, strict=True):
-        velocity = momentum * velocity - lr * (g + decay * p)
-        p = p + velocity
-    return p
 
 
 @each_dtype
@@ -32,7 +25,7 @@ def test_sgd_is_lasagnes(momentum, decay, dtype):
     before = [p.data.astype(np.float64) for p in made]
     rates = [0.01, 0.01, 0.003, 0.02, 0.001]
     given = {p.name: [np.clip(gradient(p, t), -3, 3) for t in range(len(rates))] for p in made}
-    optimizer = SGD(buffer, momentum=momentum, weight_decay=decay)
+    optimizer = Optimizer(SGD(momentum=momentum, weight_decay=decay), buffer)
     for t, lr in enumerate(rates):
         for p in made:
             p.grad[...] = given[p.name][t]
@@ -41,7 +34,7 @@ def test_sgd_is_lasagnes(momentum, decay, dtype):
     for p, start in zip(made, before, strict=True):
         rounded = [g.astype(dtype).astype(np.float64) for g in given[p.name]]
         scaled = [lr * p.lr_multiplier for lr in rates]
-        expected = lasagne(start, rounded, scaled, momentum, decay)
+        expected = loops.sgd(start, rounded, scaled, momentum, decay)
         np.testing.assert_allclose(p.data, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
         assert (p.data != start).any()
 
@@ -55,7 +48,7 @@ def test_sgd_is_pytorchs_at_a_constant_rate(momentum):
         {"params": [x], "lr": 0.01 * p.lr_multiplier} for x, p in zip(theirs, made, strict=True)
     ]
     oracle = torch.optim.SGD(groups, momentum=momentum, weight_decay=0.03)
-    optimizer = SGD(buffer, momentum=momentum, weight_decay=0.03)
+    optimizer = Optimizer(SGD(momentum=momentum, weight_decay=0.03), buffer)
     for t in range(6):
         for x, p in zip(theirs, made, strict=True):
             p.grad[...] = gradient(p, t)
@@ -78,7 +71,7 @@ def layer(dtype=np.float64) -> tuple[dict[str, Parameter], ParameterBuffer]:
 def test_biases_decay_only_when_asked(decay_biases, kept):
     parameters, buffer = layer()
     before = {name: p.data.copy() for name, p in parameters.items()}
-    SGD(buffer, weight_decay=0.5, decay_biases=decay_biases).step(0.1)
+    Optimizer(SGD(weight_decay=0.5, decay_biases=decay_biases), buffer).step(0.1)
     for name, p in parameters.items():
         factor = kept if name == "a/bias" else 0.95
         np.testing.assert_allclose(p.data, factor * before[name], rtol=1e-15)
@@ -87,7 +80,7 @@ def test_biases_decay_only_when_asked(decay_biases, kept):
 def test_old_steps_keep_their_rate():
     """The velocity goes on as it was when the learning rate has fallen to nothing."""
     _, buffer = layer()
-    optimizer = SGD(buffer, momentum=0.5)
+    optimizer = Optimizer(SGD(momentum=0.5), buffer)
     before = buffer.data.copy()
     buffer.grad[...] = 1.0
     optimizer.step(0.1)
@@ -97,14 +90,14 @@ def test_old_steps_keep_their_rate():
 
 def test_parts_make_the_whole():
     (_, whole), (_, cut) = layer(), layer()
-    optimizers = SGD(whole, weight_decay=0.1), SGD(cut, weight_decay=0.1)
+    optimizers = Optimizer(SGD(weight_decay=0.1), whole), Optimizer(SGD(weight_decay=0.1), cut)
     grad = np.random.default_rng(0).normal(size=whole.data.shape)
     for _ in range(3):
         optimizers[0].update([0.1], grad)
         for part in (slice(9, 28), slice(0, 5), slice(5, 9)):
             optimizers[1].update([0.1], grad, part)
     np.testing.assert_array_equal(whole.data, cut.data)
-    np.testing.assert_array_equal(optimizers[0].v, optimizers[1].v)
+    np.testing.assert_array_equal(*(o.moments["v"] for o in optimizers))
     assert len(whole.data) == 28
 
 
@@ -112,7 +105,7 @@ def test_iterations_decay_like_epochs():
     """The schedule of STN's distorted MNIST: a tenth after every 50,000 of 150,000."""
     rates = {1: 0.01, 50_000: 0.01, 50_001: 0.001, 100_000: 0.001, 100_001: 1e-4, 150_000: 1e-4}
     for iteration, lr in rates.items():
-        assert step_decay(0.01, iteration, factor=0.1, every=50_000) == pytest.approx(lr)
+        assert 0.01 * StepDecay(0.1, 50_000).at(iteration) == pytest.approx(lr)
 
 
 # ---- on the GPU: equal, not close
@@ -177,7 +170,7 @@ def test_sgd_over_groups_is_the_optimizers(device):
         ]
         for parameter, multiplier in zip(made, (1.0, 1.0, 0.1, 0.1, 0.0, 1.0), strict=True):
             parameter.lr_multiplier = multiplier
-        return SGD(ParameterBuffer(made, 0, device=device), weight_decay=0.02)
+        return Optimizer(SGD(weight_decay=0.02), ParameterBuffer(made, 0, device=device))
 
     ours, theirs = optimizer(device), optimizer(None)
     assert len(ours.buffer.groups) == 3
@@ -186,8 +179,10 @@ def test_sgd_over_groups_is_the_optimizers(device):
         ours.buffer.grad[...] = device.to_gpu(theirs.buffer.grad)
         for each in (ours, theirs):
             each.step(0.01)
-    found = ours.buffer.data, ours.buffer.grad, ours.v, ours.decay
-    expected = theirs.buffer.data, theirs.buffer.grad, theirs.v, theirs.decay
+    found, expected = (
+        [it.buffer.data, it.buffer.grad, it.moments["v"], it.constants["decay"]]
+        for it in (ours, theirs)
+    )
     check_equal(device, found, expected)
 
 

@@ -1,19 +1,20 @@
 """The networks of Jaderberg et al.: their sizes, equal counts, starts, gradients and engines."""
 
-import re
+from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
 from helpers import normal
 
 from ministn import backend, engines, models, ops
-from ministn.data.distorted import RECIPES
+from ministn.data import Addition, Distorted, Form
 from ministn.engines import implementation
 from ministn.errors import UserError
 from ministn.gradcheck.networks import perturbed
-from ministn.gradcheck.suite import STN
-from ministn.layers import AvgPool2d
-from ministn.models import stn
+from ministn.kinds import from_json, to_json
+from ministn.layers import AvgPool2d, Flatten, ReLU
+from ministn.models import Stn, stn
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
 
@@ -21,34 +22,97 @@ STEP = Step(seed=5, number=7)
 SMALL = (29, 31)
 CLASSES = 5
 BOUND = 2e-5  # of the norm of a gradient. Largest difference measured: 9.5e-6, on every engine.
-SIDES = {name.lower(): recipe.canvas for name, recipe in RECIPES.items()} | {"addition": 42}
-each = pytest.mark.parametrize("name", STN)
+
+# Those of both tables, by the set that they are for and by name.
+FORMS = {name: Distorted(name.upper()).form for name in ("r", "rts", "p", "e", "tc")}
+NETWORKS = {
+    f"{name}-{network.name}": replace(network, halved="pooled" if name in ("rts", "tc") else "")
+    for name in FORMS
+    for network in stn.TABLE
+}
+FORMS["addition"] = Addition().form
+NETWORKS |= {f"addition-{net.name}": replace(net, halved="sampled") for net in stn.ADDITION}
+
+# Each once: pooled, sampled at half, and neither.
+ONCE = [name for name in NETWORKS if name.startswith(("rts-", "addition-"))]
+ONCE += ["p-st-fcn-projective", "e-st-cnn-tps"]
+each = pytest.mark.parametrize("name", ONCE)
+
+
+def form_of(name):
+    """Of the images of the set that a network is for."""
+    return FORMS[name.split("-")[0]]
 
 
 def images(name, count=3, dtype=np.float32, size=SMALL):
-    channels = 2 if name.startswith("addition") else 1
-    return abs(normal(count, *size, channels)).astype(dtype)
+    return abs(normal(count, *size, form_of(name).channels)).astype(dtype)
 
 
 def laid_out(name, dtype=np.float32, width=6):
     """A narrow network as training starts, and its buffer."""
-    network = stn.NETWORKS[name](SMALL, CLASSES, width=width)
+    form = Form(SMALL, form_of(name).channels, CLASSES)
+    network = replace(NETWORKS[name], width=width).build(form)
     return network, ParameterBuffer(network.parameters(), 0, dtype)
 
 
 # ---- names and numbers
 
 
-def test_build_knows_every_network():
+def test_every_network_is_named_as_it_is_made():
     """The networks for TSTN's Table 3 are still those that they were."""
-    assert len(stn.NETWORKS) == 5 * 8 + 8 and len(models.NETWORKS) == 7
-    network = models.build("tc-st-cnn-tps", (60, 60))
-    assert network.transformer.transform is stn.TRANSFORMS["tps"]
-    with pytest.raises(UserError, match=r"small-stn, \{r,rts,p,e,tc\}-\{fcn,cnn,st-fcn-affine,"):
-        models.build("rts-st-rnn-tps", (42, 42))
-    sets, table, addition = (part.split(",") for part in re.findall(r"{(.*?)}", stn.NAMES))
-    written = {f"{data}-{name}" for data in sets for name in table}
-    assert written | {f"addition-{name}" for name in addition} == stn.NETWORKS.keys()
+    assert len(NETWORKS) == 5 * 8 + 8 and len(models.NETWORKS) == 7
+    transforms = "affine", "projective", "tps"
+    behind, of_cnn, two = (
+        [f"{kind}-{transform}" for transform in transforms]
+        for kind in ("st-fcn", "st-cnn", "2st-fcn")
+    )
+    assert [network.name for network in stn.TABLE] == ["fcn", "cnn", *behind, *of_cnn]
+    assert [network.name for network in stn.ADDITION] == ["fcn", "cnn", *behind, *two]
+    for name, network in NETWORKS.items():
+        base, _, transform = network.name.removeprefix("2").removeprefix("st-").partition("-")
+        count = (2 if "-2st-" in name else 1) if transform else 0
+        assert name.endswith(f"-{network.name}") and from_json(to_json(network)) == network
+        built, _ = laid_out(name)
+        assert isinstance(built.classifier.layers[-2], {"cnn": Flatten, "fcn": ReLU}[base])
+        kinds = [transformer.transform for transformer in built.transformers]
+        assert kinds == [stn.TRANSFORMS.get(transform)] * count
+
+
+def test_they_are_what_the_scripts_train():
+    table, addition = import_module("stn_table1"), import_module("stn_addition")
+    trained = {
+        f"{name}-{model}": replace(network, halved=table.HALVED.get(recipe, ""))
+        for name, recipe in table.SETS.items()
+        for model, network in table.MODELS.items()
+    }
+    trained |= {f"addition-{model}": network for model, network in addition.MODELS.items()}
+    assert trained == NETWORKS
+    assert {name: Distorted(recipe).form for name, recipe in table.SETS.items()}.items() < (
+        FORMS.items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"base": "rnn"}, "base of an stn must be one of 'fcn', 'cnn', got 'rnn'"),
+        (
+            {"base": "cnn", "transform": "spline"},
+            "transform of an stn must be one of None, 'affine', 'projective', 'tps', got 'spline'",
+        ),
+        (
+            {"base": "cnn", "halved": "twice"},
+            "halved of an stn must be one of '', 'pooled', 'sampled', got 'twice'",
+        ),
+        ({"base": "cnn", "count": 0}, "count must be at least 1, got 0"),
+        ({"base": "cnn", "width": 0}, "width must be at least 1, got 0"),
+        ({"base": "fcn", "depth": 3}, "stn has no depth; it has base, transform, "),
+        ({}, "stn needs base"),
+    ],
+)
+def test_networks_that_there_are_not_are_refused(fields, message):
+    with pytest.raises(UserError, match=f"^{message}"):
+        from_json({"kind": "stn", **fields})
 
 
 @pytest.mark.parametrize(
@@ -93,27 +157,39 @@ def test_parameter_counts_of_the_localisation_networks(convolutional, side, coun
 
 def test_count_of_two_transformers_by_hand():
     """42x42x2 numbers are looked at twice, and 21x21x4 are read."""
-    network = stn.NETWORKS["addition-2st-fcn-affine"]((42, 42), 19, width=7)
+    network = replace(NETWORKS["addition-2st-fcn-affine"], width=7).build(FORMS["addition"])
     localisation = (42 * 42 * 2 + 1) * 32 + 2 * (32 + 1) * 32 + (32 + 1) * 6
     classifier = (21 * 21 * 4 + 1) * 7 + (7 + 1) * 7 + (7 + 1) * 19
     assert network.count == 2 * localisation + classifier
 
 
-@pytest.mark.parametrize("data", SIDES)
+# Of the networks of each set, in the tables' order: what all records so far were trained with.
+COUNTS = {
+    "r": "399615 399086 400477 400543 399878 401376 401418 401922",
+    "rts": "399566 399862 400000 400066 399606 396068 396110 396614",
+    "p": "399566 399862 400225 400291 398958 399426 399468 399972",
+    "e": "399566 399862 400225 400291 398958 399426 399468 399972",
+    "tc": "401770 400250 399616 399682 400474 399172 399214 399718",
+    "addition": "398741 399439 399307 399373 400165 399245 399377 400961",
+}
+
+
+@pytest.mark.parametrize("data", FORMS)
 def test_all_networks_of_a_set_have_equally_many_parameters(data):
-    classes = 19 if data == "addition" else 10
-    found = stn.counts(data, (SIDES[data],) * 2, classes)
-    assert list(found) == list(stn.ADDITION if data == "addition" else stn.TABLE)
-    for name, count in found.items():
-        assert abs(count - stn.PARAMETERS) < 0.012 * stn.PARAMETERS, name
-        assert models.build(f"{data}-{name}", (SIDES[data],) * 2, classes).count == count
+    found = [
+        network.build(form_of(name)).count
+        for name, network in NETWORKS.items()
+        if name.startswith(f"{data}-")
+    ]
+    assert found == [int(count) for count in COUNTS[data].split()]
+    assert all(abs(count - stn.PARAMETERS) < 0.012 * stn.PARAMETERS for count in found)
 
 
 @pytest.mark.parametrize("name", ["tc-fcn", "tc-cnn", "addition-2st-fcn-tps"])
 def test_no_other_width_comes_closer(name):
-    build, size = stn.NETWORKS[name], (SIDES[name.split("-")[0]],) * 2
-    chosen = build(size, 10).count
-    counts = [build(size, 10, width=width).count for width in range(1, 150)]
+    network, form = NETWORKS[name], form_of(name)
+    chosen = network.build(form).count
+    counts = [replace(network, width=width).build(form).count for width in range(1, 150)]
     assert chosen in counts
     assert abs(chosen - stn.PARAMETERS) == min(abs(count - stn.PARAMETERS) for count in counts)
 
@@ -128,14 +204,20 @@ def test_no_other_width_comes_closer(name):
 )
 def test_impossible_sizes_are_refused(name, size, message):
     with pytest.raises(UserError, match=message):
-        models.build(name, size)
+        NETWORKS[name].build(Form(size))
+
+
+@pytest.mark.parametrize("size", [(28,), (28, 28, 28)])
+def test_volumes_are_refused(size):
+    with pytest.raises(UserError, match=r"is for images \(H, W\), got volumes of 28"):
+        Stn("cnn").build(Form(size))
 
 
 def test_smallest_images():
-    for name in stn.TABLE:
-        network = stn.NETWORKS[f"rts-{name}"]((28, 28), CLASSES, width=3)
+    for value in stn.TABLE:
+        network = replace(value, halved="pooled", width=3).build(Form((28, 28), classes=CLASSES))
         ParameterBuffer(network.parameters(), 0)
-        assert network.predict(images(name, size=(28, 28)))[0].shape == (3, CLASSES)
+        assert network.predict(images("rts", size=(28, 28)))[0].shape == (3, CLASSES)
 
 
 # ---- where they start
@@ -147,31 +229,33 @@ def pooled(network):
 
 def test_what_is_pooled():
     """The output of transformers for RTS and TC, and nothing else."""
-    found = {name for name in stn.NETWORKS if pooled(laid_out(name)[0])}
+    found = {name for name in NETWORKS if pooled(laid_out(name)[0])}
     expected = {
         name
-        for name in stn.NETWORKS
+        for name in NETWORKS
         if name.startswith(("rts", "tc")) and not name.endswith(("-fcn", "-cnn"))
     }
     assert found == expected
     for name in ("rts-st-cnn-tps", "tc-st-cnn-tps", "tc-st-fcn-tps", "rts-st-fcn-tps"):
-        side = SIDES[name.split("-")[0]]
-        output = models.build(name, (side, side)).transformer.size
-        assert output == ((48, 48) if name == "rts-st-cnn-tps" else (side, side))
+        size = form_of(name).size
+        output = NETWORKS[name].build(Form(size)).transformer.size
+        assert output == ((48, 48) if name == "rts-st-cnn-tps" else size)
 
 
 @pytest.mark.parametrize(("side", "half"), [(42, 21), (43, 21)])
 def test_in_addition_transformers_sample_half_as_many_pixels(side, half):
-    for transformer in stn.NETWORKS["addition-2st-fcn-tps"]((side, side), 19).front.transformers:
-        assert transformer.size == (half, half)
+    network = NETWORKS["addition-2st-fcn-tps"].build(Form((side, side), classes=19))
+    assert [transformer.size for transformer in network.transformers] == [(half, half)] * 2
 
 
-@pytest.mark.parametrize("name", [n for n in stn.NETWORKS if not n.endswith(("-fcn", "-cnn"))])
+@pytest.mark.parametrize("name", [n for n in NETWORKS if not n.endswith(("-fcn", "-cnn"))])
 def test_they_start_as_classifiers_of_the_image(name):
     network, _ = laid_out(name)
     x = images(name)
     logits, looked = network.predict(x)
-    np.testing.assert_allclose(looked.theta, np.tile(np.eye(2, 3), (3, 1, 1)), atol=1e-6)
+    assert len(looked) == (2 if "-2st-" in name else 1)
+    for look in looked:
+        np.testing.assert_allclose(look.theta, np.tile(np.eye(2, 3), (3, 1, 1)), atol=1e-6)
     if name.startswith("addition"):  # of half as many pixels
         half = SMALL[0] // 2, SMALL[1] // 2
         grid, _ = ops.affine_grid(np.tile(np.eye(2, 3, dtype=np.float32), (3, 1, 1)), half)

@@ -10,12 +10,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from papers import stn_report
-from synthetic import found_in, record
+from synthetic import found_in, stn_written, written
 
 from ministn import backend, cli, runs
-from ministn.data import RECIPES
+from ministn.data import Distorted, distorted
+from ministn.data.sources import Sizes
+from ministn.models import Projected, Stn
+from ministn.optimizers import SGD, Adam
 from ministn.runs import planning
+from ministn.schedules import StepDecay
 
 SCRIPTS = Path(__file__).parents[1] / "reproduce"
 TINY = "--quick --models fcn --iterations 3 --train-size 64 --threads 1"
@@ -40,16 +43,10 @@ def script(monkeypatch, tmp_path, capsys):
         sys.modules.pop(name, None)
 
 
-@pytest.fixture
-def table():
-    """papers/stn_report.py."""
-    return stn_report
-
-
 def chosen(monkeypatch, name: str, line: str):
     monkeypatch.syspath_prepend(str(SCRIPTS))
     module = importlib.import_module(name)
-    return module.settings_of(module.parser().parse_args(line.split()))
+    return module.EXPERIMENT.parse(line.split())
 
 
 # -- which runs --------------------------------------------------------------------------------
@@ -59,40 +56,46 @@ def test_no_flags_are_the_papers_protocol(monkeypatch):
     settings = chosen(monkeypatch, "stn_table1", "")
     first = settings[:36]
     assert len(settings) == 3 * 36 and [s.seed for s in settings] == [0] * 36 + [1] * 36 + [2] * 36
-    sets = [s.data for s in first]
-    assert list(dict.fromkeys(sets)) == ["r", "rts", "tc", "p", "e"]
-    assert [sets.count(name) for name in ("r", "rts", "tc", "p", "e")] == [8, 8, 4, 8, 8]
+    sets = [s.data.recipe for s in first]
+    assert list(dict.fromkeys(sets)) == ["R", "RTS", "TC", "P", "E"]
+    assert [sets.count(name) for name in ("R", "RTS", "TC", "P", "E")] == [8, 8, 4, 8, 8]
     for s in settings:
-        assert (s.iterations, s.batch_size, s.lr, s.decay, s.decay_every) == (
-            150_000, 256, 0.01, 0.1, 50_000,
+        training = s.training
+        assert (training.iterations, training.batch_size, training.lr, training.schedule) == (
+            150_000, 256, 0.01, StepDecay(0.1, 50_000),
         )  # fmt: skip
-        assert (s.optimizer, s.momentum, s.weight_decay, s.epochs) == ("sgd", 0.9, 0.0, None)
-        assert s.canvas == RECIPES[s.data].canvas and s.train_size == 60_000
-        assert s.network.startswith(f"{s.data}-")
+        assert (training.optimizer, training.epochs) == (SGD(0.9, 0.0), None)
+        assert s.data == Distorted(s.data.recipe, train_size=60_000)
+        halved = {"RTS": "pooled", "TC": "pooled"}.get(s.data.recipe, "")
+        assert s.network.kind == "stn" and s.network.halved == halved
 
 
 def test_addition_has_eight_networks_and_three_seeds(monkeypatch):
     settings = chosen(monkeypatch, "stn_addition", "")
-    names = [s.network for s in settings[:8]]
-    assert len(settings) == 24 and len(set(names)) == 8
-    assert names[0] == "addition-fcn" and names[-1] == "addition-2st-fcn-tps"
+    networks = [s.network for s in settings[:8]]
+    assert len(settings) == 24 and len(set(networks)) == 8
+    assert networks[0] == Stn("fcn", halved="sampled")
+    assert networks[-1] == Stn("fcn", "tps", 2, "sampled")
+    assert {s.data.kind for s in settings} == {"addition"}
 
 
 def test_projections_have_a_protocol_of_ours(monkeypatch):
     settings = chosen(monkeypatch, "stn_projection3d", "")
     assert [s.network for s in settings] == 3 * [
-        "projection-fcn",
-        "projection-cnn",
-        "projection-st-fcn",
-        "projection-st-cnn",
+        Projected("fcn"),
+        Projected("cnn"),
+        Projected("fcn", True),
+        Projected("cnn", True),
     ]
     for s in settings:
-        assert (s.data, s.canvas, s.train_size, s.loc_lr) == ("extruded", 60, 60_000, 1.0)
-        assert (s.optimizer, s.lr, s.batch_size) == ("adam", 0.001, 32)
-        assert (s.iterations, s.decay, s.decay_every) == (3000, 0.1, 1000)
-    quick = chosen(monkeypatch, "stn_projection3d", "--quick --models st-cnn --batch-size 8")
-    assert [s.data for s in quick] == ["extruded-digits"]
-    assert quick[0].batch_size == 8 and quick[0].iterations < 3000
+        training = s.training
+        assert (s.data.kind, s.data.form.size) == ("extruded", (60, 60, 60))
+        assert (s.data.train_size, training.loc_lr) == (60_000, 1.0)
+        assert (training.optimizer, training.lr, training.batch_size) == (Adam(), 0.001, 32)
+        assert (training.iterations, training.schedule) == (3000, StepDecay(0.1, 1000))
+    (quick,) = chosen(monkeypatch, "stn_projection3d", "--quick --models st-cnn --batch-size 8")
+    assert quick.data.name == "extruded-digits"
+    assert quick.training.batch_size == 8 and quick.training.iterations < 3000
 
 
 def test_flags_change_the_protocol(monkeypatch):
@@ -100,17 +103,47 @@ def test_flags_change_the_protocol(monkeypatch):
     settings = chosen(
         monkeypatch, "stn_table1", f"{line} --loc-lr 0.5 --batch-size 8 --data digits"
     )
-    assert [s.network for s in settings] == ["e-st-fcn-tps", "e-cnn", "tc-st-fcn-tps", "tc-cnn"]
+    assert [(s.data.recipe, s.network.name) for s in settings] == [
+        ("E", "st-fcn-tps"), ("E", "cnn"), ("TC", "st-fcn-tps"), ("TC", "cnn"),
+    ]  # fmt: skip
     for s in settings:
-        assert (s.iterations, s.decay_every, s.lr, s.momentum) == (100, 34, 0.1, 0.0)
-        assert (s.seed, s.loc_lr, s.batch_size) == (7, 0.5, 8)
-        assert s.data.endswith("-digits")
+        training = s.training
+        assert (training.iterations, training.schedule.every) == (100, 34)
+        assert (training.lr, training.optimizer.momentum) == (0.1, 0.0)
+        assert (s.seed, training.loc_lr, training.batch_size) == (7, 0.5, 8)
+        assert s.data.source == "digits"
 
 
 def test_another_optimizer_and_another_fall_of_the_learning_rate(monkeypatch):
     line = "--models fcn --optimizer adam --lr 0.001 --iterations 100 --decay-every 80 --seeds 0"
     (s,) = chosen(monkeypatch, "stn_addition", line)
-    assert (s.optimizer, s.lr, s.decay, s.decay_every) == ("adam", 0.001, 0.1, 80)
+    assert (s.training.optimizer, s.training.lr) == (Adam(), 0.001)
+    assert s.training.schedule == StepDecay(0.1, 80)
+
+
+COMMANDS = {
+    "table3": ["", "--quick", "--compress 8 --loc-lr 0.3 --seeds 1", "--compress 2.5",
+               "--nets arch1-tstn arch1-cnn --downsample 3 --data digits --canvas 40 --epochs 4",
+               "--nets small-stn --epochs 9 --decay-every 3 --distractors 0 --data-seed 5"],
+    "stn_table1": ["", "--quick", "--sets tc r --models cnn st-cnn-tps --momentum 0.8 --seeds 4",
+                   "--data digits --train-size 40 --decay-every 20 --iterations 300 --lr 0.1"],
+    "stn_addition": ["", "--quick", "--optimizer adam --lr 0.001 --loc-lr 0.1 --precision tf32"],
+    "stn_projection3d": ["", "--quick", "--models st-cnn --lr 0.1 --batch-size 8"],
+    "stn_colocalisation": ["", "--quick", "--digits none", "--digits none --data digits",
+                           "--digits 3 --iterations 20 --data-seed 4 --seeds 3 --loc-lr 0.5"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_command_of_a_run_gives_just_this_run(name, monkeypatch):
+    """And the run that it starts from."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    experiment = importlib.import_module(name).EXPERIMENT
+    for line in COMMANDS[name]:
+        for settings in experiment.parse(line.split()):
+            found = experiment.parse(experiment.command_of(settings))
+            before = [] if settings.pretrained is None else [settings.pretrained]
+            assert found == [*before, settings]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +158,7 @@ def test_another_optimizer_and_another_fall_of_the_learning_rate(monkeypatch):
         ("--train-size 0", "train_size must be at least 1, got 0"),
         ("--train-size -5", "train_size must be at least 1, got -5"),
         ("--momentum 1", "momentum must be at least 0 and below 1, got 1.0"),
-        ("--optimizer adam --momentum 0.5", "--momentum is for sgd: adam has none"),
+        ("--optimizer adam --momentum 0.5", "--momentum is not for adam: leave it out"),
         ("--train-size 60001", "--train-size must be at most 60000"),
         ("--lr x", "argument --lr: invalid float value: 'x'"),
         ("--epochs 3", "unrecognized arguments: --epochs 3"),
@@ -146,7 +179,10 @@ def test_a_run_and_its_report(script, tmp_path):
     assert "R FCN" in out and "REDUCED, OTHER DATA: 3 iterations of batch 32" in out
     (path,) = tmp_path.glob("runs/*/record.json")
     found = runs.read_record(path)
-    assert found["command"] == f"python reproduce/stn_table1.py {TINY}"
+    assert found["command"] == (
+        "python reproduce/stn_table1.py --sets r --models fcn --data digits --seeds 0 "
+        "--iterations 3 --batch-size 32 --loc-lr 0.3 --train-size 64 --workers 2"
+    )
     assert found["full_train_size"] == 8000
     assert (tmp_path / "runs" / "stn-errors.png").stat().st_size > 1000
     assert "is finished: skipped" in script("stn_table1", f"{TINY} --resume")[1]
@@ -164,8 +200,7 @@ def test_addition_runs(script, tmp_path):
 
 
 def test_projections_run(script, tmp_path, monkeypatch):
-    few = RECIPES["extruded-digits"]._replace(test_size=20)
-    monkeypatch.setitem(RECIPES, "extruded-digits", few)
+    monkeypatch.setitem(distorted.SIZES, "digits", Sizes(8_000, 0, 20))
     monkeypatch.setattr(planning, "BATCH", 20)
     line = "--quick --models st-fcn fcn --iterations 2 --train-size 4 --batch-size 2 --threads 1"
     status, out, err = script("stn_projection3d", line)
@@ -182,8 +217,7 @@ def test_projections_run(script, tmp_path, monkeypatch):
 def test_projections_run_on_a_gpu(script, tmp_path, monkeypatch, quick_device):
     """The same program with the other engine: nearly the same losses."""
     monkeypatch.setattr(backend, "gpu", lambda: quick_device)
-    few = RECIPES["extruded-digits"]._replace(test_size=7)
-    monkeypatch.setitem(RECIPES, "extruded-digits", few)
+    monkeypatch.setitem(distorted.SIZES, "digits", Sizes(8_000, 0, 7))
     monkeypatch.setattr(planning, "BATCH", 1)
     line = "--quick --models st-fcn --iterations 3 --train-size 4 --batch-size 2"
     losses = []
@@ -198,182 +232,14 @@ def test_projections_run_on_a_gpu(script, tmp_path, monkeypatch, quick_device):
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
-# -- the table ---------------------------------------------------------------------------------
-
-
-def stn(network, *, wrong=range(100), pose=None, embedded=False, **changes):
-    """A finished run of an STN network whose weights miss the test images `wrong`."""
-    name = network.split("-")[0]
-    found = record(network, wrong=wrong, epochs=3, **changes)
-    found["settings"] |= {
-        "data": name + ("-digits" if embedded else ""), "epochs": None, "iterations": 3000,
-        "optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.0, "decay": 0.1,
-        "decay_every": 1000, "precision": "fp32", "batch_size": 64, "lr": 0.01,
-        "train_size": 60_000, "canvas": 28, "distractors": 0, "patch": 0,
-    }  # fmt: skip
-    found["full_train_size"] = 60_000
-    found["best"] |= {
-        "valid_error": None, "test_pose_spread": pose, "test_pose_unmoved": 9.8 if pose else None,
-    }  # fmt: skip
-    return found
-
-
-def test_ours_stand_beside_the_papers(table):
-    records = [
-        stn("rts-cnn", wrong=range(300)),
-        stn("r-st-fcn-affine", wrong=range(150), pose=2.5),
-        stn("r-fcn", wrong=range(400)),
-        stn("r-fcn", wrong=range(200), seed=1),
-    ]
-    text = table.report(records)
-    lines = [line.split() for line in text.splitlines()]
-    fcn = next(line for line in lines if line[:2] == ["R", "FCN"])
-    assert fcn[-6:] == ["3.00", "[2.00,", "4.00]", "2.1", "-", "-"]
-    st = next(line for line in lines if line[:3] == ["R", "ST-FCN", "Aff"])
-    assert st[-4:] == ["1.50", "1.2", "2.50", "9.80"]
-    order = [line[0] for line in lines if line[:1] in (["R"], ["RTS"])]
-    assert order[:3] == ["R", "R", "RTS"]
-    assert text.startswith("REDUCED: 3,000 iterations of batch 64, learning rate 0.01")
-
-
-def test_the_title_names_what_is_not_the_protocol(table):
-    def title(iterations=150_000, **settings):
-        run, thirds = stn("addition-fcn"), iterations // 3
-        run["settings"] |= {"iterations": iterations, "batch_size": 256, "decay_every": thirds}
-        run["settings"] |= settings
-        return table.title(run)
-
-    assert title(3000).startswith("REDUCED: ") and "falling" not in title()
-    later = "learning rate 0.01 falling to 0.1 of it after each 120,000, momentum 0.9"
-    assert later in title(decay_every=120_000)
-    assert "learning rate 0.01 throughout, " in title(decay_every=150_000)
-    for other in ({"optimizer": "adam"}, {"momentum": 0.0}, {"lr": 0.1}, {"decay_every": 9}):
-        assert title(**other).startswith("OTHER SETTINGS: ")
-        assert title(3000, **other).startswith("REDUCED, OTHER SETTINGS: ")
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "verdict"),
-    [(100, 300, "HOLDS"), (300, 100, "DOES NOT HOLD"), (100, 102, "UNDECIDED")],
-)
-def test_a_transformer_against_its_base_network(first, second, verdict, table):
-    records = [stn("r-st-cnn-tps", wrong=range(first)), stn("r-cnn", wrong=range(second))]
-    line = next(line for line in table.report(records).splitlines() if "TPS < R CNN" in line)
-    assert line.split("R ST-CNN")[0].strip() == verdict
-
-
-def test_every_claim_of_the_paper_is_judged_where_it_has_been_run(table):
-    models = ("fcn", "cnn", "st-fcn-tps", "st-cnn-tps", "st-cnn-affine")
-    (found,) = table.tables([stn(f"r-{model}") for model in models] + [stn("rts-fcn")])
-    assert [verdict.claim for verdict in table.verdicts(found)] == [
-        "R ST-FCN TPS < R FCN",
-        "R ST-CNN Aff < R CNN",
-        "R ST-CNN TPS < R CNN",
-        "R ST-CNN TPS < R ST-FCN TPS",
-    ]
-    models = ("fcn", "cnn", "st-fcn-tps", "2st-fcn-tps")
-    (found,) = table.tables([stn(f"addition-{model}") for model in models])
-    assert [verdict.claim for verdict in table.verdicts(found)] == [
-        "addition ST-FCN TPS < addition FCN",
-        "addition 2xST-FCN TPS < addition CNN",
-        "addition 2xST-FCN TPS < addition ST-FCN TPS",
-    ]
-
-
-def projected(model, **changes):
-    found = stn(f"projection-{model}", **changes)
-    found["settings"] |= {"optimizer": "adam", "batch_size": 32, "lr": 0.001}
-    return found
-
-
-def test_projections_are_judged_by_our_claims(table):
-    models = ("st-cnn", "st-fcn", "cnn", "fcn")
-    (found,) = table.tables([projected(model, pose=2.0) for model in models])
-    assert [verdict.claim for verdict in table.verdicts(found)] == [
-        "projection ST-FCN < projection FCN",
-        "projection ST-CNN < projection CNN",
-    ]
-    text = table.report([record for row in found for record in row])
-    assert text.startswith("Our protocol: 3,000 iterations of batch 32, learning rate 0.001, Adam;")
-    assert "\nOur claims\n" in text and "The paper's claims" not in text
-    rows = [line.split() for line in text.splitlines() if line.startswith("projection")]
-    assert [row[1] for row in rows] == ["FCN", "CNN", "ST-FCN", "ST-CNN"]
-    assert rows[0][-3:] == ["-", "2.00", "9.80"]
-
-
-def test_shorter_projection_runs_are_reduced(table):
-    short = projected("fcn")
-    short["settings"]["iterations"] = 2999
-    assert table.scope(short) == "reduced"
-    theirs = table.report([stn("r-st-fcn-tps"), stn("r-fcn")])
-    assert "The paper's claims" in theirs and "momentum 0.9; MNIST" in theirs
-
-
-def test_only_runs_of_one_protocol_share_a_table(table):
-    def other(**changes):
-        found = stn("r-fcn")
-        found["settings"] |= changes
-        return found
-
-    records = [stn("r-cnn"), other(), other(lr=0.1), other(loc_lr=0.1), stn("r-fcn", embedded=True)]
-    found = table.tables(records)
-    assert sorted(len(one) for one in found) == [1, 1, 2]
-    scopes = ["reduced", "reduced, other data", "reduced, other settings"]
-    assert [table.scope(one[0][0]) for one in found] == scopes
-
-
-def test_a_localisation_networks_rate_makes_a_row_of_its_own(table):
-    slow = stn("r-st-fcn-affine", wrong=range(50))
-    slow["settings"]["loc_lr"] = 0.1
-    text = table.report([slow, stn("r-st-fcn-affine"), stn("r-fcn", wrong=range(900))])
-    assert "R ST-FCN Aff, loc-lr x0.1 < R FCN" in text and "R ST-FCN Aff < R FCN" in text
-
-
-def test_the_whole_protocol_is_called_that(table):
-    found = stn("r-fcn")
-    found["settings"] |= {"iterations": 150_000, "batch_size": 256, "decay_every": 50_000}
-    assert table.report([found]).startswith("The paper's protocol: 150,000 iterations")
-
-
-def test_markdown_has_the_same_rows(table):
-    text = table.report([stn("e-st-cnn-tps", pose=1.0), stn("e-cnn")], markdown=True)
-    assert "| E ST-CNN TPS | " in text and "| claim | verdict | paired test |" in text
-    assert "python reproduce/" in text
-
-
-def test_the_best_of_each_set_and_a_bent_grid_are_pictured(table):
-    def errors(network, error):
-        found = stn(network, pose=1.0)
-        found["best"]["test_error"] = error
-        return found
-
-    r, rts = errors("r-st-cnn-affine", 1.0), errors("rts-st-cnn-affine", 2.0)
-    bent = errors("r-st-fcn-tps", 3.0)
-    others = [errors("rts-st-cnn-tps", 4.0), errors("r-st-fcn-affine", 5.0), errors("r-fcn", 0.1)]
-    shown = table.pictured([bent, *others, rts, r])
-    assert sorted(record["best"]["test_error"] for record in shown) == [1, 2, 3]
-    assert shown[-1] is rts
-    assert table.pictured([others[0], r]) == [r, others[0]]  # one is bent already
-    assert table.pictured(others[2:]) == []
-
-
-def test_troubles_are_told(table):
-    fallen = {"epoch": 1, "step": 31, "images": 60, "batch": 64, "end": None}
-    text = table.report([stn("r-st-fcn-affine", collapses=[fallen])])
-    assert "! R ST-FCN Aff, seed 0 COLLAPSED in epoch 1, step 31" in text
-
-
-def test_an_unfinished_run_says_how_far_it_is(table):
-    unfinished = stn("r-fcn") | {"status": "interrupted", "best": None}
-    text = table.report([unfinished])
-    assert "UNFINISHED: 3 epochs of 3,000 iterations (interrupted)" in text
+# -- one folder for all -----------------------------------------------------------------------
 
 
 SHARED = {
-    "table3": record,
-    "stn_table1": lambda: stn("r-fcn"),
-    "stn_addition": lambda: stn("addition-fcn"),
-    "stn_projection3d": lambda: projected("fcn"),
+    "table3": written,
+    "stn_table1": lambda: stn_written("r-fcn"),
+    "stn_addition": lambda: stn_written("addition-fcn"),
+    "stn_projection3d": lambda: stn_written("projection-fcn"),
     "stn_colocalisation": lambda: found_in(3, 0, 5.0),
 }
 
@@ -381,19 +247,12 @@ SHARED = {
 @pytest.mark.parametrize("name", SHARED)
 def test_scripts_may_share_a_folder(name, script, tmp_path):
     """Each reports its own runs only."""
-    for other, made in SHARED.items():
-        path = tmp_path / "runs" / other / "record.json"
+    for script_name, run in SHARED.items():
+        path = tmp_path / "runs" / script_name / "record.json"
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps(made()))
+        path.write_text(json.dumps(run()))
     status, out, err = script(name, "--report")
     assert (status, err) == (0, "") and "4 runs of other scripts are left out" in out
     (tmp_path / "runs" / name / "record.json").unlink()
     status, _, err = script(name, "--report")
     assert status == 2 and f"none of the 4 runs under runs is of reproduce/{name}.py" in err
-
-
-def test_records_of_other_scripts_are_refused(table):
-    with pytest.raises(Exception, match="arch1-tstn is no network of this table"):
-        table.report([record()])
-    with pytest.raises(Exception, match="no records to report"):
-        table.report([])

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from synthetic import record
+from synthetic import written
 
 from ministn import backend, cli, runs
 from ministn.models import NETWORKS
@@ -19,7 +19,6 @@ from ministn.runs import sweep
 
 SCRIPT = Path(__file__).parents[1] / "reproduce" / "table3.py"
 TINY = "--data digits --train-size 64 --epochs 1 --batch-size 32 --nets small-stn --threads 1"
-FOLDER = "small-stn-digits36-clutter3x6-data0-n64-batch32-lr0.001-loc1-seed0"
 
 
 def load_script():
@@ -30,6 +29,8 @@ def load_script():
 
 
 TABLE3 = load_script()
+parse = TABLE3.EXPERIMENT.parse
+FOLDER, OTHER_SEED = (runs.folder_name(*parse(f"{TINY} --seeds {seed}".split())) for seed in (0, 1))
 
 
 @pytest.fixture
@@ -87,7 +88,10 @@ def started(line: str, folder: Path, **options) -> subprocess.Popen[str]:
         ("--downsample 0", "downsample must be a number above 0, got 0.0"),
         ("--downsample nan", "downsample must be a number above 0, got nan"),
         ("--data digits --downsample 5", "images must be at least 8x8 for three poolings, got 7x7"),
-        ("--nets arch1-cnn small-stn --downsample 3", "--downsample is for arch1-untied, arch1-ts"),
+        (
+            "--nets arch1-cnn small-stn --downsample 3",
+            "--downsample is not for classification cnn",
+        ),
         ("--batch-size 0", "batch_size must be at least 1, got 0"),
         ("--train-size 0", "train_size must be at least 1, got 0"),
         ("--train-size -5", "train_size must be at least 1, got -5"),
@@ -163,41 +167,45 @@ def test_help_names_all_flags_and_ends_with_examples(table3):
     times = re.findall(r"^      .*", examples, re.M)
     assert len(times) == 6 and examples.rstrip().endswith(times[-1].strip())
     for command in commands:
-        TABLE3.settings_of(TABLE3.parser().parse_args(command.split()[2:]))
+        parse(command.split()[2:])
 
 
 def test_without_flags_it_is_the_papers_protocol():
-    settings = TABLE3.settings_of(TABLE3.parser().parse_args([]))
-    assert {s.network: s.epochs for s in settings} == {
+    settings = parse([])
+    assert {s.network.name: s.training.epochs for s in settings} == {
         "arch1-cnn": 145, "arch1-untied": 179, "arch1-tstn": 196,
         "arch2-cnn": 95, "arch2-untied": 231, "arch2-tstn": 231,
     }  # fmt: skip
     for s in settings:
-        assert (s.data, s.canvas, s.distractors, s.patch) == ("mnist", 60, 6, 8)
-        assert (s.train_size, s.batch_size, s.lr, s.loc_lr) == (50_000, 256, 0.001, 1)
-        assert (s.seed, s.data_seed) == (0, 0)
+        data, training = s.data, s.training
+        assert (data.source, data.canvas, data.distractors, data.patch) == ("mnist", 60, 6, 8)
+        assert (data.train_size, training.batch_size) == (50_000, 256)
+        assert (training.lr, training.loc_lr, training.schedule.every) == (0.001, 1, 20)
+        assert (s.seed, data.seed) == (0, 0)
 
 
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        ("--quick", {"data": "digits", "canvas": 36, "epochs": 4}),
+        ("--quick", {"source": "digits", "canvas": 36, "epochs": 4}),
         ("--quick --epochs 3 --lr 0.1 --canvas 44", {"epochs": 3, "lr": 0.1, "canvas": 44}),
-        ("--quick --data mnist", {"data": "mnist", "canvas": 60, "distractors": 6}),
-        ("--data digits", {"data": "digits", "train_size": 8000, "patch": 6, "batch_size": 256}),
+        ("--quick --data mnist", {"source": "mnist", "canvas": 60, "distractors": 6}),
+        ("--quick --epochs paper", {"source": "digits", "epochs": 231, "train_size": 2000}),
+        ("--data digits", {"source": "digits", "train_size": 8000, "patch": 6, "batch_size": 256}),
         ("--lr 0 --loc-lr 0 --distractors 0", {"lr": 0, "loc_lr": 0, "distractors": 0}),
         ("--epochs paper --nets small-stn", {"epochs": 46}),
     ],
 )
 def test_flags_become_settings(flags, expected):
-    settings = TABLE3.settings_of(TABLE3.parser().parse_args(flags.split()))
-    assert {name: getattr(settings[-1], name) for name in expected} == expected
+    settings = parse(flags.split())
+    found = vars(settings[-1].data) | vars(settings[-1].training)
+    assert {name: found[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 12, 40])
 def test_shards_cover_every_run_exactly_once(count):
     flags = ["--seeds", "0", "3", "--epochs", "7"]
-    everything = TABLE3.settings_of(TABLE3.parser().parse_args(flags))
+    everything = parse(flags)
     assert len(everything) == 12
     shards = [sweep.shard(everything, f"{i}/{count}") for i in range(1, count + 1)]
     assert sorted(map(str, itertools.chain(*shards))) == sorted(map(str, everything))
@@ -222,7 +230,7 @@ def test_plan_only_plans(epochs, smaller, table3, tmp_path):
     assert bool(more) == smaller
     if smaller:
         command = re.match(r"  a smaller one: (python reproduce/table3.py .*)", *more)[1]
-        assert TABLE3.settings_of(TABLE3.parser().parse_args(command.split()[2:]))
+        assert parse(command.split()[2:])
     assert os.listdir(tmp_path) == []
 
 
@@ -257,7 +265,10 @@ def test_a_run_from_its_start_to_more_epochs(table3, tmp_path):
     beside = {path.name for path in folder.parent.iterdir()} - {FOLDER}
     assert beside == {"seeds.png", "overlap.png", "figures.lock"}
     saved = runs.read_record(folder / "record.json")
-    assert saved["command"] == f"python reproduce/table3.py {TINY}"
+    assert saved["command"] == (
+        "python reproduce/table3.py --nets small-stn --data digits --seeds 0 --epochs 1 "
+        f"--train-size 64 --batch-size 32 --workers {sweep.CORES}"
+    )
     assert f"{saved['best']['test_error']:.2f}" in out
     assert saved["command"] in " ".join(out.split())
     assert "REDUCED" in out and "64 of 8,000 images" in out
@@ -282,15 +293,15 @@ def test_a_run_from_its_start_to_more_epochs(table3, tmp_path):
             assert err.startswith(f"error: runs/{FOLDER} {message}")
         else:
             assert status == 0 and "epoch 2/2" in out and "mean" in out
-            assert f"\nruns/{FOLDER[:-1]}1\n" in out and f"\nruns/{FOLDER}\n" in out
+            assert f"\nruns/{OTHER_SEED}\n" in out and f"\nruns/{FOLDER}\n" in out
     assert (folder / "last.safetensors").read_bytes() != weights
 
     edited = json.loads((folder / "record.json").read_text())
-    edited["settings"]["batch_size"] = 16
+    edited["settings"]["training"]["batch_size"] = 16
     (folder / "record.json").write_text(json.dumps(edited))
     status, out, err = table3(more + " --resume")
     assert (status, out) == (2, "") and err.count("\n") == 1
-    assert "record.json has other settings (batch_size): found [16], expected [32]" in err
+    assert "record.json has other settings (training.batch_size): found [16], expected [32]" in err
 
 
 @pytest.mark.parametrize("each", [signal.SIGINT, signal.SIGTERM])
@@ -334,8 +345,8 @@ def put(folder: Path, *records: dict) -> None:
 
 
 def test_report_merges_the_folders_of_shards(table3, tmp_path):
-    put(tmp_path / "a", record(seed=0), record("arch1-cnn", seed=1))
-    put(tmp_path / "b", record("arch1-cnn", seed=0), record(seed=1, wrong=range(333)))
+    put(tmp_path / "a", written(seed=0), written("arch1-cnn", seed=1))
+    put(tmp_path / "b", written("arch1-cnn", seed=0), written(seed=1, wrong=range(333)))
     status, out, err = table3("--report a b --out merged")
     assert (status, err) == (0, "")
     assert (
@@ -357,7 +368,7 @@ def test_report_merges_the_folders_of_shards(table3, tmp_path):
      ('{"format": 1}', "is not a record of a run")],
 )  # fmt: skip
 def test_report_names_a_damaged_record(content, message, table3, tmp_path):
-    put(tmp_path / "runs", record())
+    put(tmp_path / "runs", written())
     (tmp_path / "runs" / "arch1-tstn-0" / "record.json").write_text(content)
     status, out, err = table3("--report")
     assert (status, out) == (2, "") and err.count("\n") == 1
@@ -366,7 +377,7 @@ def test_report_names_a_damaged_record(content, message, table3, tmp_path):
 
 def test_report_draws_what_there_is(table3, tmp_path):
     """Only networks without a transformer, only unfinished runs."""
-    put(tmp_path / "runs", record("arch1-cnn"), record("arch2-cnn", status="running", done=0))
+    put(tmp_path / "runs", written("arch1-cnn"), written("arch2-cnn", status="running", done=0))
     status, out, err = table3("--report")
     assert (status, err) == (0, "") and "UNFINISHED: 0 of 95 epochs" in out
 

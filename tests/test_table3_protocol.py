@@ -4,10 +4,11 @@ import pytest
 import table3
 
 from ministn import runs
+from ministn.models import ClassificationCnn, SmallStn, Tstn
 
 
 def settings_of(line):
-    return table3.settings_of(table3.parser().parse_args(line.split()))
+    return table3.EXPERIMENT.parse(line.split())
 
 
 @pytest.mark.parametrize(
@@ -18,15 +19,16 @@ def settings_of(line):
 )  # fmt: skip
 def test_a_protocol_so_many_times_faster(times, epochs, every):
     found = settings_of(f"--compress {times}")
-    assert [s.epochs for s in found] == epochs and {s.decay_every for s in found} == {every}
+    assert [s.training.epochs for s in found] == epochs
+    assert {s.training.schedule.every for s in found} == {every}
     if times == "1":
         assert found == settings_of("")
 
 
 def test_a_cnn_is_the_same_run_whatever_the_transformers_factor():
     found = settings_of("--nets arch1-cnn arch1-tstn small-stn --downsample 1.5 --decay-every 4")
-    assert [s.downsample for s in found] == [1, 1.5, 1]
-    assert {s.decay_every for s in found} == {4}
+    assert [s.network for s in found] == [ClassificationCnn(1), Tstn(1, 1.5), SmallStn()]
+    assert {s.training.schedule.every for s in found} == {4}
     names = [runs.folder_name(s) for s in found]
-    assert ["-d1.5-" in name for name in names] == [False, True, False]
-    assert all("-decay0.7x4-" in name for name in names)
+    assert ["-downsample1.5-" in name for name in names] == [False, True, False]
+    assert all("-every4-" in name for name in names)

@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from small_runs import trainer_of
 
-from ministn import data, models, ops
-from ministn.data import Split
+from ministn import ops
+from ministn.data import Cluttered, Form, Split
 from ministn.metrics import attention
-from ministn.settings import Settings
-from ministn.training.trainer import Trainer
+from ministn.models import NETWORKS, SmallStn
+from ministn.runs import Settings
+from ministn.training.protocol import Training
 
 # Mean loss of each of the first three epochs, five steps each. Adam amplifies last bits: between
 # seven OpenBLAS kernels, one and two threads and both engines they differ by up to 1.3e-5.
@@ -44,21 +46,22 @@ def test_identity_samples_the_image_itself():
 
 def test_parameter_counts():
     counts = {
-        name: sum(parameter.size for parameter in models.build(name, (60, 60)).parameters())
+        name: sum(parameter.size for parameter in NETWORKS[name].build(Form((60, 60))).parameters())
         for name in ("arch1-cnn", "arch1-tstn", "small-stn")
     }
     assert counts == {"arch1-cnn": 4_019_557, "arch1-tstn": 9_780_963, "small-stn": 178_018}
 
 
 def test_small_stn_learns_digits_and_always_the_same_way():
-    made = data.load("digits", train_size=320, canvas=32, distractors=0)
-    made = replace(made, valid=Split(*(array[:200] for array in vars(made.valid).values())))
     settings = Settings(
-        "small-stn", 8, "digits", canvas=32, distractors=0, patch=6, train_size=320,
-        batch_size=64, lr=0.002,
-    )  # fmt: skip
+        Cluttered("digits", canvas=32, distractors=0, train_size=320),
+        SmallStn(),
+        Training(lr=0.002, batch_size=64, epochs=8),
+    )
+    made = settings.data.load()
+    made = replace(made, valid=Split(*(array[:200] for array in vars(made.valid).values())))
     said = []
-    trainer = Trainer(settings, made, say=said.append)
+    trainer = trainer_of(settings, made, say=said.append)
     while not trainer.finished:
         trainer.step()
     losses = [epoch["train_loss"] for epoch in trainer.state.history]

@@ -3,21 +3,36 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
-from small_runs import SETTINGS, STEPS, data_set, outcome, run_in, train
+from small_runs import (
+    SETTINGS,
+    STEPS,
+    changed,
+    data_set,
+    outcome,
+    run_in,
+    shortened,
+    train,
+    trainer_of,
+)
 
-from ministn import models, ops
+from ministn import ops
+from ministn.data import Cluttered, Form
 from ministn.errors import UserError
-from ministn.models import prediction
+from ministn.kinds import replaced
+from ministn.models import NETWORKS, Tstn, prediction
 from ministn.models.prediction import predict
-from ministn.optimizers import Adam, step_decay
+from ministn.optimizers import Adam, Optimizer
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
-from ministn.settings import Settings
+from ministn.runs import Settings
+from ministn.schedules import StepDecay
 from ministn.tasks import Classification, Evaluation
 from ministn.training import checkpoint
+from ministn.training.protocol import Training
 from ministn.training.steps import Outcome
 from ministn.training.trainer import BEST, Trainer
 
@@ -26,7 +41,7 @@ INSIDE, OUTSIDE = [1, 0, 0, 0, 1, 0], [1, 0, 9, 0, 1, 0]
 
 def trainer(**changes) -> tuple[Trainer, list[str]]:
     said: list[str] = []
-    return Trainer(replace(SETTINGS, **changes), data_set(), said.append), said
+    return trainer_of(changed(SETTINGS, **changes), data_set(), say=said.append), said
 
 
 def finish(trained: Trainer) -> Trainer:
@@ -45,9 +60,9 @@ def parameter(trained: Trainer, name: str) -> np.ndarray:
 def test_the_epoch_loop_restated():
     """Shuffle by (seed, epoch), every image once, the errors running and in training mode."""
     images, labels = (getattr(data_set().train, name) for name in ("images", "labels"))
-    network = models.build("arch1-tstn", (9, 9))
+    network = Tstn(1).build(Form((9, 9)))
     buffer = ParameterBuffer(network.parameters(), SETTINGS.seed)
-    adam, number, expected, evaluated = Adam(buffer), 0, [], []
+    adam, number, expected, evaluated = Optimizer(Adam(), buffer), 0, [], []
     for epoch in (1, 2, 3):
         order = generator(SETTINGS.seed, "shuffle", epoch).permutation(53)
         losses, errors = [], 0
@@ -60,7 +75,7 @@ def test_the_epoch_loop_restated():
             errors += int((logits.argmax(1) != labels[rows]).sum())
             buffer.zero_grad()
             network.backward(ops.softmax_cross_entropy_backward(loss_cache), cache)
-            adam.step(step_decay(SETTINGS.lr, epoch))
+            adam.step(0.003 * 0.7 ** ((epoch - 1) // 20))
             number += 1
         expected.append((np.mean(losses), 100 * errors / 53))
         train = data_set().train
@@ -93,8 +108,10 @@ def test_evaluation_does_not_depend_on_how_it_is_cut(monkeypatch):
     whole = trained.steps.evaluate(split)
     monkeypatch.setattr(prediction, "BATCH", 7)
     cut = trained.steps.evaluate(split)
-    assert whole.attended.theta.shape == (31, 2, 3) and whole.correct.shape == (31,)
-    for found, expected in zip(cut.attended, whole.attended, strict=True):
+    (one,), (other,) = whole.attended, cut.attended
+    assert one.theta.shape == (31, 2, 3) and one.grid.shape == (31, 4, 4, 2)
+    assert whole.correct.shape == (31,)
+    for found, expected in zip(other, one, strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-6)
     assert cut.loss == pytest.approx(whole.loss, rel=1e-5)
     logits, _ = trained.network.predict(ops.as_batch(split.images))
@@ -119,7 +136,7 @@ def test_best_is_strictly_lower_so_ties_go_to_the_earliest(errors, best, tmp_pat
     def judge(task, predicted, split):
         if split is trained.data.test:
             return real(task, predicted, split)
-        return Evaluation(1.0, np.arange(100) >= next(left), None)
+        return Evaluation(1.0, np.arange(100) >= next(left), [])
 
     monkeypatch.setattr(Classification, "judge", judge)
     weights, found = {}, []
@@ -139,7 +156,7 @@ def test_best_is_strictly_lower_so_ties_go_to_the_earliest(errors, best, tmp_pat
 @pytest.mark.parametrize("network", ["arch1-cnn", "arch1-untied"])
 @pytest.mark.parametrize("loc_lr", [0.0, 1.0])
 def test_loc_lr_freezes_what_only_the_localisation_network_has(network, loc_lr):
-    trained, _ = trainer(network=network, loc_lr=loc_lr, epochs=1)
+    trained, _ = trainer(network=NETWORKS[network], loc_lr=loc_lr, epochs=1)
     start = {p.name: p.data.copy() for p in trained.buffer.parameters}
     finish(trained)
     still = [p.name for p in trained.buffer.parameters if np.array_equal(p.data, start[p.name])]
@@ -150,26 +167,32 @@ def test_loc_lr_freezes_what_only_the_localisation_network_has(network, loc_lr):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("path", "value", "message"),
     [
-        ({"epochs": 0}, "epochs must be at least 1, got 0"),
-        ({"train_size": 0}, "train_size must be at least 1, got 0"),
-        ({"batch_size": -3}, "batch_size must be at least 1, got -3"),
-        ({"lr": math.nan}, "lr must be a number from 0 up, got nan"),
-        ({"lr": -1.0}, "lr must be a number from 0 up, got -1.0"),
-        ({"lr": math.inf}, "lr must be a number from 0 up, got inf"),
-        ({"loc_lr": -0.5}, "loc_lr must be a number from 0 up, got -0.5"),
-        ({"canvas": 0}, "canvas must be at least 1, got 0"),
-        ({"distractors": -1}, "distractors must be at least 0, got -1"),
-        ({"patch": 0}, "patch must be at least 1, got 0"),
-        ({"seed": -1}, "seed must be from 0 to 2\\^64 - 1, got -1"),
-        ({"seed": 2**64}, "seed must be from 0 to 2\\^64 - 1, got 18446744073709551616"),
-        ({"data_seed": -1}, "data_seed must be from 0 to 2\\^64 - 1, got -1"),
+        ("training.epochs", 0, "epochs must be at least 1, got 0"),
+        ("data.train_size", 0, "train_size must be at least 1, got 0"),
+        ("data.train_size", 50_001, "train_size must be at most 50000, got 50001"),
+        ("training.batch_size", -3, "batch_size must be at least 1, got -3"),
+        ("training.lr", math.nan, "lr must be a number from 0 up, got nan"),
+        ("training.lr", -1.0, "lr must be a number from 0 up, got -1.0"),
+        ("training.lr", math.inf, "lr must be a number from 0 up, got inf"),
+        ("training.loc_lr", -0.5, "loc_lr must be a number from 0 up, got -0.5"),
+        ("data.canvas", 0, "canvas must be at least 1, got 0"),
+        ("data.distractors", -1, "distractors must be at least 0, got -1"),
+        ("data.patch", 0, "patch must be at least 1, got 0"),
+        ("seed", -1, "^seed must be from 0 to 2\\^64 - 1, got -1"),
+        ("seed", 2**64, "^seed must be from 0 to 2\\^64 - 1, got 18446744073709551616"),
+        ("data.seed", -1, "data_seed must be from 0 to 2\\^64 - 1, got -1"),
+        ("data.source", "fashion", "digits must be those of mnist or digits, got 'fashion'"),
+        ("precision", "fp16", "precision must be fp32 or tf32, got 'fp16'"),
+        ("network", Cluttered(), "network of a run cannot be Cluttered"),
+        ("network.architecture", 3, "architecture must be 1 or 2, got 3"),
+        ("network.downsample", 0, "downsample must be a number above 0, got 0"),
     ],
 )
-def test_impossible_settings(changes, message):
+def test_impossible_settings(path, value, message):
     with pytest.raises(UserError, match=message):
-        replace(SETTINGS, **changes)
+        replaced(SETTINGS, path, value)
 
 
 def test_the_largest_seed_works():
@@ -256,20 +279,22 @@ def test_non_finite_loss_stops_with_step_and_first_layer(name, layer, value):
 def test_a_run_that_diverges_by_itself_is_recorded_as_such(network, changes, tmp_path):
     """The third one breaks in the evaluation after its only step."""
     canvas = 32 if network == "small-stn" else 9
-    run = run_in(tmp_path, network=network, canvas=canvas, **changes)
-    assert run.train(data_set(canvas), resume=False, bar=False) == "diverged"
-    text = run.record_path.read_text()
+    run = partial(run_in, tmp_path, network=NETWORKS[network], canvas=canvas, **changes)
+    data = data_set(canvas)
+    data = replace(data, train=shortened(data.train, changes.get("train_size", 53)))
+    first = run()
+    assert first.train(data, resume=False, bar=False) == "diverged"
+    text = first.record_path.read_text()
     record = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert record["status"] == "diverged" and record["diverged"]["epoch"] == 1
     assert record["diverged"]["step"] in (1, 2, 3)
-    paths = [layer.path for layer in models.build(network, (60, 60)).classifier.layers]
+    built = NETWORKS[network].build(Form((60, 60)))
+    paths = [layer.path for layer in built.classifier.layers]
     layer = record["diverged"]["layer"]
     assert layer in [*paths, "transformer"] or layer.endswith("in the localisation network")
     assert record["best"] is None and record["epochs"] == []
-    assert "diverged" in run.already_finished(resume=True)
-    assert "diverged" in run_in(
-        tmp_path, network=network, canvas=canvas, **changes, epochs=9
-    ).already_finished(resume=False)
+    assert "diverged" in first.already_finished(resume=True)
+    assert "diverged" in run(epochs=9).already_finished(resume=False)
 
 
 def test_a_run_that_diverges_later_keeps_its_best_epoch(tmp_path, monkeypatch):
@@ -288,9 +313,14 @@ def test_a_run_that_diverges_later_keeps_its_best_epoch(tmp_path, monkeypatch):
 
 
 def test_settings_are_the_papers_by_default():
-    paper = Settings("arch1-tstn", 196)
-    assert (paper.data, paper.canvas, paper.distractors, paper.patch) == ("mnist", 60, 6, 8)
-    assert (paper.train_size, paper.batch_size, paper.lr, paper.loc_lr) == (50_000, 256, 0.001, 1)
+    paper = Settings(Cluttered(), Tstn(1), Training(epochs=196))
+    data, training = paper.data, paper.training
+    assert (data.source, data.canvas, data.distractors, data.patch) == ("mnist", 60, 6, 8)
+    assert (data.train_size, data.valid_size, data.test_size) == (50_000, 10_000, 10_000)
+    assert (training.batch_size, training.lr, training.loc_lr) == (256, 0.001, 1)
+    assert (training.optimizer, training.schedule) == (Adam(0.9, 0.999, 1e-8), StepDecay(0.7, 20))
+    assert paper.task == Classification("label", "mean") and paper.network.downsample == 1
+    assert (paper.seed, data.seed, paper.precision, paper.pretrained) == (0, 0, "fp32", None)
     assert paper.batches_per_epoch == 196
-    assert replace(paper, train_size=256).batches_per_epoch == 1
-    assert replace(paper, train_size=257).batches_per_epoch == 2
+    assert changed(paper, train_size=256).batches_per_epoch == 1
+    assert changed(paper, train_size=257).batches_per_epoch == 2

@@ -177,13 +177,13 @@ def test_a_transformer_predicts_as_it_goes_forward(transform):
     x = normal(3, 6, 5, 2).astype(np.float32)
     y, cache = transformer.forward(x, STEP)
     theta = transformer.theta(x)
-    seen, looked = transformer.predict(x)
+    seen, (looked,) = transformer.predict(x)
     for other in (seen, transformer.forward(x)[0], transformer.warp(x, theta)):
         np.testing.assert_array_equal(other, y)
     assert looked.theta.shape == (3, 2, 3)
     np.testing.assert_array_equal(looked.theta, cache.theta)
     grid, _ = transform.forward(theta, (4, 4))
-    np.testing.assert_array_equal(looked.grid, grid[:, None])
+    np.testing.assert_array_equal(looked.grid, grid)
     dx = transformer.backward(normal(*y.shape).astype(np.float32), cache)
     assert dx.shape == x.shape and buffer.grad.any()
 

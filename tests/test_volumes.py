@@ -374,7 +374,7 @@ def test_a_transformer_on_a_gpu_agrees_with_ops(quick_device, supersampling, bor
         x, dy = (to_engine(array.astype(np.float32)) for array in arrays)
         y, cache = layer.forward(x, Step(0, 0))
         dx = layer.backward(dy, cache)
-        seen, looked = layer.predict(x)
+        seen, (looked,) = layer.predict(x)
         results = y, cache.theta, dx, buffer.grad, seen
         found.append([*map(to_cpu, results), *looked])
     for want, got in zip(*found, strict=True):

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy as np
 import pytest
 import test_cuda_extrude
 import test_cuda_volumes
@@ -16,12 +17,12 @@ def sampler(points, volume=(2, 4, 7, 5), size=(3, 4, 2), border="nearest"):
     )  # fmt: skip
 
 
-def small(test):
+def small(test, **options):
     """With small volumes of digits."""
 
     def run(device):
         with pytest.MonkeyPatch.context() as patch:
-            test(device, test_cuda_extrude.shrunk(patch))
+            test(device, test_cuda_extrude.shrunk(patch), **options)
 
     return run
 
@@ -49,7 +50,11 @@ CASES = {
     ),
     "extrude": small(test_cuda_extrude.test_volumes_are_numpys),
     "extrude, not turned": small(test_cuda_extrude.test_digits_that_are_not_turned_are_exact),
-    "take_extruded": small(test_cuda_extrude.test_batches_go_through_the_order_again_and_again),
+    "take_extruded": small(
+        test_cuda_extrude.test_batches_go_through_the_order_again_and_again,
+        label=(3,),
+        dtype=np.int32,
+    ),
 }
 
 FAULTS = [
@@ -100,5 +105,7 @@ FAULTS = [
           "if (i < voxels)\n        x[r * voxels + i] = voxel(images, rotation, shift, r,",
           "x[r * voxels + i] = voxel(images, rotation, shift, r,", "extrude", "race, "),
     Fault("extrude", "% batches) * batch_size", ") * batch_size", "take_extruded", READ),
-    Fault("extrude", "labels[digit]", "labels[r]", "take_extruded", DIFFERENT),
+    Fault("extrude", "labels[(long long)digit", "labels[(long long)r", "take_extruded", DIFFERENT),
+    Fault("extrude", "if (i < words) x_labels", "x_labels", "take_extruded", WRITE),
+    Fault("extrude", "x_labels[r * words + i]", "x_labels[r + i]", "take_extruded", "race, "),
 ]  # fmt: skip

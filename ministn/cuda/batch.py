@@ -27,18 +27,31 @@ def take_batch(
     batch_size: int,
     n: int,
 ) -> tuple[Array, Array]:
-    """x (n, H, W, 1 or C) and labels (n,) int32 of the batch whose turn it is.
+    """x (n, H, W, 1 or C) and labels (n, *L) of the batch whose turn it is.
 
-    images (M, H, W) or (M, H, W, C) uint8, labels (M,) uint8, order (M,) int32 of one epoch,
-    number (1,) uint32 of steps done. Batch number % batches begins at place
-    batch_size * (number % batches) of the order.
+    images (M, H, W) or (M, H, W, C) uint8, labels (M, *L) int32 or float32, order (M,) int32 of one
+    epoch, number (1,) uint32 of steps done. Batch number % batches begins at place
+    batch_size * (number % batches) of the order. An image's label may have any shape L, () too.
+
+    Raises TypeError for labels of another dtype.
     """
     device = device_holding(images=images)
-    pixels = prod(images.shape[1:])
+    pixels, words = prod(images.shape[1:]), prod(labels.shape[1:])
     x = device.empty(with_channels((n, *images.shape[1:])), np.float32)
-    x_labels = device.empty((n,), np.int32)
+    x_labels = device.empty((n, *labels.shape[1:]), labels.dtype)
     launch(
-        "batch", "take_batch", (n, blocks_for(pixels)),
-        images, labels, order, number, batches, batch_size, BYTE, x, x_labels, pixels,
+        "batch", "take_batch", (n, blocks_for(max(pixels, words))),
+        images, as_words(labels), order, number, batches, batch_size, BYTE,
+        x, as_words(x_labels), pixels, words,
     )  # fmt: skip
     return x, x_labels
+
+
+def as_words(labels: Array) -> Array:
+    """The same memory as int32, for kernels that only copy it.
+
+    Raises TypeError for labels of a dtype other than int32 and float32.
+    """
+    if labels.dtype not in (np.int32, np.float32):
+        raise TypeError(f"labels must be int32 or float32, got {labels.dtype}")
+    return labels.view(np.int32)

@@ -50,17 +50,18 @@ extrude(const unsigned char* __restrict__ images, const float* __restrict__ rota
         x[r * voxels + i] = voxel(images, rotation, shift, r, i, side, depth, canvas, factor);
 }
 
-// Of the batch whose turn it is. The first thread of a volume's first block copies the label.
+// Of the batch whose turn it is. A volume's first threads copy its label, words of 4 bytes, as
+// take_batch in batch.cu does.
 extern "C" __global__ void __launch_bounds__(256)
 take_extruded(const unsigned char* __restrict__ images, const float* __restrict__ rotation,
-              const float* __restrict__ shift, const unsigned char* __restrict__ labels,
+              const float* __restrict__ shift, const int* __restrict__ labels,
               const int* __restrict__ order, const unsigned* __restrict__ number, int batches,
               int batch_size, float factor, float* __restrict__ x, int* __restrict__ x_labels,
-              int side, int depth, int canvas) {
+              int side, int depth, int canvas, int words) {
     const int r = blockIdx.x, i = blockIdx.y * blockDim.x + threadIdx.x;
     const int voxels = canvas * canvas * canvas;
     const int digit = image_in_turn(order, number, batches, batch_size, r);
     if (i < voxels)
         x[r * voxels + i] = voxel(images, rotation, shift, digit, i, side, depth, canvas, factor);
-    if (i == 0) x_labels[r] = labels[digit];
+    if (i < words) x_labels[r * words + i] = labels[(long long)digit * words + i];
 }

@@ -4,9 +4,12 @@ images (M, side, side) uint8, rotation (M, 3, 3) and shift (M, 3) float32: digit
 moved. Volumes are cubes of canvas voxels, digits depth voxels deep.
 """
 
+from math import prod
+
 import numpy as np
 
 from ministn.backend import Array, device_holding
+from ministn.cuda.batch import as_words
 from ministn.cuda.launch import blocks_for, launch
 from ministn.ops.batch import BYTE
 
@@ -39,16 +42,18 @@ def take_extruded(
     batch_size: int,
     n: int,
 ) -> tuple[Array, Array]:
-    """x (n, canvas, canvas, canvas) and labels (n,) int32 of the batch whose turn it is.
+    """x (n, canvas, canvas, canvas) and labels (n, *L) of the batch whose turn it is.
 
-    labels, order, number, batches, batch_size: as take_batch in batch.py has them.
+    labels, order, number, batches, batch_size: as take_batch in batch.py has them, which says what
+    is raised, too.
     """
     device = device_holding(images=images)
     x = device.empty((n, canvas, canvas, canvas), np.float32)
-    x_labels = device.empty((n,), np.int32)
+    words = prod(labels.shape[1:])
+    x_labels = device.empty((n, *labels.shape[1:]), labels.dtype)
     launch(
-        "extrude", "take_extruded", (n, blocks_for(canvas**3)),
-        images, rotation, shift, labels, order, number, batches, batch_size, BYTE, x, x_labels,
-        images.shape[1], depth, canvas,
+        "extrude", "take_extruded", (n, blocks_for(max(canvas**3, words))),
+        images, rotation, shift, as_words(labels), order, number, batches, batch_size, BYTE,
+        x, as_words(x_labels), images.shape[1], depth, canvas, words,
     )  # fmt: skip
     return x, x_labels

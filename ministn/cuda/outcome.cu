@@ -2,26 +2,30 @@
 //
 // Each entry of the log is written by one thread of one block: entry *number % batches.
 
-// Classification errors: rows of logits (n, classes) whose first maximum is not their label. A loss
-// that is not finite sets *halted. From then on adam.cu updates nothing, and the loss and errors
-// noted of this step stay.
+// Answers that are wrong: those with a label, of labels (n, length), that has not the first maximum of
+// its scores (n, length, classes), where NaN is the largest, as for NumPy. A loss that is not finite
+// sets *halted. From then on adam.cu updates nothing, and the loss and errors noted of this step stay.
 //
 // Whole numbers are counted, so no order of additions can matter. Shared memory holds the count.
 extern "C" __global__ void __launch_bounds__(256)
-note_loss(const float* __restrict__ logits, const int* __restrict__ labels,
+note_loss(const float* __restrict__ scores, const int* __restrict__ labels,
           const float* __restrict__ loss, const unsigned* __restrict__ number, int batches, int n,
-          int classes, float* __restrict__ losses, int* __restrict__ errors,
+          int length, int classes, float* __restrict__ losses, int* __restrict__ errors,
           int* __restrict__ halted) {
     __shared__ int count;
     if (*halted) return;  // all threads or none: it is set only after the last barrier
     if (threadIdx.x == 0) count = 0;
     __syncthreads();
-    for (int row = threadIdx.x; row < n; row += blockDim.x) {
-        const float* z = logits + row * classes;
-        int best = 0;
-        for (int k = 1; k < classes; ++k)
-            if (z[k] > z[best]) best = k;
-        if (best != labels[row]) atomicAdd(&count, 1);
+    for (int answer = threadIdx.x; answer < n; answer += blockDim.x) {
+        bool wrong = false;
+        for (int i = answer * length; i < (answer + 1) * length; ++i) {
+            const float* z = scores + i * classes;
+            int best = 0;
+            for (int k = 1; k < classes; ++k)
+                if (!(z[k] <= z[best]) && !isnan(z[best])) best = k;
+            wrong = wrong || best != labels[i];
+        }
+        if (wrong) atomicAdd(&count, 1);
     }
     __syncthreads();
     if (threadIdx.x == 0) {

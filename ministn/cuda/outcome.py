@@ -27,21 +27,31 @@ class Log:
         self._errors = device.zeros((batches,), np.int32)
         self._left = device.zeros((batches,), np.int32)
 
-    def note(self, loss: Array, logits: Array, labels: Array, thetas: Sequence[Array]) -> None:
-        """Write the step's entry: loss (1,), logits (n, K), labels (n,), of each transformer theta
-        (n, 2, 3). Of what has left the images, the entry has the largest count.
+    def note(self, loss: Array, scores: Array, labels: Array, thetas: Sequence[Array]) -> None:
+        """Write the step's entry: loss (1,), scores (M, T, K), labels (M, T) int32, of each
+        transformer theta (n, 2, 3).
+
+        Each of M answers is wrong where any of its T labels has not the first maximum of its K
+        scores. Of what has left the images, the entry has the largest count.
+
+        Raises ValueError for scores and labels of other shapes.
         """
-        n, classes = logits.shape
+        if scores.ndim != 3 or labels.shape != scores.shape[:2]:
+            raise ValueError(
+                "scores must have shape (M, T, K) and labels (M, T), got "
+                f"{scores.shape} and {labels.shape}"
+            )
+        contiguous = self.device.contiguous
         launch(
             "outcome", "note_loss", 1,
-            logits, labels, loss, self.number, self.batches, n, classes,
+            contiguous(scores), contiguous(labels), loss, self.number, self.batches, *scores.shape,
             self._losses, self._errors, self.halted,
         )  # fmt: skip
         for place, theta in enumerate(thetas):
             launch(
                 "outcome", "note_left", 1,
                 theta, _axis(self.device), POINTS, math.ceil(LEFT_BELOW * POINTS**2),
-                self.number, self.batches, n, place, self._left,
+                self.number, self.batches, len(theta), place, self._left,
             )  # fmt: skip
 
     def count_step(self) -> None:

@@ -5,17 +5,41 @@ the sum of both, one of 19. No source says which digits meet: we draw both unifo
 and anew in each epoch.
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from ministn.backend import Array, Device
 from ministn.data import distorted
 from ministn.data.cluttered import CHUNK
-from ministn.data.dataset import Digits, Map, PosedSplit
-from ministn.data.distorted import RTS
+from ministn.data.dataset import DataSet, Digits, Form, Map, PosedSplit
+from ministn.data.distorted import RTS, DrawnAnew
+from ministn.data.sources import MNIST, SUFFIX
+from ministn.kinds import kind
 from ministn.randomness import generator
 
 CHANNELS = 2
 CLASSES = 19
+
+
+@kind("addition")
+class Addition(DrawnAnew):
+    """The set as a value."""
+
+    source: str = MNIST
+    train_size: int = 60_000
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        return "addition" + SUFFIX[self.source]
+
+    @property
+    def form(self) -> Form:
+        return Form((RTS.canvas, RTS.canvas), CHANNELS, CLASSES)
+
+    def load(self, folder: Path | str | None = None, map: Map = map) -> DataSet:
+        return self.made(generate, fresh, folder)
 
 
 def generate(name: str, digits: Digits, count: int, *, seed: int, epoch: int = 0) -> PosedSplit:

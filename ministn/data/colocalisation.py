@@ -23,16 +23,20 @@ large as the image, in a trial also where the classifier knew patches.
 The embedded digits have 20x20 pixels; their images are as much smaller.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from ministn.backend import Array, Device
-from ministn.data import cluttered, distorted
-from ministn.data.dataset import Digits, Map, PosedSplit
-from ministn.data.distorted import Recipe, only_placed, true_poses
+from ministn.data import cluttered, distorted, sources
+from ministn.data.dataset import Data, DataSet, Digits, Form, Map, PosedSplit
+from ministn.data.distorted import DrawnAnew, Recipe, only_placed, true_poses
+from ministn.data.sources import EMBEDDED, MNIST, SIDES, Sizes
 from ministn.errors import UserError
+from ministn.kinds import kind
 from ministn.metrics.attention import overlap, quadrilateral
 from ministn.randomness import generator
 
@@ -49,6 +53,95 @@ VISIBLE = 0.9
 SUPERSAMPLING = 3  # such small digits would fall between the sampling points
 
 
+PAIRS = IMAGES * (IMAGES - 1)
+SIZES = dict.fromkeys((MNIST, EMBEDDED), Sizes(PAIRS, 0, IMAGES))
+
+
+@kind("one digit")
+class OneDigit(Data):
+    """A hundred images of one digit, in pairs to learn from and as they are to be found in.
+
+    digit: which. source: whose. distractors: 16, or 0 for the easy set. Raises UserError for what
+    cannot be.
+    """
+
+    digit: int
+    distractors: int = DISTRACTORS
+    source: str = MNIST
+    train_size: int = PAIRS
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        sources.check(self.source, self.seed, self.train_size, SIZES)
+        if self.digit not in range(10):
+            raise UserError(f"the digit must be one of 0 to 9, got {self.digit}")
+        if self.train_size != PAIRS:
+            raise UserError(f"train_size must be all {PAIRS} pairs, got {self.train_size}")
+        if self.distractors < 0:
+            raise UserError(f"distractors must be at least 0, got {self.distractors}")
+
+    @property
+    def name(self) -> str:
+        return f"colocalisation-{self.digit}" + sources.SUFFIX[self.source]
+
+    @property
+    def form(self) -> Form:
+        return Form((DIGITS_WIDE * SIDES[self.source],) * 2)
+
+    @property
+    def valid_size(self) -> int:
+        return 0
+
+    @property
+    def test_size(self) -> int:
+        return IMAGES
+
+    def load(self, folder: Path | str | None = None, map: Map = map) -> DataSet:
+        """The images that are compared are also those in which the digits are to be found."""
+        digits = sources.for_training(sources.load(self.source, folder))
+        test = generate(digits, self.digit, seed=self.seed, distractors=self.distractors)
+        return DataSet(Pairs(**vars(test)), None, test)
+
+    def noise(self, count: int) -> "Pairs":
+        """Of the set's number of images, or of more for large batches."""
+        images = super().noise(max(IMAGES, math.isqrt(count) + 2))
+        return Pairs(**vars(images), poses=np.zeros((len(images), 4, 4, 2)))
+
+
+@kind("crops")
+class Crops(DrawnAnew):
+    """What the classifier learns from that judges what resembles what."""
+
+    source: str = MNIST
+    train_size: int = 60_000
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        return "crops" + sources.SUFFIX[self.source]
+
+    @property
+    def form(self) -> Form:
+        return Form((CROP, CROP))
+
+    def load(self, folder: Path | str | None = None, map: Map = map) -> DataSet:
+        recipe = crops_recipe(SIDES[self.source])
+        generate, fresh = distorted.generate, distorted.fresh
+        return self.made(partial(generate, recipe), partial(fresh, recipe), folder)
+
+
+class Compared(NamedTuple):
+    """The labels of a batch of pairs.
+
+    pairs: (P, 2) int32, rows of the batch's images. boxes: (n, 4), of the digits in those. size:
+    the images' (H, W).
+    """
+
+    pairs: np.ndarray
+    boxes: np.ndarray
+    size: tuple[int, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Pairs(PosedSplit):
     """Images to be compared with each other: an example is a pair (n, m) of different ones."""
@@ -61,13 +154,11 @@ class Pairs(PosedSplit):
         n, m = np.divmod(numbers, len(self.images) - 1)
         return np.stack([n, m + (m >= n)], axis=1)
 
-    def epoch(
-        self, number: int, device: Device | None = None, map: Map = map
-    ) -> tuple[Array, np.ndarray]:
-        """Of each pair the first image, and its label."""
-        first = self.pairs(np.arange(len(self)))[:, 0]
-        images = self.images[first]
-        return images if device is None else device.to_gpu(images), self.labels[first]
+    def batch(self, rows: np.ndarray) -> tuple[np.ndarray, Compared]:
+        """Each image once that is in the pairs with these numbers."""
+        images, places = np.unique(self.pairs(rows), return_inverse=True)
+        pairs = places.reshape(-1, 2).astype(np.int32)
+        return self.images[images], Compared(pairs, self.boxes[images], self.size)
 
 
 def generate(
@@ -107,17 +198,14 @@ def draw_crops(count: int, *, seed: int, step: int) -> np.ndarray:
     return np.insert(centres, 0, RANDOM, axis=1).astype(np.float32)
 
 
-def found(theta: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def found(theta: np.ndarray, boxes: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """(N,) bool: whether the quadrilaterals of theta (N, 2, 3) overlap the boxes (N, 4) enough."""
-    return overlap(quadrilateral(theta, size), boxes) > FOUND_ABOVE
+    return overlap(quadrilateral(theta, (size[0], size[1])), boxes) > FOUND_ABOVE
 
 
-# -- what the classifier learns from ---------------------------------------------------------------
-
-
-def crops_recipe(digits: Digits) -> Recipe:
-    """Of crops that show such digits."""
-    crop = CROP / digits.images.shape[1]
+def crops_recipe(side: int) -> Recipe:
+    """Of crops that show digits whose images have that side."""
+    crop = CROP / side
     return Recipe(
         "crops",
         CROP,
@@ -125,13 +213,3 @@ def crops_recipe(digits: Digits) -> Recipe:
         placed=VISIBLE,
         supersampling=SUPERSAMPLING,
     )
-
-
-def generate_crops(name: str, digits: Digits, count: int, **drawn: Any) -> PosedSplit:
-    """As distorted.generate."""
-    return distorted.generate(crops_recipe(digits), name, digits, count, **drawn)
-
-
-def fresh_crops(name: str, digits: Digits, count: int, **drawn: Any) -> tuple[Array, np.ndarray]:
-    """As distorted.fresh."""
-    return distorted.fresh(crops_recipe(digits), name, digits, count, **drawn)

@@ -1,14 +1,20 @@
-"""What the data modules hand to each other: digits, a split of a data set, a data set."""
+"""What the data modules hand to each other: digits, a split of a data set, a data set.
 
-from collections.abc import Callable, Iterable
+Which data set it is, and all that it follows from, is a value: ``Data``.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
 from ministn.backend import Array, Device
+from ministn.errors import UserError
 from ministn.metrics import attention, pose
 from ministn.transformer import Attended
 
@@ -30,13 +36,52 @@ class Digits:
         return Digits(self.images[rows], self.labels[rows])
 
 
+@dataclass(frozen=True)
+class Form:
+    """What a network must know of images to be built for them.
+
+    size: (H, W); of volumes (D, H, W). labels: shape of an image's labels, () for one.
+
+    Raises UserError for numbers below 1.
+    """
+
+    size: tuple[int, ...]
+    channels: int = 1
+    classes: int = 10
+    labels: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "classes"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an image as it is kept: its size and, where there are several, the channels."""
+        return (*self.size, self.channels) if self.channels > 1 else self.size
+
+
+class Labelled(NamedTuple):
+    """An epoch's images and labels, which may lie on a GPU."""
+
+    images: Any
+    labels: Any
+
+    def batch(self, rows: np.ndarray) -> tuple[Any, Any]:
+        """Those of some rows."""
+        return self.images[rows], self.labels[rows]
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """One split of a data set.
 
-    images: (N, H, W) uint8. labels: (N,) uint8. boxes: (N, 4) int16, the first and last column
-    and row of each digit's ink as left, top, right, bottom: inclusive, in pixels of the image.
+    images: (N, H, W) uint8. labels: (N,) uint8; a task may want others, (N, *L), whole numbers or
+    floats. boxes: (N, 4) int16, the first and last column and row of each digit's ink as left, top,
+    right, bottom: inclusive, in pixels of the image.
     """
+
+    anew: ClassVar[bool] = False  # whether each epoch has other images
 
     images: np.ndarray
     labels: np.ndarray
@@ -55,11 +100,13 @@ class Split:
         """What networks are built for: (H, W); of volumes (D, H, W), see data/extruded.py."""
         return self.shape[1:3]
 
-    def epoch(
-        self, number: int, device: Device | None = None, map: Map = map
-    ) -> tuple[Array, np.ndarray]:
-        """Images, on the device if there is one, and labels; in every epoch the same."""
-        return (self if device is None else self.on(device)).images, self.labels
+    def batch(self, rows: np.ndarray) -> tuple[Any, Any]:
+        """The images of some rows, and their labels: what a task compares with the outputs."""
+        return self.images[rows], self.labels[rows]
+
+    def epoch(self, number: int, device: Device | None = None, map: Map = map) -> "Split":
+        """What is trained on: itself, its images on the device if there is one."""
+        return self if device is None else self.on(device)
 
     def on(self, device: Device) -> Self:
         """The same split, its images on the GPU."""
@@ -69,16 +116,26 @@ class Split:
         """All that its content follows from."""
         return dict(vars(self))
 
-    def measure(self, looked: Attended | None) -> dict[str, float | None]:
+    def measure(self, looks: Sequence[Attended]) -> dict[str, Any]:
         """How well transformers attended, which the split judges, since it knows where things are.
 
-        looked: None without a transformer. Where an image has several digits, attention is measured
+        looks: of each transformer. The first one's measures have their names; of several there is
+        an entry "transformers" as well, a list of the measures of each. One that stands behind
+        others is measured as if its own input were the image.
+        """
+        first = self.measure_one(looks[:1])
+        if len(looks) < 2:
+            return first
+        return first | {"transformers": [self.measure_one([looked]) for looked in looks]}
+
+    def measure_one(self, looks: Sequence[Attended]) -> dict[str, float | None]:
+        """Of one transformer, or of none. Where an image has several digits, attention is measured
         against the box round them all.
         """
         boxes = self.boxes
         if boxes.ndim == 3:
             boxes = np.concatenate([boxes[..., :2].min(1), boxes[..., 2:].max(1)], axis=1)
-        theta = None if looked is None else looked.theta
+        theta = looks[0].theta if looks else None
         return attention.summary(theta, boxes, (self.size[-2], self.size[-1]))
 
 
@@ -93,11 +150,18 @@ class PosedSplit(Split):
 
     poses: np.ndarray
 
-    def measure(self, looked: Attended | None) -> dict[str, float | None]:
-        """The same, and how well transformers undid the distortions."""
-        grid = None if looked is None else looked.grid
-        undone = pose.summary(grid, self.poses, (self.size[-2], self.size[-1]))
-        return super().measure(looked) | undone
+    def measure(self, looks: Sequence[Attended]) -> dict[str, Any]:
+        """The same, and how well transformers undid the distortions: each digit counts by the one
+        that follows it best.
+        """
+        return super().measure(looks) | self._undone(looks)
+
+    def measure_one(self, looks: Sequence[Attended]) -> dict[str, float | None]:
+        return super().measure_one(looks) | self._undone(looks)
+
+    def _undone(self, looks: Sequence[Attended]) -> dict[str, float | None]:
+        grid = np.stack([looked.grid for looked in looks], axis=1) if looks else None
+        return pose.summary(grid, self.poses, (self.size[-2], self.size[-1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +169,7 @@ class Fresh:
     """A training split whose images are made anew in each epoch.
 
     shape, size: of an epoch's images, as in Split. digits: that they are made of. make: (epoch=,
-    device=, map=) to images uint8, on the device where there is one, and labels (N,) uint8.
+    device=, map=) to images uint8, on the device where there is one, and labels as in Split.
     """
 
     shape: tuple[int, ...]
@@ -113,14 +177,14 @@ class Fresh:
     digits: Digits
     make: Callable[..., tuple[Array, np.ndarray]]
 
+    anew: ClassVar[bool] = True
+
     def __len__(self) -> int:
         return self.shape[0]
 
-    def epoch(
-        self, number: int, device: Device | None = None, map: Map = map
-    ) -> tuple[Array, np.ndarray]:
+    def epoch(self, number: int, device: Device | None = None, map: Map = map) -> Labelled:
         """Images and labels of the epoch with this number, from 1."""
-        return self.make(epoch=number, device=device, map=map)
+        return Labelled(*self.make(epoch=number, device=device, map=map))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that its content follows from, beside the data set's settings."""
@@ -129,13 +193,11 @@ class Fresh:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Training and test split, one for validation or None, and the settings they were made with."""
+    """Training and test split, and one for validation or None."""
 
-    name: str
     train: Split | Fresh
     valid: Split | None
     test: Split
-    settings: dict[str, str | int]
 
     @property
     def watched(self) -> Split:
@@ -152,3 +214,47 @@ class DataSet:
                 digest.update(f"{name} {field} {array.dtype} {array.shape}\n".encode())
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
+
+
+class Data(ABC):
+    """A data set as a value: its images follow from nothing else. See kinds.py.
+
+    train_size: images of the training split. seed: of what it draws, shared by all networks and
+    their seeds.
+    """
+
+    kind: ClassVar[str]
+    train_size: int
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """In the names of folders, and where people read it."""
+
+    @property
+    @abstractmethod
+    def form(self) -> Form:
+        """What networks must know of its images."""
+
+    @property
+    @abstractmethod
+    def valid_size(self) -> int:
+        """0 where nothing is kept back from training, which then follows a fixed schedule."""
+
+    @property
+    @abstractmethod
+    def test_size(self) -> int: ...
+
+    @abstractmethod
+    def load(self, folder: Path | str | None = None, map: Map = map) -> DataSet:
+        """Make it. folder: of MNIST's files, see mnist.load. map: see Map.
+
+        Raises UserError for missing or altered files.
+        """
+
+    def noise(self, count: int) -> Split:
+        """A split of as many images that mean nothing, to measure time on."""
+        draw, form = np.random.default_rng(0), self.form
+        images = draw.integers(0, 256, (count, *form.shape), np.uint8)
+        labels = draw.integers(0, form.classes, (count, *form.labels), np.uint8)
+        return Split(images, labels, np.zeros((count, 4), np.int16))

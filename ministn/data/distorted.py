@@ -20,15 +20,18 @@ images are the first of more. Training draws anew in each epoch, from 1; what is
 The bytes are the same again on one machine; elsewhere single ones may be rounded otherwise.
 """
 
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ministn.backend import Array, Device
-from ministn.data import cluttered
+from ministn.data import cluttered, sources
 from ministn.data.cluttered import CHUNK, ink_boxes
-from ministn.data.dataset import Digits, Map, PosedSplit
+from ministn.data.dataset import Data, DataSet, Digits, Form, Fresh, Map, PosedSplit
+from ministn.data.sources import EMBEDDED, MNIST, Sizes
 from ministn.data.warping import (
     CENTRES,
     SPLINE,
@@ -40,6 +43,7 @@ from ministn.data.warping import (
     warp,
 )
 from ministn.errors import UserError
+from ministn.kinds import kind
 from ministn.metrics.attention import CORNERS
 from ministn.metrics.pose import FRAME
 from ministn.randomness import generator
@@ -74,6 +78,7 @@ P = Recipe("P", 42, scale=(0.75, 1.0), corners=5.0)
 E = Recipe("E", 42, scale=(0.75, 1.0), controls=1.5)
 TC = Recipe("TC", 60, placed=1.0, distractors=6, patch=6)
 RECIPES = {recipe.name: recipe for recipe in (R, RTS, P, E, TC)}
+SIZES = {MNIST: Sizes(60_000, 0, 10_000), EMBEDDED: Sizes(8_000, 0, 1_000)}
 
 
 class Drawn(NamedTuple):
@@ -89,6 +94,70 @@ class Drawn(NamedTuple):
     shift: np.ndarray
     corners: np.ndarray
     controls: np.ndarray
+
+
+class DrawnAnew(Data):
+    """Sets whose training images are drawn anew in each epoch, from all digits but the test's.
+
+    source: whose digits. Raises UserError for what cannot be.
+    """
+
+    source: str
+    seed: int
+
+    def __post_init__(self) -> None:
+        sources.check(self.source, self.seed, self.train_size, SIZES)
+
+    @property
+    def valid_size(self) -> int:
+        return SIZES[self.source].valid
+
+    @property
+    def test_size(self) -> int:
+        return SIZES[self.source].test
+
+    def made(
+        self,
+        generate: Callable[..., PosedSplit],
+        fresh: Callable[..., tuple[Array, np.ndarray]],
+        folder: Path | str | None,
+    ) -> DataSet:
+        """A data set of what ``generate`` makes to test, and ``fresh`` of an epoch."""
+        digits = sources.load(self.source, folder)
+        train, count, size = sources.for_training(digits), self.train_size, self.form.size
+        make = partial(fresh, "train", train, count, seed=self.seed)
+        return DataSet(
+            Fresh((count, *self.form.shape), size, train, make),
+            None,
+            generate("test", digits["test"], self.test_size, seed=self.seed),
+        )
+
+
+@kind("distorted")
+class Distorted(DrawnAnew):
+    """One of RECIPES by its name."""
+
+    recipe: str
+    source: str = MNIST
+    train_size: int = 60_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.recipe not in RECIPES:
+            raise UserError(f"there is no set {self.recipe!r}: choose one of {', '.join(RECIPES)}")
+
+    @property
+    def name(self) -> str:
+        return self.recipe.lower() + sources.SUFFIX[self.source]
+
+    @property
+    def form(self) -> Form:
+        return Form((RECIPES[self.recipe].canvas,) * 2)
+
+    def load(self, folder: Path | str | None = None, map: Map = map) -> DataSet:
+        recipe = RECIPES[self.recipe]
+        return self.made(partial(generate, recipe), partial(fresh, recipe), folder)
 
 
 def generate(

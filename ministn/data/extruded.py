@@ -11,15 +11,18 @@ interpolation is the bilinear one in a layer times a weight for the depth.
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from ministn.backend import Array, Device
 from ministn.data.cluttered import CHUNK
-from ministn.data.dataset import Digits, Map, PosedSplit
-from ministn.data.distorted import check
+from ministn.data.dataset import DataSet, Digits, Form, Map, PosedSplit
+from ministn.data.distorted import DrawnAnew, check
+from ministn.data.sources import MNIST, SUFFIX
 from ministn.data.warping import as_bytes, sampled
+from ministn.kinds import kind
 from ministn.metrics.pose import POINTS
 from ministn.randomness import generator
 from ministn.transformer.transforms import AFFINE
@@ -29,6 +32,33 @@ DEPTH = 28
 ROTATION = 15.0
 MIDDLE = (CANVAS - 1) / 2
 BLOCK = 8  # volumes at a time
+
+
+@kind("extruded")
+class Extruded(DrawnAnew):
+    """The set as a value."""
+
+    source: str = MNIST
+    train_size: int = 60_000
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        return "extruded" + SUFFIX[self.source]
+
+    @property
+    def form(self) -> Form:
+        return Form((CANVAS,) * 3)
+
+    def load(self, folder: Path | str | None = None, map: Map = map) -> DataSet:
+        return self.made(generate, fresh, folder)
+
+    def noise(self, count: int) -> PosedSplit:
+        """Noise that is extruded: volumes are made as they are in training."""
+        draw = np.random.default_rng(0)
+        labels = draw.integers(0, self.form.classes, count, np.uint8)
+        images = draw.integers(0, 256, (count, DEPTH, DEPTH), np.uint8)
+        return generate("noise", Digits(images, labels), count, seed=0)
 
 
 class Motions(NamedTuple):

@@ -1,5 +1,6 @@
 """``python -m ministn.gradcheck``: check every backward pass, or break each to see it noticed."""
 
+import re
 import time
 
 from threadpoolctl import threadpool_limits
@@ -14,7 +15,7 @@ WIDTH = 2 + max(map(len, CHECKS))  # of the column of names
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the checks whose names contain the given words. Returns the exit status, 0 or 1.
+    """Run the checks whose names have one of the given words. Returns the exit status, 0 or 1.
 
     Raises UserError if no name does.
     """
@@ -24,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         "operations and whole networks. Exits with 1 if one is wrong.",
     )
     parser.add_argument(
-        "names", nargs="*", help="only checks whose name contains one of these, e.g. conv2d"
+        "names", nargs="*", help="only checks whose name has one of these words, e.g. conv2d"
     )
     parser.add_argument(
         "--faults",
@@ -82,11 +83,12 @@ def run_faults(words: list[str]) -> int:
 
 
 def selected(names: list[str], words: list[str]) -> list[str]:
-    """The names that contain one of the words; all if there are none."""
-    found = [name for name in names if not words or any(word in name for word in words)]
+    """The names that have one of the words in them, as whole words; all if there are none."""
+    patterns = [rf"(?<!\w){re.escape(word)}(?!\w)" for word in words]
+    found = [name for name in names if not words or any(re.search(p, name) for p in patterns)]
     if not found:
         raise UserError(
-            f"no check's name contains {' or '.join(map(repr, words))}; "
+            f"no check's name has the word {' or '.join(map(repr, words))}; "
             "run the command without names to see them all"
         )
     return found

@@ -37,6 +37,18 @@ def incoming(change: Function) -> How:
     return lambda right: lambda dy, *rest, **options: right(change(dy), *rest, **options)
 
 
+def first(axis: int) -> How:
+    """Only the first entry of dy along ``axis`` takes part."""
+
+    def change(dy: np.ndarray) -> np.ndarray:
+        part = np.zeros_like(dy)
+        keep = (slice(None),) * axis + (slice(0, 1),)
+        part[keep] = dy[keep]
+        return part
+
+    return incoming(change)
+
+
 def cached(**changes: Function) -> How:
     """Change fields of the cache."""
 
@@ -132,9 +144,20 @@ def run_twice(right: Function) -> Function:
     return wrong
 
 
-def nothing_arrives(right: Function) -> Function:
-    """The gradient is lost on its way to this layer, as where need_dx is forgotten."""
-    return lambda layer, dy, *rest, **options: right(layer, 0 * dy, *rest, **options)
+def arriving(change: Function) -> How:
+    """Change the dy that a layer's backward pass is given."""
+    return lambda right: (
+        lambda layer, dy, *rest, **options: right(layer, change(dy), *rest, **options)
+    )
+
+
+# The gradient is lost on its way to this layer, as where need_dx is forgotten.
+nothing_arrives = arriving(lambda dy: 0 * dy)
+
+
+def passed_on(right: Function) -> Function:
+    """A layer passes dy on as if it were not there."""
+    return lambda layer, dy, *rest, **options: dy
 
 
 def nothing_returned(right: Function) -> Function:
@@ -152,28 +175,35 @@ def channels_first(right: Function) -> Function:
     return wrong
 
 
-@contextmanager
-def replaced(target: str, how: How) -> Iterator[None]:
-    """Break "module.function" or "module.Class.method" of ministn while the block runs.
+def located(target: str) -> tuple[Any, str]:
+    """Whose attribute "module.function" or "module.Class.method" of ministn is, and its name.
 
     The module may lie in a folder: "folder.module.function".
-
-    A function is replaced in every module that has imported it.
     """
     *modules, name = target.split(".")
     kind = modules.pop() if modules[-1][0].isupper() else None
     owner = import_module(".".join(["ministn", *modules]))
-    if kind:
-        owners = [getattr(owner, kind)]
-    else:
+    return getattr(owner, kind) if kind else owner, name
+
+
+@contextmanager
+def replaced(target: str, how: How) -> Iterator[None]:
+    """Break a function or method of ministn, as ``located`` finds it, while the block runs.
+
+    A function is replaced in every module that has imported it.
+    """
+    owner, name = located(target)
+    owners = [owner]
+    if not isinstance(owner, type):
         loaded = [m for key, m in sys.modules.items() if key.startswith("ministn.")]
         owners = [m for m in loaded if getattr(m, name, None) is getattr(owner, name)]
     right = getattr(owners[0], name)
+    own = [vars(one).get(name) for one in owners]  # None where a class inherits it
     wrong = how(right)
     for one in owners:
         setattr(one, name, wrong)
     try:
         yield
     finally:
-        for one in owners:
-            setattr(one, name, right)
+        for one, before in zip(owners, own, strict=True):
+            delattr(one, name) if before is None else setattr(one, name, before)

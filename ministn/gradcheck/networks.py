@@ -5,11 +5,27 @@ from typing import Any
 
 import numpy as np
 
-from ministn import models, ops
+from ministn import ops
+from ministn.data import Form
+from ministn.data.colocalisation import Compared
 from ministn.gradcheck.check import GradientError, Problem, Report, written
-from ministn.layers import Conv2d, Dense, Flatten, Sequential
+from ministn.layers import (
+    AvgPool2d,
+    AvgPool3d,
+    Bounded,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPool2d,
+    Projection,
+    ReLU,
+    Sequential,
+)
+from ministn.models import NETWORKS, Architecture, Colocaliser, Network
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
+from ministn.tasks import Colocalisation
 from ministn.transformer import HandOn, Parallel, SpatialTransformer, transforms
 from ministn.transformer.samplers import Sampler
 from ministn.transformer.transforms import AFFINE, Size, Transform
@@ -28,47 +44,35 @@ TRANSFORMS: dict[str, Callable[[Size], Transform]] = {
 TIED = {"arch1-tstn": "arch1-untied", "arch2-tstn": "arch2-untied"}
 
 
-def network_problem(name: str) -> Problem:
-    """The loss of one of models.NETWORKS."""
-    size = (33, 35) if name == "small-stn" else (13, 17)
-    return loss_problem(models.build(name, size, CLASSES), (*size, 1))
-
-
-def stn_problem(name: str) -> Problem:
-    """The loss of one of models.stn.NETWORKS, with few neurons or maps."""
-    size, channels = (31, 28), 2 if name.startswith("addition") else 1
-    network = models.stn.NETWORKS[name](size, CLASSES, width=6)
-    return loss_problem(network, (*size, channels))
-
-
-def projection_problem(name: str) -> Problem:
-    """The loss of one of models.projection.NETWORKS, with few neurons or maps."""
-    size = (28, 29, 31)
-    return loss_problem(models.projection.NETWORKS[name](size, CLASSES, width=6), size)
+def network_problem(network: Architecture, size: tuple[int, ...], channels: int = 1) -> Problem:
+    """The loss of a network for images of this size, (H, W), or volumes, (D, H, W)."""
+    shape = (*size, channels) if len(size) == 2 else size
+    return loss_problem(network.build(Form(size, channels, CLASSES)), shape)
 
 
 def colocalisation_problem() -> Problem:
     """The loss of some pairs, through the encoder that describes what the transformer cuts out."""
-    network = models.colocalisation.colocalisation((33, 31), dtype=np.float64)
+    network, task = Colocaliser().build(Form((33, 31))), Colocalisation()
     buffer = perturbed(ParameterBuffer(network.parameters(), 0, np.float64))
+    ParameterBuffer(network.fixed_parameters(), 0, np.float64)
     images = generator(1, "gradcheck images").uniform(0, 1, (4, 33, 31, 1))
-    pairs = np.array([[0, 1], [1, 2], [2, 0], [3, 1]])
-    random, _ = network.forward(images[::-1].copy())
+    pairs = np.array([[0, 1], [1, 2], [2, 0], [3, 1]], np.int32)
+    labels = Compared(pairs, np.zeros((4, 4)), (33, 31))
 
     def forward() -> tuple[float, Callable[[], None]]:
-        attended, cache = network.forward(images, STEP)
-        loss, loss_cache = ops.triplet_hinge(attended, random, pairs)
+        y, cache = network.forward(images, STEP)
+        loss, loss_cache = task.loss(y, labels)
 
         def backward() -> None:
             assert cache is not None  # it is None in evaluation only
-            network.backward(ops.triplet_hinge_backward(loss_cache)[0], cache)
+            network.backward(task.loss_backward(loss_cache), cache)
 
         return loss, backward
 
     return _problem(forward, buffer)
 
 
-def loss_problem(network: models.Network, shape: tuple[int, ...]) -> Problem:
+def loss_problem(network: Network, shape: tuple[int, ...]) -> Problem:
     """The loss on two random images or volumes of this shape, as a function of every parameter."""
     buffer = perturbed(ParameterBuffer(network.parameters(), 0, np.float64))
     rng = generator(1, "gradcheck images")
@@ -152,6 +156,20 @@ def layer_problem(layer: Any, shape: tuple[int, ...] = (5, 7, 2)) -> Problem:
     return _problem(forward, buffer, x=(x, dx))
 
 
+LAYERS: dict[str, Callable[[], Problem]] = {
+    "Conv2d": lambda: layer_problem(Conv2d("conv", 2, 3, pool=True)),
+    "Dense": lambda: layer_problem(Dense("dense", 6, 5), (6,)),
+    "ReLU": lambda: layer_problem(ReLU("relu")),
+    "Bounded": lambda: layer_problem(Bounded("bounded", [-1, 0, 2], [0.5, 1, 5]), (3,)),
+    "MaxPool2d": lambda: layer_problem(MaxPool2d("pool")),
+    "AvgPool2d": lambda: layer_problem(AvgPool2d("pool", 3)),
+    "AvgPool3d": lambda: layer_problem(AvgPool3d("pool"), (5, 7, 4)),
+    "Projection": lambda: layer_problem(Projection("projection"), (5, 7, 4)),
+    "Dropout": lambda: layer_problem(Dropout("dropout"), (6,)),
+    "Flatten": lambda: layer_problem(Flatten("flatten")),
+}
+
+
 def perturbed(buffer: ParameterBuffer) -> ParameterBuffer:
     """Move every value off its start.
 
@@ -171,7 +189,7 @@ def check_tied_sum(tied: str, untied: str, tolerance: float = 1e-12) -> Report:
     loss, but has the gradient of each use by itself. Raises GradientError where the sum differs
     by more than ``tolerance`` of the array's largest gradient, or where a use has none.
     """
-    together, apart = network_problem(tied), network_problem(untied)
+    together, apart = (network_problem(NETWORKS[name], (13, 17)) for name in (tied, untied))
     owner = {
         name: name if name in together.arrays else name.replace("localisation", "classifier")
         for name in apart.arrays

@@ -184,72 +184,100 @@ def triplets() -> Problem:
     )
 
 
-OPERATIONS: dict[str, Build] = {
-    "conv2d 3x3 same": conv2d((2, 5, 7, 3), (3, 3, 3, 4), "same"),
-    "conv2d 5x5 same": conv2d((2, 6, 7, 2), (5, 5, 2, 3), "same"),
-    "conv2d 1x3 same": conv2d((3, 4, 5, 2), (1, 3, 2, 4), "same"),
-    "conv2d 3x3 same, one column": conv2d((2, 5, 1, 3), (3, 3, 3, 2), "same"),
-    "conv2d 3x3 valid": conv2d((2, 5, 7, 3), (3, 3, 3, 4), "valid"),
-    "conv2d 5x3 valid": conv2d((2, 7, 6, 3), (5, 3, 3, 4), "valid"),
-    "conv2d 3x1 valid, no bias": conv2d((1, 5, 4, 2), (3, 1, 2, 3), "valid", bias=False),
-    "conv2d 3x3 same, stride 2": conv2d((2, 6, 7, 2), (3, 3, 2, 3), "same", stride=2),
-    "conv2d 5x3 valid, stride 3": conv2d((2, 9, 8, 2), (5, 3, 2, 3), "valid", stride=3),
-    "max_pool2d": operation("max_pool2d", distinct(2, 5, 7, 3)),
-    "max_pool2d 3x3": operation("max_pool2d", distinct(2, 7, 4, 3), size=3),
-    "avg_pool2d": operation("avg_pool2d", normal(x=(2, 5, 7, 3))),
-    "avg_pool2d 3x3": operation("avg_pool2d", normal(x=(2, 7, 4, 3)), size=3),
-    "avg_pool3d": operation("avg_pool3d", normal(x=(2, 5, 4, 3))),
-    "avg_pool3d 3x3x3": operation("avg_pool3d", normal(x=(2, 3, 7, 4)), size=3),
-    "projection": operation("projection", normal(x=(2, 5, 4, 3))),
-    "relu": operation("relu", off_zero(2, 5, 7, 3)),
-    "sigmoid": operation("sigmoid", normal(x=(2, 5, 3))),
-    "conv_block 3x3 same": block((2, 5, 7, 3), (3, 3, 3, 4), padding="same", pool=False),
-    "conv_block 3x3 same, pool": block((2, 5, 7, 3), (3, 3, 3, 4), padding="same", pool=True),
-    "conv_block 5x5 valid, pool": block((2, 9, 8, 2), (5, 5, 2, 3), padding="valid", pool=True),
-    "conv_block 1x3 valid": block((2, 4, 5, 3), (1, 3, 3, 2), padding="valid", pool=False),
-    "dense": operation("dense", normal(x=(3, 5), weight=(5, 4), bias=(4,))),
-    "dropout": operation("dropout", normal(x=(5, 7)), rate=0.3, step=Step(1, 2), stream=3),
-    "softmax_cross_entropy": loss,
-    "triplet_hinge": triplets,
-    "affine_grid": operation("affine_grid", normal(theta=(2, 2, 3)), size=(3, 5)),
-    "affine_grid, one row": operation("affine_grid", normal(theta=(3, 2, 3)), size=(1, 4)),
-    "affine_grid_3d": operation("affine_grid_3d", normal(theta=(2, 3, 4)), size=(2, 3, 5)),
-    "affine_grid_3d, one layer": operation(
-        "affine_grid_3d", normal(theta=(3, 3, 4)), size=(1, 4, 2)
-    ),
-    "basis_grid": operation("basis_grid", normal(theta=(3, 4), basis=(5, 2, 5, 2))),
-    "projective_grid": operation("projective_grid", homographies(3, (4, 5)), size=(4, 5)),
-    "projective_grid, one row": operation("projective_grid", homographies(2, (1, 4)), size=(1, 4)),
-    "projective_grid, on the horizon": operation("projective_grid", on_the_horizon, size=(3, 4)),
-    "compose": operation("compose", normal(left=(3, 2, 3), right=(3, 2, 3))),
-    "bilinear_sampler nearest": operation("bilinear_sampler", points((2, 5, 7, 3), (4, 6))),
-    "bilinear_sampler zeros": operation(
-        "bilinear_sampler", points((2, 5, 7, 3), (4, 6)), border="zeros"
-    ),
-    "bilinear_sampler zeros, fill": operation(
-        "bilinear_sampler", points((2, 6, 5, 1), (3, 4)), border="zeros", fill=1.5
-    ),
-    "bilinear_sampler, one row": operation("bilinear_sampler", points((3, 1, 6, 2), (4, 5))),
-    "bilinear_sampler mirror": operation(
-        "bilinear_sampler", points((2, 3, 4, 3), (4, 6)), border="mirror"
-    ),
-    "bilinear_sampler wrap": operation(
-        "bilinear_sampler", points((2, 3, 4, 3), (4, 6)), border="wrap"
-    ),
-    "nearest_sampler nearest": sampler((2, 5, 7, 3), (4, 6), kernel="nearest"),
-    "nearest_sampler zeros": sampler((2, 5, 7, 3), (4, 6), kernel="nearest", border="zeros"),
-    "nearest_sampler mirror": sampler((2, 3, 4, 3), (4, 6), kernel="nearest", border="mirror"),
-    "nearest_sampler wrap": sampler((2, 3, 4, 3), (4, 6), kernel="nearest", border="wrap"),
-    "bicubic_sampler nearest": operation("bicubic_sampler", points((2, 5, 7, 3), (4, 6))),
-    "bicubic_sampler zeros, fill": operation(
-        "bicubic_sampler", points((2, 6, 5, 1), (3, 4)), border="zeros", fill=1.5
-    ),
-    "bicubic_sampler mirror": operation(
-        "bicubic_sampler", points((2, 3, 4, 3), (4, 6)), border="mirror"
-    ),
-    "bicubic_sampler wrap, a = -3/4": operation(
-        "bicubic_sampler", points((2, 3, 4, 3), (4, 6)), border="wrap", a=-0.75
-    ),
+# {operation: {what is special about a problem: the problem}}
+OPERATIONS: dict[str, dict[str, Build]] = {
+    "conv2d": {
+        "3x3 same": conv2d((2, 5, 7, 3), (3, 3, 3, 4), "same"),
+        "5x5 same": conv2d((2, 6, 7, 2), (5, 5, 2, 3), "same"),
+        "1x3 same": conv2d((3, 4, 5, 2), (1, 3, 2, 4), "same"),
+        "3x3 same, one column": conv2d((2, 5, 1, 3), (3, 3, 3, 2), "same"),
+        "3x3 valid": conv2d((2, 5, 7, 3), (3, 3, 3, 4), "valid"),
+        "5x3 valid": conv2d((2, 7, 6, 3), (5, 3, 3, 4), "valid"),
+        "3x1 valid, no bias": conv2d((1, 5, 4, 2), (3, 1, 2, 3), "valid", bias=False),
+        "3x3 same, stride 2": conv2d((2, 6, 7, 2), (3, 3, 2, 3), "same", stride=2),
+        "5x3 valid, stride 3": conv2d((2, 9, 8, 2), (5, 3, 2, 3), "valid", stride=3),
+    },
+    "max_pool2d": {
+        "": operation("max_pool2d", distinct(2, 5, 7, 3)),
+        "3x3": operation("max_pool2d", distinct(2, 7, 4, 3), size=3),
+    },
+    "avg_pool2d": {
+        "": operation("avg_pool2d", normal(x=(2, 5, 7, 3))),
+        "3x3": operation("avg_pool2d", normal(x=(2, 7, 4, 3)), size=3),
+    },
+    "avg_pool3d": {
+        "": operation("avg_pool3d", normal(x=(2, 5, 4, 3))),
+        "3x3x3": operation("avg_pool3d", normal(x=(2, 3, 7, 4)), size=3),
+    },
+    "projection": {"": operation("projection", normal(x=(2, 5, 4, 3)))},
+    "relu": {"": operation("relu", off_zero(2, 5, 7, 3))},
+    "sigmoid": {"": operation("sigmoid", normal(x=(2, 5, 3)))},
+    "conv_block": {
+        "3x3 same": block((2, 5, 7, 3), (3, 3, 3, 4), padding="same", pool=False),
+        "3x3 same, pool": block((2, 5, 7, 3), (3, 3, 3, 4), padding="same", pool=True),
+        "5x5 valid, pool": block((2, 9, 8, 2), (5, 5, 2, 3), padding="valid", pool=True),
+        "1x3 valid": block((2, 4, 5, 3), (1, 3, 3, 2), padding="valid", pool=False),
+    },
+    "dense": {"": operation("dense", normal(x=(3, 5), weight=(5, 4), bias=(4,)))},
+    "dropout": {
+        "": operation("dropout", normal(x=(5, 7)), rate=0.3, step=Step(1, 2), stream=3),
+    },
+    "softmax_cross_entropy": {"": loss},
+    "triplet_hinge": {"": triplets},
+    "affine_grid": {
+        "": operation("affine_grid", normal(theta=(2, 2, 3)), size=(3, 5)),
+        "one row": operation("affine_grid", normal(theta=(3, 2, 3)), size=(1, 4)),
+    },
+    "affine_grid_3d": {
+        "": operation("affine_grid_3d", normal(theta=(2, 3, 4)), size=(2, 3, 5)),
+        "one layer": operation("affine_grid_3d", normal(theta=(3, 3, 4)), size=(1, 4, 2)),
+    },
+    "basis_grid": {"": operation("basis_grid", normal(theta=(3, 4), basis=(5, 2, 5, 2)))},
+    "projective_grid": {
+        "": operation("projective_grid", homographies(3, (4, 5)), size=(4, 5)),
+        "one row": operation("projective_grid", homographies(2, (1, 4)), size=(1, 4)),
+        "on the horizon": operation("projective_grid", on_the_horizon, size=(3, 4)),
+    },
+    "compose": {"": operation("compose", normal(left=(3, 2, 3), right=(3, 2, 3)))},
+    "bilinear_sampler": {
+        "nearest": operation("bilinear_sampler", points((2, 5, 7, 3), (4, 6))),
+        "zeros": operation("bilinear_sampler", points((2, 5, 7, 3), (4, 6)), border="zeros"),
+        "zeros, fill": operation(
+            "bilinear_sampler", points((2, 6, 5, 1), (3, 4)), border="zeros", fill=1.5
+        ),
+        "one row": operation("bilinear_sampler", points((3, 1, 6, 2), (4, 5))),
+        "mirror": operation("bilinear_sampler", points((2, 3, 4, 3), (4, 6)), border="mirror"),
+        "wrap": operation("bilinear_sampler", points((2, 3, 4, 3), (4, 6)), border="wrap"),
+    },
+    "nearest_sampler": {
+        "nearest": sampler((2, 5, 7, 3), (4, 6), kernel="nearest"),
+        "zeros": sampler((2, 5, 7, 3), (4, 6), kernel="nearest", border="zeros"),
+        "mirror": sampler((2, 3, 4, 3), (4, 6), kernel="nearest", border="mirror"),
+        "wrap": sampler((2, 3, 4, 3), (4, 6), kernel="nearest", border="wrap"),
+    },
+    "bicubic_sampler": {
+        "nearest": operation("bicubic_sampler", points((2, 5, 7, 3), (4, 6))),
+        "zeros, fill": operation(
+            "bicubic_sampler", points((2, 6, 5, 1), (3, 4)), border="zeros", fill=1.5
+        ),
+        "mirror": operation("bicubic_sampler", points((2, 3, 4, 3), (4, 6)), border="mirror"),
+        "wrap, a = -3/4": operation(
+            "bicubic_sampler", points((2, 3, 4, 3), (4, 6)), border="wrap", a=-0.75
+        ),
+    },
+    "trilinear_sampler": {
+        "nearest": operation("trilinear_sampler", points((2, 5, 4, 7), (3, 2, 4))),
+        "zeros, fill": operation(
+            "trilinear_sampler", points((2, 4, 7, 5), (2, 4, 3)), border="zeros", fill=1.5
+        ),
+        "mirror": operation("trilinear_sampler", points((2, 3, 4, 2), (2, 3, 4)), border="mirror"),
+        "wrap": operation("trilinear_sampler", points((2, 3, 4, 2), (2, 3, 4)), border="wrap"),
+        "one layer": operation("trilinear_sampler", points((2, 1, 4, 5), (3, 2, 4))),
+    },
+}
+
+# Several operations, one after another.
+TOGETHER: dict[str, Build] = {
     **{
         f"{kernel} {border}, 2x2 points a pixel": sampler(
             (2, 5, 6, 2), (2, 3), kernel=kernel, border=border, supersampling=2
@@ -260,17 +288,6 @@ OPERATIONS: dict[str, Build] = {
     "bicubic zeros, a = -3/4, 2x2 points a pixel": sampler(
         (2, 5, 6, 2), (2, 3), kernel="bicubic", border="zeros", supersampling=2, a=-0.75
     ),
-    "trilinear_sampler nearest": operation("trilinear_sampler", points((2, 5, 4, 7), (3, 2, 4))),
-    "trilinear_sampler zeros, fill": operation(
-        "trilinear_sampler", points((2, 4, 7, 5), (2, 4, 3)), border="zeros", fill=1.5
-    ),
-    "trilinear_sampler mirror": operation(
-        "trilinear_sampler", points((2, 3, 4, 2), (2, 3, 4)), border="mirror"
-    ),
-    "trilinear_sampler wrap": operation(
-        "trilinear_sampler", points((2, 3, 4, 2), (2, 3, 4)), border="wrap"
-    ),
-    "trilinear_sampler, one layer": operation("trilinear_sampler", points((2, 1, 4, 5), (3, 2, 4))),
     "trilinear nearest, 2x2x2 points a voxel": sampler(
         (2, 5, 7, 4), (2, 1, 3), kernel="trilinear", border="nearest", supersampling=2
     ),

@@ -1,6 +1,7 @@
 """Everything that ``python -m ministn.gradcheck`` checks, by name."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ from ministn import models
 from ministn.gradcheck.check import GradientError, Problem, Report, check_gradients
 from ministn.gradcheck.kinks import check_kinks
 from ministn.gradcheck.networks import (
+    LAYERS,
     TIED,
     TRANSFORMS,
     check_tied_sum,
@@ -17,13 +19,12 @@ from ministn.gradcheck.networks import (
     hand_on_problem,
     network_problem,
     parallel_problem,
-    projection_problem,
     series_problem,
-    stn_problem,
     transformer_problem,
     volume_problem,
 )
-from ministn.gradcheck.operations import OPERATIONS
+from ministn.gradcheck.operations import OPERATIONS, TOGETHER
+from ministn.models import Stn, projection, stn
 from ministn.ops.sampling import BORDERS
 from ministn.transformer.samplers import KERNELS, VOLUME_KERNELS
 from ministn.transformer.transforms import AFFINE, Projective
@@ -32,7 +33,7 @@ from ministn.transformer.transforms import AFFINE, Projective
 AWAY_FROM_KINKS = {"max_kinks": 0.0}
 
 # Several layers, so more to compute at each place.
-LAYERS = AWAY_FROM_KINKS | {"elements": 100}
+SEVERAL = AWAY_FROM_KINKS | {"elements": 100}
 
 # A network has ReLUs and samples near their kinks wherever one looks. The smaller the step, the
 # fewer are met, and the more of the loss is rounding: 2e-7 leaves errors of about 1e-8.
@@ -40,36 +41,52 @@ AMONG_KINKS = {"eps": 1e-6, "elements": 10, "directions": 4}
 
 PAIR = AFFINE, Projective()
 
-# Each network of STN's tables once: pooled, sampled at half, and neither. Which data set it is for
-# makes no difference.
-STN = [
-    *(f"rts-{name}" for name in models.stn.TABLE),
-    "p-st-fcn-projective",
-    "e-st-cnn-tps",
-    *(f"addition-{name}" for name in models.stn.ADDITION),
-]
+# Every network with few neurons or maps, by name; those of STN's tables once: pooled, sampled at
+# half, and neither.
+NETWORKS: dict[str, Callable[[], Problem]] = {
+    name: partial(network_problem, network, (33, 35) if name == "small-stn" else (13, 17))
+    for name, network in models.NETWORKS.items()
+}
+NETWORKS |= {
+    f"{special}-{network.name}": partial(
+        network_problem, replace(network, halved=halved, width=6), (31, 28), channels
+    )
+    for special, halved, channels, networks in (
+        ("rts", "pooled", 1, stn.TABLE),
+        ("p", "", 1, [Stn("fcn", "projective")]),
+        ("e", "", 1, [Stn("cnn", "tps")]),
+        ("addition", "sampled", 2, stn.ADDITION),
+    )
+    for network in networks
+}
+NETWORKS |= {
+    network.name: partial(network_problem, replace(network, width=6), (28, 29, 31))
+    for network in projection.PROJECTED
+}
+NETWORKS["encoder"] = partial(network_problem, models.CropEncoder(), (22, 25))
+NETWORKS["colocalisation"] = colocalisation_problem
 
 PROBLEMS: dict[str, tuple[Callable[[], Problem], dict[str, Any]]] = (
-    {name: (build, AWAY_FROM_KINKS) for name, build in OPERATIONS.items()}
+    {
+        f"{operation} {special}".strip(): (build, AWAY_FROM_KINKS)
+        for operation, problems in OPERATIONS.items()
+        for special, build in problems.items()
+    }
+    | {name: (build, AWAY_FROM_KINKS) for name, build in TOGETHER.items()}
+    | {f"layer {name}": (build, AWAY_FROM_KINKS) for name, build in LAYERS.items()}
     | {"spatial transformer": (transformer_problem, AWAY_FROM_KINKS)}
     | {
         f"spatial transformer, {name}": (partial(transformer_problem, build), AWAY_FROM_KINKS)
         for name, build in TRANSFORMS.items()
     }
     | {
-        "spatial transformers, 2 in parallel": (partial(parallel_problem, *PAIR), LAYERS),
-        "spatial transformers, 4 in parallel": (partial(parallel_problem, *PAIR, *PAIR), LAYERS),
-        "spatial transformers in series": (series_problem, LAYERS),
-        "spatial transformer, theta handed on": (hand_on_problem, LAYERS),
+        "spatial transformers, 2 in parallel": (partial(parallel_problem, *PAIR), SEVERAL),
+        "spatial transformers, 4 in parallel": (partial(parallel_problem, *PAIR, *PAIR), SEVERAL),
+        "spatial transformers in series": (series_problem, SEVERAL),
+        "spatial transformer, theta handed on": (hand_on_problem, SEVERAL),
         "spatial transformer of volumes": (volume_problem, AWAY_FROM_KINKS),
     }
-    | {name: (partial(network_problem, name), AMONG_KINKS) for name in models.NETWORKS}
-    | {name: (partial(stn_problem, name), AMONG_KINKS) for name in STN}
-    | {
-        name: (partial(projection_problem, name), AMONG_KINKS)
-        for name in models.projection.NETWORKS
-    }
-    | {"colocalisation": (colocalisation_problem, AMONG_KINKS)}
+    | {name: (build, AMONG_KINKS) for name, build in NETWORKS.items()}
 )
 
 

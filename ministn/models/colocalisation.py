@@ -17,7 +17,7 @@ of it with encoders that had learned from digits of other sizes:
 *Description*: the appendix joins what all three layers make of a crop, and does not weigh them. Of
 the first layer's maps the loss rises until crops lie almost on the digits, so they are left out. Of
 the last maps it falls all the way, but often to crops beside the digits, which the classes' scores
-prevent. Both count alike, see training/pairs.py.
+prevent. Both count alike, see tasks/colocalisation.py.
 *Neurons*: 8 in each layer by the source that lists the layers, which makes 5,947 parameters in all;
 the appendix has 100,000, which takes 128 neurons. So large a network found both of two digits about
 as well as ours of 32, which make 22,579, at a learning rate of 0.001, but at 0.005 it lost one to
@@ -34,22 +34,24 @@ From seven tenths, at a rate of 0.002, the digits 2 and 8 were not found in 1,00
 *Weight decay* of the encoder: with it digits were found in some two thirds of the steps.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ministn.backend import Device, joined, parted
-from ministn.data.colocalisation import CROP
+from ministn.backend import Array, device_of, joined, parted
+from ministn.data import Form
+from ministn.data.colocalisation import CROP, draw_crops
 from ministn.errors import UserError
 from ministn.initializers import ZEROS, Constant
+from ministn.kinds import kind
 from ministn.layers import Bounded, Conv2d, Dense, Flatten, Layer, ReLU, Sequential
-from ministn.models.network import Network
-from ministn.parameter import Parameter, ParameterBuffer
+from ministn.models.architecture import Architecture, check_one_channel, plane
+from ministn.models.network import Network, NetworkCache
+from ministn.parameter import Parameter
 from ministn.randomness import Step
 from ministn.transformer import SpatialTransformer
 from ministn.transformer.samplers import Sampler
-from ministn.transformer.transforms import Attention, Size
+from ministn.transformer.transforms import Attention
 
 WIDTH, CLASSES = 32, 10  # maps of the encoder, and its scores
 SMALLEST_READ = 22  # the encoder's sides are 22, 14, 7, 1
@@ -60,47 +62,48 @@ START = (0.9, 0.0, 0.0)
 SAMPLER = Sampler(border="zeros", supersampling=2)
 
 
-def encoder(size: Size = (CROP, CROP), classes: int = CLASSES) -> Network:
-    """The classifier of crops. Raises UserError for images smaller than it can read."""
-    rows, columns = ((side - 8) // 2 - 6 for side in size)
-    if min(rows, columns) < 1:
-        raise UserError(
-            f"images must be at least {SMALLEST_READ}x{SMALLEST_READ} for the encoder, got "
-            f"{size[0]}x{size[1]}"
+@kind("crop encoder")
+class CropEncoder(Architecture):
+    """The classifier of crops."""
+
+    @property
+    def name(self) -> str:
+        return "encoder"
+
+    def build(self, form: Form) -> Network:
+        size = plane(form)
+        rows, columns = ((side - 8) // 2 - 6 for side in size)
+        if min(rows, columns) < 1:
+            raise UserError(
+                f"images must be at least {SMALLEST_READ}x{SMALLEST_READ} for the encoder, got "
+                f"{size[0]}x{size[1]}"
+            )
+        return Network(
+            Sequential(
+                Conv2d("classifier/conv1", form.channels, WIDTH, 9, padding="valid", pool=True),
+                Conv2d("classifier/conv2", WIDTH, WIDTH, 7, padding="valid"),
+                Flatten("classifier/flatten"),
+                Dense("classifier/softmax", rows * columns * WIDTH, form.classes),
+            )
         )
-    return Network(
-        Sequential(
-            Conv2d("classifier/conv1", 1, WIDTH, 9, padding="valid", pool=True),
-            Conv2d("classifier/conv2", WIDTH, WIDTH, 7, padding="valid"),
-            Flatten("classifier/flatten"),
-            Dense("classifier/softmax", rows * columns * WIDTH, classes),
-        )
-    )
 
 
 class Description(Layer):
     """Crops (N, 22, 22, 1) -> what an encoder makes of them, (N, 42): a Layer that does not learn.
 
-    The encoder's last maps, then its scores of the classes, each times one of ``scales``.
-
-    buffer: of the encoder's parameters, to be filled with those of a trained one. Float32 ones can
-    be placed on a GPU.
+    The encoder's last maps, then its scores of the classes, each times one of ``scales``. Its
+    parameters are fixed: those of a trained CropEncoder.
     """
 
     path = "encoder"
     widths = WIDTH, CLASSES
 
-    def __init__(self, dtype: Any = np.float32) -> None:
-        whole = encoder().classifier
+    def __init__(self) -> None:
+        whole = CropEncoder().build(Form((CROP, CROP), classes=CLASSES)).classifier
         *layers, self._scores = whole.layers
         self._maps = Sequential(*layers)
         self._weights = whole.parameters()
-        self.buffer = ParameterBuffer(self._weights, 0, dtype)
         self.scales = 1.0, 1.0
-
-    def place_on(self, device: Device) -> None:
-        """Begin anew with a buffer on this device."""
-        self.buffer = ParameterBuffer(self._weights, 0, device=device)
 
     def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
         maps, of_maps = self._maps.forward(x, step)
@@ -115,18 +118,62 @@ class Description(Layer):
         dmaps, dscores = parted(dy, self.widths)
         through_scores = self._scores.backward(dscores * self.scales[1], of_scores)
         dx = self._maps.backward(dmaps * self.scales[0] + through_scores, of_maps)
-        self.buffer.zero_grad()  # of weights that stay
+        for weight in self._weights:  # they stay
+            weight.grad.fill(0)
         return dx
 
-    def parameters(self) -> list[Parameter]:
-        return []
+    def fixed_parameters(self) -> list[Parameter]:
+        return self._weights
 
 
-def colocalisation(size: Size, classes: int = 10, dtype: Any = np.float32) -> Network:
-    """Images (H, W) -> descriptions of what the transformer cuts out.
+class Comparing(Network):
+    """A transformer whose crops are described, beside crops at random places.
 
-    classes: of no consequence. Raises UserError for images too small for the localisation network.
+    Images (N, H, W, 1) -> descriptions (N, 42) of what the transformer cuts out, T_n; in training
+    (N, 84), and beside each that of its image at a random place, R_n, which has no gradient. The
+    places are a function of the seed and the step, as dropout is.
     """
+
+    def __init__(self, description: Description, transformer: SpatialTransformer) -> None:
+        super().__init__(Sequential(description), transformer)
+        self.description = description
+        self.cutter = transformer
+
+    def forward(
+        self, x: np.ndarray, step: Step | None = None
+    ) -> tuple[np.ndarray, NetworkCache | None]:
+        attended, cache = super().forward(x, step)
+        if step is None:
+            return attended, None
+        return joined([attended, self.at_random(x, step.seed, 1 + step.number)]), cache
+
+    def backward(self, dy: np.ndarray, cache: NetworkCache) -> None:
+        width = sum(self.description.widths)
+        super().backward(parted(dy, [width, width])[0], cache)
+
+    def at_random(self, x: Array, seed: int, draw: Any) -> Array:
+        """The descriptions of one random crop of each image of x (N, H, W, 1)."""
+        device = device_of(x)
+        theta: Array = draw_crops(len(x), seed=seed, step=draw).astype(x.dtype)
+        if device is not None:
+            theta = device.to_gpu(theta)
+        return self.description.forward(self.cutter.warp(x, theta))[0]
+
+
+@kind("colocaliser")
+class Colocaliser(Architecture):
+    """The localisation network, the transformer and, fixed, an encoder that describes its crops."""
+
+    @property
+    def name(self) -> str:
+        return "colocalisation"
+
+    def build(self, form: Form) -> Comparing:
+        check_one_channel(form)
+        return Comparing(Description(), _cutter(plane(form)))
+
+
+def _cutter(size: tuple[int, int]) -> SpatialTransformer:
     rows, columns = (((side - KERNEL) // STRIDE + 1) // 2 for side in size)
     if min(rows, columns) < 1:
         raise UserError(
@@ -151,13 +198,6 @@ def colocalisation(size: Size, classes: int = 10, dtype: Any = np.float32) -> Ne
         ),
         Bounded("localisation/bounds", LOW, HIGH),
     )
-    transformer = SpatialTransformer(
+    return SpatialTransformer(
         localisation, (CROP, CROP), transform=Attention(), sampler=SAMPLER, start=START
     )
-    return Network(Sequential(Description(dtype)), transformer)
-
-
-NETWORKS: dict[str, Callable[..., Network]] = {
-    "encoder": encoder,
-    "colocalisation": colocalisation,
-}

@@ -33,7 +33,7 @@ class Network:
 
     @property
     def transformer(self) -> SpatialTransformer | None:
-        """The first transformer in front: attention is measured on its theta, after each epoch."""
+        """The first transformer in front."""
         return None if self.front is None else self.front.at_input[0]
 
     @property
@@ -65,12 +65,9 @@ class Network:
             assert dwarped is not None
             self.front.backward(dwarped, cache.transformer, need_dx=False)
 
-    def predict(self, x: np.ndarray) -> tuple[np.ndarray, Attended | None]:
-        """Logits (N, classes), and where transformers in front looked; in evaluation mode."""
-        looked = None
-        if self.front is not None:
-            x, looked = self.front.predict(x)
-        return self.classifier.forward(x)[0], looked
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, list[Attended]]:
+        """Logits (N, classes), and where each of ``transformers`` looked; in evaluation mode."""
+        return self._all().predict(x)
 
     def parameters(self) -> list[Parameter]:
         """Every parameter once; the classifier's first, so it names what both networks share."""
@@ -78,6 +75,10 @@ class Network:
         if self.front is not None:
             parameters = parameters + self.front.parameters()
         return unique(parameters)
+
+    def fixed_parameters(self) -> list[Parameter]:
+        """What it needs and does not learn, to be laid out in a buffer of its own."""
+        return self._all().fixed_parameters()
 
     @property
     def count(self) -> int:

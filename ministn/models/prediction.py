@@ -11,8 +11,8 @@ from ministn.transformer import Attended
 
 BATCH = 250  # images at a time
 
-# Images uint8 -> logits (N, classes) and where transformers in front looked, None without any.
-Prediction = tuple[np.ndarray, Attended | None]
+# Images uint8 -> logits (N, classes), and where each of the network's transformers looked.
+Prediction = tuple[np.ndarray, list[Attended]]
 Predict = Callable[[np.ndarray], Prediction]
 
 
@@ -29,7 +29,5 @@ def predict(network: Network, images: np.ndarray) -> Prediction:
 def joined(batches: Sequence[Prediction]) -> Prediction:
     """The predictions for one batch after the other as those for all images."""
     logits = np.concatenate([y for y, _ in batches])
-    looked = [found for _, found in batches if found is not None]
-    if not looked:
-        return logits, None
-    return logits, Attended(*(np.concatenate(arrays) for arrays in zip(*looked, strict=True)))
+    each = zip(*(looks for _, looks in batches), strict=True)  # of a transformer, by batches
+    return logits, [Attended(*map(np.concatenate, zip(*parts, strict=True))) for parts in each]

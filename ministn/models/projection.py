@@ -16,13 +16,21 @@ Half the size shows a digit of 28 voxels in 60 as large as it is, once it is att
 reads no less than 24x24.
 """
 
-from collections.abc import Callable
-from functools import partial
-
+from ministn.data import Form
 from ministn.errors import UserError
+from ministn.kinds import kind
 from ministn.layers import AvgPool3d, Projection, Sequential
+from ministn.models.architecture import Architecture, check_one_channel
 from ministn.models.network import Network
-from ministn.models.stn import SMALLEST, SMALLEST_READ, closest_width, cnn, fcn, localisation_fcn
+from ministn.models.stn import (
+    BASES,
+    SMALLEST,
+    SMALLEST_READ,
+    closest_width,
+    cnn,
+    fcn,
+    localisation_fcn,
+)
 from ministn.transformer import SpatialTransformer
 from ministn.transformer.samplers import Sampler
 from ministn.transformer.transforms import Affine3d, Size
@@ -69,12 +77,33 @@ def _transformer(size: Size, output: Size) -> SpatialTransformer:
     return SpatialTransformer(localisation, output, transform=AFFINE_3D, sampler=TRILINEAR)
 
 
-FCN = partial(projection, convolutional=False)
-CNN = partial(projection, convolutional=True)
+@kind("projected")
+class Projected(Architecture):
+    """An FCN or a CNN. base: "fcn" or "cnn". transformed, width: see ``projection``."""
 
-NETWORKS: dict[str, Callable[..., Network]] = {
-    "projection-fcn": FCN,
-    "projection-cnn": CNN,
-    "projection-st-fcn": partial(FCN, transformed=True),
-    "projection-st-cnn": partial(CNN, transformed=True),
-}
+    base: str
+    transformed: bool = False
+    width: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.base not in BASES:
+            raise UserError(f"base must be {' or '.join(BASES)}, got {self.base!r}")
+        if self.width is not None and self.width < 1:
+            raise UserError(f"width must be at least 1, got {self.width}")
+
+    @property
+    def name(self) -> str:
+        return f"projection-{'st-' if self.transformed else ''}{self.base}"
+
+    def build(self, form: Form) -> Network:
+        check_one_channel(form)
+        return projection(
+            form.size,
+            form.classes,
+            convolutional=self.base == "cnn",
+            transformed=self.transformed,
+            width=self.width,
+        )
+
+
+PROJECTED = [Projected(base, transformed) for transformed in (False, True) for base in BASES]

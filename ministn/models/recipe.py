@@ -5,9 +5,12 @@ smaller: about 178,000 parameters at 60x60. Its convolutions are 'valid', its lo
 looks at a half-size image, its transformer shrinks the image by three, and it has no dropout.
 """
 
+from ministn.data import Form
 from ministn.errors import UserError
 from ministn.initializers import HeUniform
+from ministn.kinds import kind
 from ministn.layers import Conv2d, Dense, Flatten, MaxPool2d, ReLU, Sequential
+from ministn.models.architecture import Architecture, plane
 from ministn.models.network import Network
 from ministn.transformer import SpatialTransformer, regression_layer
 
@@ -18,31 +21,44 @@ SMALLEST = 32  # the localisation network's side is (((32 // 2) - 4) // 2) - 4 =
 UNIT_GAIN = HeUniform(gain=1.0)
 
 
-def small_stn(size: tuple[int, int], classes: int) -> Network:
+@kind("small stn")
+class SmallStn(Architecture):
     """Localisation: pool, 5x5x20, pool, 5x5x20, 50, 6. Classifier: 3x3x32, 3x3x32, 256."""
-    if min(size) < SMALLEST:
-        raise UserError(
-            f"images must be at least {SMALLEST}x{SMALLEST} for small-stn, got {size[0]}x{size[1]}"
+
+    @property
+    def name(self) -> str:
+        return "small-stn"
+
+    def build(self, form: Form) -> Network:
+        size = plane(form)
+        if min(size) < SMALLEST:
+            raise UserError(
+                f"images must be at least {SMALLEST}x{SMALLEST} for small-stn, "
+                f"got {size[0]}x{size[1]}"
+            )
+        height, width = size[0] // DOWNSAMPLE, size[1] // DOWNSAMPLE
+        localisation = Sequential(
+            MaxPool2d("localisation/pool"),
+            _unpadded("localisation/conv1", form.channels, 20, 5, pool=True),
+            _unpadded("localisation/conv2", 20, 20, 5),
+            Flatten("localisation/flatten"),
+            Dense("localisation/dense", 20 * _looked_at(size[0]) * _looked_at(size[1]), 50),
+            ReLU("localisation/relu"),
+            regression_layer("localisation/theta", 50),
         )
-    height, width = size[0] // DOWNSAMPLE, size[1] // DOWNSAMPLE
-    localisation = Sequential(
-        MaxPool2d("localisation/pool"),
-        Conv2d("localisation/conv1", 1, 20, 5, padding="valid", pool=True, initial=UNIT_GAIN),
-        Conv2d("localisation/conv2", 20, 20, 5, padding="valid", initial=UNIT_GAIN),
-        Flatten("localisation/flatten"),
-        Dense("localisation/dense", 20 * _looked_at(size[0]) * _looked_at(size[1]), 50),
-        ReLU("localisation/relu"),
-        regression_layer("localisation/theta", 50),
-    )
-    classifier = Sequential(
-        Conv2d("classifier/conv1", 1, 32, padding="valid", pool=True, initial=UNIT_GAIN),
-        Conv2d("classifier/conv2", 32, 32, padding="valid", pool=True, initial=UNIT_GAIN),
-        Flatten("classifier/flatten"),
-        Dense("classifier/dense", 32 * _read(height) * _read(width), 256, initial=UNIT_GAIN),
-        ReLU("classifier/relu"),
-        Dense("classifier/softmax", 256, classes, initial=UNIT_GAIN),
-    )
-    return Network(classifier, SpatialTransformer(localisation, (height, width)))
+        classifier = Sequential(
+            _unpadded("classifier/conv1", form.channels, 32, 3, pool=True),
+            _unpadded("classifier/conv2", 32, 32, 3, pool=True),
+            Flatten("classifier/flatten"),
+            Dense("classifier/dense", 32 * _read(height) * _read(width), 256, initial=UNIT_GAIN),
+            ReLU("classifier/relu"),
+            Dense("classifier/softmax", 256, form.classes, initial=UNIT_GAIN),
+        )
+        return Network(classifier, SpatialTransformer(localisation, (height, width)))
+
+
+def _unpadded(path: str, channels: int, maps: int, side: int, pool: bool = False) -> Conv2d:
+    return Conv2d(path, channels, maps, side, padding="valid", pool=pool, initial=UNIT_GAIN)
 
 
 def _looked_at(side: int) -> int:

@@ -31,11 +31,13 @@ transformer's output is 48x48.
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Literal
+from typing import Literal, cast, get_args
 
+from ministn.data import Form
 from ministn.errors import UserError
+from ministn.kinds import kind
 from ministn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, ReLU, Sequential
+from ministn.models.architecture import Architecture, plane
 from ministn.models.network import Network
 from ministn.transformer import Parallel, SpatialTransformer, regression_layer
 from ministn.transformer.transforms import AFFINE, Projective, Size, ThinPlateSpline, Transform
@@ -173,34 +175,60 @@ def closest_width(network: Callable[[int], Network], size: Size) -> int:
     return min(below, below + 1, key=lambda width: abs(network(width).count - PARAMETERS))
 
 
-# ---- by name: "rts-st-cnn-tps", "addition-2st-fcn-affine"
-
-HALVED: dict[str, Halved] = {"r": "", "rts": "pooled", "p": "", "e": "", "tc": "pooled"}
 TRANSFORMS = {"affine": AFFINE, "projective": Projective(), "tps": ThinPlateSpline()}
-
-FCN = partial(stn, convolutional=False)
-CNN = partial(stn, convolutional=True)
-BASES = {"fcn": FCN, "cnn": CNN}
-ST_FCN = {f"st-fcn-{name}": partial(FCN, transforms=[t]) for name, t in TRANSFORMS.items()}
-ST_CNN = {f"st-cnn-{name}": partial(CNN, transforms=[t]) for name, t in TRANSFORMS.items()}
-ST_FCN_2 = {f"2st-fcn-{name}": partial(FCN, transforms=[t, t]) for name, t in TRANSFORMS.items()}
-
-TABLE = BASES | ST_FCN | ST_CNN
-ADDITION = BASES | ST_FCN | ST_FCN_2
-
-NETWORKS: dict[str, Callable[..., Network]] = {
-    f"{data}-{name}": partial(build, halved=halved)
-    for data, halved in HALVED.items()
-    for name, build in TABLE.items()
-}
-NETWORKS |= {
-    f"addition-{name}": partial(build, channels=2, halved="sampled")
-    for name, build in ADDITION.items()
-}
-NAMES = f"{{{','.join(HALVED)}}}-{{{','.join(TABLE)}}}, addition-{{{','.join(ADDITION)}}}"
+BASES = "fcn", "cnn"
 
 
-def counts(data: str, size: Size, classes: int = 10) -> dict[str, int]:
-    """Numbers to be learned by each network of a set, or of "addition", for (H, W) images."""
-    networks = ADDITION if data == "addition" else TABLE
-    return {name: NETWORKS[f"{data}-{name}"](size, classes).count for name in networks}
+@kind("stn")
+class Stn(Architecture):
+    """An FCN or a CNN, alone or behind transformers.
+
+    base: "fcn" or "cnn". transform: of TRANSFORMS, None for no transformer. count: how many, side
+    by side. halved, width: see ``stn``.
+    """
+
+    base: str
+    transform: str | None = None
+    count: int = 1
+    halved: str = ""
+    width: int | None = None
+
+    def __post_init__(self) -> None:
+        known = {
+            "base": BASES,
+            "transform": (None, *TRANSFORMS),
+            "halved": get_args(Halved),
+        }
+        for name, values in known.items():
+            if getattr(self, name) not in values:
+                raise UserError(
+                    f"{name} of an stn must be one of {', '.join(map(repr, values))}, "
+                    f"got {getattr(self, name)!r}"
+                )
+        for name in ("count", "width"):
+            found = getattr(self, name)
+            if found is not None and found < 1:
+                raise UserError(f"{name} must be at least 1, got {found}")
+
+    @property
+    def name(self) -> str:
+        """As the paper writes it: "cnn", "st-cnn-tps", "2st-fcn-affine"."""
+        if self.transform is None:
+            return self.base
+        return f"{self.count if self.count > 1 else ''}st-{self.base}-{self.transform}"
+
+    def build(self, form: Form) -> Network:
+        return stn(
+            plane(form),
+            form.classes,
+            convolutional=self.base == "cnn",
+            transforms=[TRANSFORMS[self.transform]] * self.count if self.transform else [],
+            channels=form.channels,
+            halved=cast(Halved, self.halved),
+            width=self.width,
+        )
+
+
+ALONE = [Stn(base) for base in BASES]
+TABLE = [*ALONE, *(Stn(base, transform) for base in BASES for transform in TRANSFORMS)]
+ADDITION = [*ALONE, *(Stn("fcn", transform, count) for count in (1, 2) for transform in TRANSFORMS)]

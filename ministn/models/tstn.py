@@ -13,8 +13,13 @@ convolutional layer has one convolution in Architecture 1 and two in Architectur
 localisation CNN uses the classification CNN's convolutions; the untied STN's has its own.
 """
 
+from math import inf
+
+from ministn.data import Form
 from ministn.errors import UserError
+from ministn.kinds import kind
 from ministn.layers import Conv2d, Dense, Dropout, Flatten, ReLU, Sequential
+from ministn.models.architecture import Architecture, plane
 from ministn.models.network import Network
 from ministn.transformer import SpatialTransformer, regression_layer
 
@@ -23,15 +28,18 @@ MAPS = (32, 64, 128)
 Size = tuple[int, int]
 
 
-def convolutional_layers(owner: str, architecture: int) -> list[Conv2d]:
-    """The three convolutional layers; ``architecture`` convolutions each, the last one pooled."""
+def convolutional_layers(owner: str, architecture: int, channels: int = 1) -> list[Conv2d]:
+    """The three convolutional layers; ``architecture`` convolutions each, the last one pooled.
+
+    channels: of the images.
+    """
     convolutions = []
-    in_channels = 1
-    for number, channels in enumerate(MAPS, 1):
+    in_channels = channels
+    for number, maps in enumerate(MAPS, 1):
         for repeat in range(1, architecture + 1):
             path = f"{owner}/conv{number}" + (f"_{repeat}" if architecture > 1 else "")
-            convolutions.append(Conv2d(path, in_channels, channels, pool=repeat == architecture))
-            in_channels = channels
+            convolutions.append(Conv2d(path, in_channels, maps, pool=repeat == architecture))
+            in_channels = maps
     return convolutions
 
 
@@ -62,41 +70,80 @@ def localisation_layers(convolutions: list[Conv2d], size: Size) -> Sequential:
     )
 
 
-def classification_cnn(architecture: int, size: Size, classes: int) -> Network:
-    """The classification CNN only."""
-    check_size(size)
-    convolutions = convolutional_layers("classifier", architecture)
-    return Network(classification_layers(convolutions, size, classes))
+@kind("classification cnn")
+class ClassificationCnn(Architecture):
+    """The classification CNN only. architecture: 1 or 2."""
+
+    architecture: int
+
+    def __post_init__(self) -> None:
+        check_architecture(self.architecture)
+
+    @property
+    def name(self) -> str:
+        return f"arch{self.architecture}-cnn"
+
+    def build(self, form: Form) -> Network:
+        size = plane(form)
+        check_size(size)
+        convolutions = convolutional_layers("classifier", self.architecture, form.channels)
+        return Network(classification_layers(convolutions, size, form.classes))
 
 
-def untied_stn(architecture: int, size: Size, classes: int, downsample: float = 1) -> Network:
-    """Two networks of equal shape, each with its own convolutions."""
-    own = convolutional_layers("localisation", architecture)
-    return _with_transformer(architecture, size, classes, downsample, own)
+@kind("untied stn")
+class UntiedStn(Architecture):
+    """Two networks of equal shape, each with its own convolutions.
+
+    downsample: factor d by which the transformer's output is smaller than the image, floor(H / d).
+    The paper uses 1.
+    """
+
+    architecture: int
+    downsample: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_architecture(self.architecture)
+        if not 0 < self.downsample < inf:
+            raise UserError(f"downsample must be a number above 0, got {self.downsample}")
+
+    @property
+    def name(self) -> str:
+        return f"arch{self.architecture}-untied"
+
+    def build(self, form: Form) -> Network:
+        height, width = size = plane(form)
+        output = int(height / self.downsample), int(width / self.downsample)
+        check_size(size)
+        check_size(output)
+        convolutions = convolutional_layers("classifier", self.architecture, form.channels)
+        looking = self.localisation_convolutions(convolutions, form)
+        return Network(
+            classification_layers(convolutions, output, form.classes),
+            SpatialTransformer(localisation_layers(looking, size), output),
+        )
+
+    def localisation_convolutions(self, classifier: list[Conv2d], form: Form) -> list[Conv2d]:
+        """Those of the localisation network: its own."""
+        return convolutional_layers("localisation", self.architecture, form.channels)
 
 
-def tstn(architecture: int, size: Size, classes: int, downsample: float = 1) -> Network:
-    """Two networks that share their convolutions."""
-    return _with_transformer(architecture, size, classes, downsample, None)
+@kind("tstn")
+class Tstn(UntiedStn):
+    """Two networks that share their convolutions: the paper's tied STN."""
+
+    @property
+    def name(self) -> str:
+        return f"arch{self.architecture}-tstn"
+
+    def localisation_convolutions(self, classifier: list[Conv2d], form: Form) -> list[Conv2d]:
+        """The classifier's, the same layers."""
+        return classifier
 
 
-def _with_transformer(
-    architecture: int,
-    size: Size,
-    classes: int,
-    downsample: float,
-    localisation_convolutions: list[Conv2d] | None,
-) -> Network:
-    output = (int(size[0] / downsample), int(size[1] / downsample))
-    check_size(size)
-    check_size(output)
-    convolutions = convolutional_layers("classifier", architecture)
-    return Network(
-        classification_layers(convolutions, output, classes),
-        SpatialTransformer(
-            localisation_layers(localisation_convolutions or convolutions, size), output
-        ),
-    )
+def check_architecture(number: int) -> None:
+    """Raise UserError for an architecture that the paper does not have."""
+    if number not in (1, 2):
+        raise UserError(f"architecture must be 1 or 2, got {number}")
 
 
 def check_size(size: Size) -> None:

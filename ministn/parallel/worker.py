@@ -6,22 +6,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ministn.backend import Array, to_cpu
+from ministn.data import as_batch
 from ministn.fast.memory import keep_freed
 from ministn.models import Network
 from ministn.models.prediction import Prediction, predict
-from ministn.ops import as_batch
 from ministn.ops.left_image import left_image
 from ministn.optimizers import Optimizer
 from ministn.parallel.exchange import Exchange, Failure
 from ministn.randomness import Step
 from ministn.tasks import Task
-from ministn.tasks.task import wrong
 
 
 class Share(NamedTuple):
     """What a rank's rows add to a step.
 
-    loss: their part of the batch's mean. errors: images misclassified. left: of each
+    loss: their part of the batch's mean. errors: answers that are wrong. left: of each
     transformer, images whose attention has left the image; None without rows.
     """
 
@@ -51,24 +51,26 @@ class Worker:
         """Have rank 0's parameters and moments."""
         self.exchange.spread()
 
-    def gradients(self, images: np.ndarray, labels: np.ndarray, step: Step, batch: int) -> Share:
+    def gradients(self, images: Array, labels: Any, step: Step, batch: int) -> Share:
         """Set the gradients to what these rows add to those of the whole batch.
 
-        images: (n, H, W) uint8; n may be 0. step: of the first of them. batch: images in the whole
-        batch, by which the sum over the ranks is a mean. Without a finite loss the gradients mean
-        nothing.
+        images: (n, H, W) uint8, on the engine of the parameters; n may be 0. step: of the first of
+        them. batch: images in the whole batch, by which the sum over the ranks is a mean. Without a
+        finite loss the gradients mean nothing.
         """
         self.optimizer.buffer.zero_grad()
         if not len(images):
             return Share(0.0, 0, None)
         weight = len(images) / batch
-        logits, cache = self.network.forward(as_batch(images), step)
+        y, cache = self.network.forward(as_batch(images), step)
         assert cache is not None  # it is None in evaluation only
-        loss, loss_cache = self.task.loss(logits, labels)
+        found, loss_cache = self.task.loss(y, labels)
+        loss = np.asarray(to_cpu(found)).item()
         if np.isfinite(loss):
             self.network.backward(self.task.loss_backward(loss_cache, weight), cache)
-        left = [int(left_image(theta).sum()) for theta in self.network.thetas(cache)]
-        return Share(weight * loss, wrong(self.task, logits, labels), left)
+        thetas = self.network.thetas(cache)
+        left = [int(left_image(to_cpu(theta)).sum()) for theta in thetas]
+        return Share(weight * loss, self.task.wrong(y, labels, thetas), left)
 
     def update(self, step_sizes: list[float]) -> None:
         """Update the parameters from the sum of the ranks' gradients."""

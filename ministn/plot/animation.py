@@ -54,7 +54,7 @@ def _frames(examples: Examples, name: Sequence[str]) -> Iterator[np.ndarray]:
     figure = Figure(figsize=(1.35 * count, 1.4 * rows + 0.3), dpi=DPI, layout="compressed")
     canvas = FigureCanvasAgg(figure)
     grid = figure.subplots(rows, count, squeeze=False)
-    setting = ", ".join([*name, f"seed {record['settings']['seed']}"])
+    setting = ", ".join([*name, f"seed {record['settings'].seed}"])
     last = len(record["epochs"])
     for epoch in range(last + 1):
         figure.suptitle(f"{setting}: epoch {epoch} of {last}", x=0.01, ha="left")

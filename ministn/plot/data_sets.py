@@ -1,6 +1,7 @@
 """Contact sheets: what the images of a set look like, with their labels and true poses."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -55,7 +56,8 @@ def _digits(data_dir: Path | None, split: str = "test") -> Digits:
 
 
 def _cluttered(name: str, data_dir: Path | None, seed: int) -> Sheet:
-    split = data.load(name, data_dir, seed, train_size=1).test
+    made = replace(data.CLUTTERED[name], seed=seed, train_size=1)
+    split = made.load(data_dir).test
     panels = [Panel(split.images[i], f"a {split.labels[i]}") for i in range(ROWS * COLUMNS)]
     return Sheet(f"{name}: digits among clutter", panels, "No two digits are the same image.")
 
@@ -85,7 +87,8 @@ def _colocalisation(distractors: int, data_dir: Path | None, seed: int) -> Sheet
 
 def _crops(data_dir: Path | None, seed: int) -> Sheet:
     digits = _digits(data_dir)
-    split = colocalisation.generate_crops("test", digits, ROWS * COLUMNS, seed=seed)
+    recipe = colocalisation.crops_recipe(digits.images.shape[1])
+    split = distorted.generate(recipe, "test", digits, ROWS * COLUMNS, seed=seed)
     return Sheet("What crops show of digits", _posed(split), "For the encoder of co-localisation.")
 
 

@@ -6,14 +6,16 @@ network, which is built by its name.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import zip_longest
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ministn import models
 from ministn.backend import to_cpu
+from ministn.data import Form
 from ministn.errors import UserError, check_arrays
 from ministn.plot.drawing import (
     CHANNELS,
@@ -170,9 +172,11 @@ class Examples:
         self.boxes = np.array(found["boxes"]).reshape(len(images), -1, 4)
         self.volumes = "size" in found  # then the images are means along the depth
         size = tuple(found["size"]) if self.volumes else self.images.shape[1:3]
+        channels = prod(self.images.shape[3:])
         # What is in front does not depend on the number of classes.
-        network = models.build(record["settings"]["network"], size)
-        self.transformers = network.front.at_input if network.front else ()
+        network = record["settings"].network.build(Form(size, channels))
+        front: Front | None = network.front
+        self.transformers: Sequence[SpatialTransformer] = front.at_input if front else ()
         if not self.transformers or not record["epochs"]:
             raise UserError(
                 f"no attention to draw: {named(record)[0]} has no transformer or no epoch yet"
@@ -184,7 +188,7 @@ class Examples:
         best = self.record["best"]
         if best is None:
             return len(self.record["epochs"]), "last so far"
-        return best["epoch"], "last" if self.record["settings"].get("iterations") else "best"
+        return best["epoch"], "last" if self.record["settings"].training.iterations else "best"
 
     @property
     def flat(self) -> str:
@@ -221,7 +225,7 @@ class Examples:
         if theta.shape[1] != ends[-1]:
             raise UserError(
                 f"epoch {epoch} of this record has {theta.shape[1]} numbers of theta for each "
-                f"image, but {self.record['settings']['network']} has {ends[-1]}: it was written "
+                f"image, but {named(self.record)[0]} has {ends[-1]}: it was written "
                 "by another version; run it again"
             )
         return np.split(theta.astype(np.float32), ends[:-1], axis=1)
@@ -244,7 +248,7 @@ def attention_figure(record: Record, name: Sequence[str] = (), description: str 
     views.append(examples.view(last, f"epoch {last}, {word}"))
     figure = sheet(views, len(examples.images), plain=False)
     network, *deviations = name or named(record)
-    setting = ", ".join([*deviations, f"seed {record['settings']['seed']}"])
+    setting = ", ".join([*deviations, f"seed {record['settings'].seed}"])
     figure.suptitle(f"Where {network} looks ({setting})", fontsize=12)
     noun = "sampling grid" if examples.bent else "attended quadrilateral"
     box = "the digit's own image, before it is turned" if examples.volumes else "the digit's ink"
@@ -257,20 +261,22 @@ def attention_figure(record: Record, name: Sequence[str] = (), description: str 
     return figure
 
 
-def grid_figure(records: Sequence[Record], count: int = 6) -> Figure:
+def grid_figure(records: Sequence[Record], names: Sequence[str] = (), count: int = 6) -> Figure:
     """Like the figure beside the STN paper's Table 1, a group of columns for each run at its best.
 
     A row for each of the first ``count`` test images: the input, T_theta(G) on it, the output.
+    names: of the runs, by default those of network and data set.
 
     Raises UserError without a record, or as attention_figure does.
     """
     if not records:
         raise UserError("there are no records to draw")
     views, flat = [], ""
-    for record in records:
+    for record, name in zip_longest(records, names):
         examples = Examples(record)
         flat = flat or examples.flat
-        view = examples.view(examples.last[0], ", ".join(named(record)), sampling_grid)
+        heading = name or f"{named(record)[0]}, {record['settings'].data.name}"
+        view = examples.view(examples.last[0], heading, sampling_grid)
         views.append(view._replace(boxes=None))
     figure = sheet(views, min(count, *(len(view.images) for view in views)))
     most = max(len(view.grids) for view in views)

@@ -1,75 +1,92 @@
 """A run's folder by its name, and its record as it is read again."""
 
 import json
-from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ministn.data import CHOSEN_CLUTTER, DIGITS
 from ministn.errors import UserError
-from ministn.settings import Settings
+from ministn.kinds import differences, from_json
+from ministn.runs import format1
+from ministn.runs.settings import Settings
 
-FORMAT = 1
+FORMAT = 2
 RECORD = "record.json"
+LONGEST = 150  # characters of what differs in a folder's name; its eight digits tell all
+
+Record = dict[str, Any]
 
 
 def folder_name(settings: Settings) -> str:
-    """Names everything but the number of epochs, which may grow."""
-    s = settings
-    data = f"data{s.data_seed}-n{s.train_size}-batch{s.batch_size}"
-    if s.data in CHOSEN_CLUTTER:
-        data = f"{s.data}{s.canvas}-clutter{s.distractors}x{s.patch}-{data}"
-    else:  # the network's name says which set it is for
-        data = f"{'digits-' if s.data.endswith(DIGITS) else ''}{data}"
-    parts = [s.network, data, f"lr{_short(s.lr)}", f"loc{_short(s.loc_lr)}"]
-    if s.optimizer != "adam":
-        parts.append(f"{s.optimizer}{_short(s.momentum)}")
-    if s.weight_decay:
-        parts.append(f"wd{_short(s.weight_decay)}")
-    if s.iterations is not None:
-        parts.append(f"its{s.iterations}")
-    if (s.decay, s.decay_every) != (Settings.decay, Settings.decay_every):
-        parts.append(f"decay{_short(s.decay)}x{s.decay_every}")
-    if s.downsample != Settings.downsample:
-        parts.append(f"d{_short(s.downsample)}")
-    if s.encoder:
-        parts.append(f"by{sha256(s.encoder.encode()).hexdigest()[:8]}")
-    if s.precision != Settings.precision:
-        parts.append(s.precision)
-    return "-".join([*parts, f"seed{s.seed}"])
+    """Network, data, what differs from the defaults, seed, and eight digits over all of that.
+
+    The number of epochs, which may grow, is not in it.
+    """
+    found = [each for each in differences(settings) if each.path != "training.epochs"]
+    names = [settings.network.name, settings.data.name]
+    spoken = [
+        each.text if each.is_text else f"{each.path.rpartition('.')[2]}{each.text}"
+        for each in found
+        if not (each.required or each.path == "seed" or each.path.startswith("pretrained."))
+    ]
+    parts = [*names, *(text for text in spoken if not any(text in name for name in names))]
+    digits = sha256("\n".join(f"{each.path} {each.text}" for each in found).encode()).hexdigest()
+    name = "-".join(parts).replace(" ", "_")[:LONGEST]
+    return f"{name}-seed{settings.seed}-{digits[:8]}"
 
 
-def _short(value: float) -> str:
-    return str(value).removesuffix(".0")
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """A record.json, checked for its format and settings.
+def read_record(path: Path) -> Record:
+    """A record.json, its settings as a value.
 
     Raises UserError for a file that is missing, damaged or of another version.
     """
+    return _valued(path, _read(path))
+
+
+def find_records(folders: list[Path], experiment: str | None = None) -> list[Record]:
+    """The records of an experiment, or of all, under the folders, whatever their file names, in the
+    order of their paths.
+
+    Raises UserError if there is no record, or as read_record does.
+    """
+    return own_and_others(folders, experiment)[0]
+
+
+def own_and_others(folders: list[Path], experiment: str | None) -> tuple[list[Record], int]:
+    """The same, and how many records there are of other experiments."""
+    paths = sorted(path for folder in folders for path in folder.rglob("*.json"))
+    if not paths:
+        raise UserError(f"no {RECORD} under {', '.join(map(str, folders))}: nothing to report")
+    records = {path: _read(path) for path in paths}
+    own = [
+        _valued(path, record)
+        for path, record in records.items()
+        if experiment in (None, record.get("experiment"))
+    ]
+    return own, len(records) - len(own)
+
+
+def _read(path: Path) -> Record:
     try:
-        record = json.loads(path.read_text())
+        record: Record = json.loads(path.read_text())
         found = record["format"]
-        if found == FORMAT:
-            # Are they all there, and possible? Those that came later have their defaults.
-            record["settings"] = asdict(Settings(**record["settings"]))
+        if found == format1.FORMAT:
+            record = format1.upgraded(record)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, UserError) as error:
         raise UserError(f"{path} is not a record of a run; move it away or restore it") from error
-    if found != FORMAT:
-        raise UserError(f"{path} has record format {found}, this version reads {FORMAT}")
+    if found not in (format1.FORMAT, FORMAT):
+        raise UserError(f"{path} has record format {found}, this version reads up to {FORMAT}")
     return record
 
 
-def find_records(folders: list[Path]) -> list[dict[str, Any]]:
-    """All the records under the folders, whatever their file names, in the order of their paths.
-
-    Raises UserError if there is none, or as read_record does.
-    """
-    paths = sorted(path for folder in folders for path in folder.rglob("*.json"))
-    if not paths:
-        raise UserError(f"no {RECORD} under {', '.join(map(str, folders))}: nothing to report")
-    return [read_record(path) for path in paths]
+def _valued(path: Path, record: Record) -> Record:
+    try:
+        settings = from_json(record["settings"])
+        if not isinstance(settings, Settings):
+            raise UserError("no settings of a run")
+        return record | {"settings": settings}
+    except (KeyError, TypeError, UserError) as error:
+        reason = error if isinstance(error, UserError) else "its settings are damaged"
+        raise UserError(f"{path} is not a record of a run: {reason}") from error

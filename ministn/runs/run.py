@@ -12,11 +12,11 @@ import gc
 import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,10 +27,11 @@ from ministn.backend import Device, memory_explained
 from ministn.data import DataSet
 from ministn.errors import UserError
 from ministn.files import remove_temporaries, write_atomically
+from ministn.kinds import replaced, to_json
 from ministn.parallel import Team
-from ministn.runs import environment
-from ministn.runs.record import FORMAT, RECORD, folder_name, read_record
-from ministn.settings import Settings
+from ministn.runs import environment, format1
+from ministn.runs.record import FORMAT, RECORD, Record, folder_name, read_record
+from ministn.runs.settings import Settings
 from ministn.training.examples import examples
 from ministn.training.trainer import BEST, LAST, Trainer, check_same
 
@@ -41,20 +42,24 @@ GPU_SAVES_EVERY = 30.0  # seconds: an epoch may take less time there than writin
 class Run:
     """A run's folder and record.
 
-    command: how the run was asked for. device: the GPU to train on, None for the CPU. Further
-    entries of ``extra`` go into the record as they are.
+    experiment: whose run it is. command: that gives just this run. device: the GPU to train on,
+    None for the CPU. Further entries of ``extra`` go into the record as they are.
     """
 
     def __init__(
         self,
         out: Path,
         settings: Settings,
+        experiment: str,
         command: str,
         device: Device | None = None,
         **extra: Any,
     ) -> None:
         self.settings = settings
+        self.experiment = experiment
         self.folder = out / folder_name(settings)
+        if not self.folder.exists():
+            self.folder = format1.begun(out, settings) or self.folder
         self.command = command
         self.device = device
         self.extra = extra
@@ -74,17 +79,23 @@ class Run:
                 raise UserError(f"{self.folder} holds a checkpoint: add --resume to go on from it")
             return None
         record = read_record(self.record_path)
-        begun, status = Settings(**record["settings"]), record["status"]
+        begun, status = record["settings"], record["status"]
         found = {"settings": begun.apart_from_epochs()}
         check_same(self.record_path, "settings", found, self.settings.apart_from_epochs())
         if status in ("finished", "diverged") and begun.steps == self.settings.steps:
             return f"{self.folder} is {status}: skipped"
         if status == "diverged":
             return f"{self.folder} diverged in epoch {record['diverged']['epoch']}: skipped"
+        if record["format"] != FORMAT:
+            commit = record["commit"] and f", {record['commit'][:8]}"
+            raise UserError(
+                f"{self.folder} was begun by an earlier version: end it at the commit that began "
+                f"it{commit or ''}, or choose another --out"
+            )
         if begun.steps > self.settings.steps:
             raise UserError(
-                f"{self.folder} was started for {begun.length}: --epochs may grow, not shrink "
-                f"to {self.settings.epochs}"
+                f"{self.folder} was started for {begun.training.length}: --epochs may grow, not "
+                f"shrink to {self.settings.training.epochs}"
             )
         if not resume:
             raise UserError(
@@ -97,9 +108,10 @@ class Run:
         """The settings with what is left; of a run that waits for its test, one epoch or step."""
         s = self.settings
         done = len(read_record(self.record_path)["epochs"]) if self.record_path.exists() else 0
-        if s.iterations is not None:
-            return replace(s, iterations=max(1, s.steps - done * s.batches_per_epoch))
-        return replace(s, epochs=max(1, s.total_epochs - done))
+        if s.training.iterations is not None:
+            left = max(1, s.steps - done * s.batches_per_epoch)
+            return replaced(s, "training.iterations", left)
+        return s.for_epochs(max(1, s.total_epochs - done))
 
     def cores(self) -> tuple[int | None, int | None]:
         """Workers and threads of each, of the run so far: to go on with them changes no bit."""
@@ -139,19 +151,20 @@ class Run:
         resume: bool,
         bar: bool = True,
         wait: bool = False,
+        tests: Mapping[str, tuple[Settings, DataSet]] = MappingProxyType({}),
     ) -> str:
         """Train to the end, or to Ctrl-C; returns the status the record ends with.
 
         team: the processes that train where no GPU does, by default this one alone. wait: for
-        another process that trains it already, see ``locked``.
+        another process that trains it already, see ``locked``. tests: what else to test the best
+        weights with, by name: networks that have the same parameters, and data.
         """
         team = team or Team()
         with self.locked(wait), memory_explained(LESS_MEMORY):
             if self.already_finished(resume):  # by another process, since this one looked
                 return read_record(self.record_path)["status"]
             gc.collect()  # a GPU's memory: a trainer that is done with may be part of a cycle
-            encoder = self._encoder()
-            trainer = Trainer(self.settings, data, tqdm.write, self.device, team, encoder)
+            trainer = self._trainer(data, team)
             computes_on = self._computes_on(team)
             wall, starts, tested = 0.0, [], None
             if resume and (self.folder / LAST).exists():
@@ -186,20 +199,42 @@ class Run:
                             saved = time.monotonic()
                         write("running")
             status = "diverged" if trainer.state.diverged else "finished"
-            write(status, _packed(trainer.test_best(self.folder)))
+            best = _packed(trainer.test_best(self.folder))
+            if best is not None and tests:
+                best["tests"] = {
+                    name: _packed(trainer.test_with(partial(s.network.build, s.data.form), data))
+                    for name, (s, data) in tests.items()
+                }
+            write(status, best)
             return status
 
-    def _encoder(self) -> Path | None:
-        """Where the weights of the run are that the settings call the encoder.
+    def _trainer(self, data: DataSet, team: Team) -> Trainer:
+        s = self.settings
+        return Trainer(
+            partial(s.network.build, s.data.form),
+            s.training,
+            data,
+            s.task,
+            seed=s.seed,
+            precision=s.precision,
+            say=tqdm.write,
+            device=self.device,
+            team=team,
+            pretrained=self._pretrained(),
+            identity=s.apart_from_epochs(),
+        )
 
-        Raises UserError if there are none.
-        """
-        name = self.settings.encoder
-        if not name:
+    def _pretrained(self) -> Path | None:
+        """Where the weights are that the run starts with. Raises UserError if there are none."""
+        before = self.settings.pretrained
+        if before is None:
             return None
-        path = self.folder.parent / name / BEST
+        out = self.folder.parent
+        path = out / folder_name(before) / BEST
         if not path.exists():
-            raise UserError(f"{path} is missing: train the encoder first")
+            path = (format1.begun(out, before) or path.parent) / BEST
+        if not path.exists():
+            raise UserError(f"{path} is missing: train the {before.network.name} first")
         return path
 
     def _save_is_due(self, saved: float) -> bool:
@@ -213,11 +248,21 @@ class Run:
         processes = {"workers": team.size, "threads": team.threads, "exchange": team.exchange.kind}
         return environment.device() | processes | {"engine": "numpy"}
 
+    def _command(self, computes_on: dict[str, Any]) -> str:
+        """The command with how it is run, which can change the last bits."""
+        if self.device is not None:
+            return f"{self.command} --gpu"
+        workers, threads = computes_on["workers"], computes_on["threads"]
+        more = f" --threads {threads}" if threads > 1 else ""
+        if computes_on["exchange"] == "mpi":
+            return f"mpirun -n {workers} {self.command}{more}"
+        return f"{self.command} --workers {workers}{more}"
+
     def _bar(self, trainer: Trainer, shown: bool) -> tqdm:
         return tqdm(
             total=self.settings.steps,
             initial=trainer.state.steps,
-            desc=self.settings.network,
+            desc=self.settings.network.name,
             unit="step",
             disable=None if shown else True,  # None: no bar where the output is no terminal
             dynamic_ncols=True,
@@ -226,7 +271,7 @@ class Run:
     def _start(self, trainer: Trainer, computes_on: dict[str, Any]) -> dict[str, Any]:
         """What this process brings to the run; a resumed run has one entry for each process."""
         return {
-            "command": self.command,
+            "command": self._command(computes_on),
             "epoch": trainer.state.epoch,
             "batch": trainer.state.batch,
             **environment.commit(),
@@ -247,8 +292,9 @@ class Run:
         record = {
             "format": FORMAT,
             "status": status,
-            "command": starts[0]["command"],
-            "settings": asdict(self.settings),
+            "experiment": self.experiment,
+            "command": latest["command"],
+            "settings": to_json(self.settings),
             **self.extra,
             **{name: latest[name] for name in latest if name not in ("command", "epoch", "batch")},
             "data_sha256": trainer.data.sha256,
@@ -265,7 +311,7 @@ class Run:
         write_atomically(self.record_path, text.encode())
 
 
-def _compare_devices(before: dict[str, Any], now: dict[str, Any]) -> None:
+def _compare_devices(before: Record, now: Record) -> None:
     """Say so where a run goes on with something else that can change its last bits."""
     if "threads" in before:  # a record from before these were in it
         before = {"workers": 1, "blas": now.get("blas")} | before
@@ -287,7 +333,7 @@ def _compare_devices(before: dict[str, Any], now: dict[str, Any]) -> None:
 
 
 def _packed(best: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The best epoch's results with ``correct``, a bool for each test image, as text."""
+    """Results on a test split with ``correct``, a bool for each of its answers, as text."""
     if best is None:
         return None
     correct = best.pop("correct")
@@ -300,7 +346,7 @@ def _describe(progress: tqdm, trainer: Trainer) -> None:
     if state.seen:
         progress.set_postfix_str(
             f"epoch {state.epoch + 1}, loss {state.loss_sum / state.seen:.3f}, "
-            f"error {100 * state.errors / state.seen:.1f} %",
+            f"error {trainer.train_error:.1f} %",
         )
 
 

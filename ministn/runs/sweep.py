@@ -7,123 +7,110 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from filelock import FileLock
 
 from ministn import backend, cli, data, parallel, runs
-from ministn.cuda.choice import PRECISIONS, check_precision
+from ministn.cuda.choice import check_precision
 from ministn.errors import UserError
-from ministn.runs import planning
-from ministn.settings import Settings
+from ministn.kinds import replaced
+from ministn.runs import Record, flags, planning
+from ministn.runs.flags import Flag
+from ministn.runs.record import own_and_others
+from ministn.runs.settings import Settings
 
 # The cores this process may use: a scheduler may have given it fewer than there are.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 LONG = 2 * 3600  # seconds; a plan longer than this comes with a smaller command
 
-Record = dict[str, Any]
 
-
-class Experiment(NamedTuple):
+class Experiment:
     """A script that trains and reports.
 
-    script: its path in commands. networks: the names of all that it trains, by which its runs are
-    known among others'. parser: its flags, see ``running_flags``. settings_of: one Settings for
-    each run that the flags ask for; raises UserError for impossible values. extra: entries of a
-    run's record beside its settings. report: the text printed about records. figures: of several
-    runs, by file name; run_figures: of one. smaller: flags that ask for less. alone: whether each
-    run is for one process only.
+    name: in records. script: its path in commands. description, examples: of --help. flags: its
+    own, beside those that all scripts have.
+    runs: Settings that the flags without a path choose, for one seed; raises UserError for what
+    cannot be. choice: the words of a command by which ``runs`` chooses one of them. seeds: unless
+    asked otherwise. extra: entries of a run's record beside its settings. report: the text printed
+    about records. figures: of several runs, by file name; run_figures: of one. smaller: flags that
+    ask for less. tests: other settings to test a run's best weights with, by name, of networks that
+    have the same parameters.
     """
 
-    script: str
-    networks: Collection[str]
-    parser: Callable[[], argparse.ArgumentParser]
-    settings_of: Callable[[argparse.Namespace], list[Settings]]
-    extra: Callable[[Settings, argparse.Namespace], dict[str, Any]]
-    report: Callable[[list[Record]], str]
-    figures: Callable[[list[Record]], dict[str, Any]]
-    run_figures: Callable[[Record], dict[str, Any]]
-    smaller: str
-    alone: bool = False
+    def __init__(
+        self,
+        name: str,
+        script: str,
+        *,
+        description: str | None,
+        examples: str,
+        flags: Sequence[Flag],
+        runs: Callable[[argparse.Namespace], list[Settings]],
+        choice: Callable[[Settings], list[str]],
+        report: Callable[[list[Record]], str],
+        seeds: Sequence[int] = (0,),
+        extra: Callable[[Settings], dict[str, Any]] = lambda settings: {},
+        figures: Callable[[list[Record]], dict[str, Any]] = lambda records: {},
+        run_figures: Callable[[Record], dict[str, Any]] = lambda record: {},
+        smaller: str = "",
+        tests: Callable[[Settings], dict[str, Settings]] = lambda settings: {},
+    ) -> None:
+        self.name, self.script = name, script
+        self.description, self.examples = description, examples
+        usual = " ".join(map(str, seeds))
+        self.flags = [
+            *flags,
+            Flag(
+                "--seeds", "", f"one run of each network for each of these; default: {usual}",
+                int, many=True, metavar="SEED",
+            ),
+        ]  # fmt: skip
+        self.seeds, self._runs, self._choice = seeds, runs, choice
+        self.extra, self.report, self.smaller = extra, report, smaller
+        self.figures, self.run_figures, self.tests = figures, run_figures, tests
+
+    @cached_property
+    def parser(self) -> argparse.ArgumentParser:
+        return flags.parser(self.script, self.description, self.examples, self.flags)
+
+    def parse(self, words: list[str]) -> list[Settings]:
+        """The Settings that the words of a command ask for."""
+        return self.settings_of(self.parser.parse_args(words))
+
+    def settings_of(self, arguments: argparse.Namespace) -> list[Settings]:
+        """One Settings for each run: seeds outside, what ``runs`` chooses inside; before them the
+        runs that they start from. Raises UserError for what cannot be.
+        """
+        usual = (0,) if getattr(arguments, "quick", False) else self.seeds
+        seeds = usual if arguments.seeds is None else arguments.seeds
+        flags.each_once(seeds=seeds)
+        chosen = flags.changed(self._runs(arguments), self.flags, arguments)
+        found = [replaced(settings, "seed", seed) for seed in seeds for settings in chosen]
+        before = (s.pretrained for s in found if s.pretrained is not None)
+        return list(dict.fromkeys([*before, *found]))
+
+    def command(self, settings: Settings) -> str:
+        """The command of ``command_of``, but for how to run it."""
+        return shlex.join(["python", self.script, *self.command_of(settings)])
+
+    def command_of(self, settings: Settings) -> list[str]:
+        """The words of the command that gives just this run, and those that it starts from."""
+        words = [*self._choice(settings), "--seeds", str(settings.seed)]
+        # One after another, since what one flag says may follow from another.
+        while more := flags.differing(settings, self.parse(words)[-1], self.flags):
+            words += more[:2]
+        return words
 
 
-def data_flags(group: Any) -> None:
-    """Add the flags that every data set has."""
-    group.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="the only place to look for MNIST's four files"
-    )
-    group.add_argument(
-        "--data-seed",
-        type=int,
-        default=0,
-        metavar="SEED",
-        help="of what the data sets draw, shared by all runs; default: 0",
-    )
-
-
-def running_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags on how to run, and those that do something else instead."""
-    how = parser.add_argument_group("how to run")
-    how.add_argument(
-        "--out",
-        type=Path,
-        default=Path("runs"),
-        metavar="DIR",
-        help="each run gets its own folder in here; default: runs",
-    )
-    how.add_argument("--resume", action="store_true", help="go on with unfinished runs")
-    how.add_argument(
-        "--shard",
-        metavar="I/N",
-        help="only every N-th run, from the I-th (1 to N): for arrays of jobs",
-    )
-    how.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="processes that share every batch; default: one for each core, with --resume as many "
-        "as before, under mpirun those that it started",
-    )
-    how.add_argument(
-        "--threads",
-        type=int,
-        metavar="N",
-        help="of the linear algebra library in each of them; default: 1, or as before",
-    )
-    how.add_argument("--gpu", action="store_true", help="train on the GPU, with the CUDA engine")
-    how.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        help="with --gpu: of products; tf32 is faster and rounds factors to 11 bits; default: fp32",
-    )
-
-    instead = parser.add_argument_group("instead of training")
-    instead.add_argument("--plan", action="store_true", help="print what it would take, and stop")
-    instead.add_argument(
-        "--report",
-        nargs="*",
-        type=Path,
-        metavar="DIR",
-        help="print the table of the records under --out, or under these folders, and draw the "
-        "figures that compare runs into --out",
-    )
-
-
-def each_once(**flags: list[Any]) -> None:
-    """Raise UserError where a flag's values name one twice."""
-    for name, values in flags.items():
-        if len(set(values)) < len(values):
-            raise UserError(f"--{name} names one twice: {' '.join(map(str, values))}")
-
-
-def main(experiment: Experiment, flags: list[str] | None = None) -> int:
-    """Do what the flags say, by default those of the command line."""
-    flags = sys.argv[1:] if flags is None else flags
-    arguments = experiment.parser().parse_args(flags)
+def main(experiment: Experiment, words: list[str] | None = None) -> int:
+    """Do what the words of the command line say."""
+    arguments = experiment.parser.parse_args(sys.argv[1:] if words is None else words)
     if arguments.out.exists() and not arguments.out.is_dir():
         raise UserError(f"--out {arguments.out} is not a folder")
     for name in ("workers", "threads"):
@@ -142,27 +129,28 @@ def main(experiment: Experiment, flags: list[str] | None = None) -> int:
     if not chosen:
         print(f"--shard {arguments.shard} has no run: there are fewer runs than shards")
         return 0
-    encoders = {settings.encoder for settings in chosen}
-    needed = [s for s in possible if s not in chosen and runs.folder_name(s) in encoders]
-    chosen = needed + chosen
+    needed = [s.pretrained for s in chosen if s.pretrained is not None]
+    chosen = list(dict.fromkeys([*needed, *chosen]))
     device = backend.gpu() if arguments.gpu else None
     for settings in chosen:
         check_precision(settings.precision, device)
     ranks = parallel.ranks()
-    if experiment.alone and (arguments.workers or ranks or 1) > 1:
+    alone = not all(settings.task.divisible for settings in chosen)
+    if alone and (arguments.workers or ranks or 1) > 1:
         raise UserError(
             f"{experiment.script} trains in one process: for several at a time, give each a part "
             "of the runs with --shard"
         )
-    cores = 1 if experiment.alone else CORES
-    workers = arguments.workers or ranks or min(cores, *(s.batch_size for s in chosen))
-    start = ["mpirun", "-n", str(ranks)] if ranks else []
-    command = shlex.join([*start, "python", experiment.script, *flags])
+    cores = 1 if alone else CORES
+    workers = arguments.workers or ranks or min(cores, *(s.training.batch_size for s in chosen))
     with parallel.team(1 if arguments.gpu else workers, arguments.threads or 1) as team:
         everything = [
-            runs.Run(arguments.out, s, command, device, **experiment.extra(s, arguments))
+            runs.Run(
+                arguments.out, s, experiment.name, experiment.command(s), device,
+                **experiment.extra(s),
+            )
             for s in chosen
-        ]
+        ]  # fmt: skip
         return train(experiment, everything, arguments, device, team)
 
 
@@ -185,9 +173,10 @@ def train(
 ) -> int:
     """Plan, then run whatever is not finished, then report on all the chosen runs."""
     todo = []
-    awaited = {run.settings.encoder for run in everything}  # what all shards need, one may train
+    # What all shards need, one of them may train.
+    awaited = {run.settings.pretrained for run in everything} - {None}
     for run in everything:
-        if run.folder.name in awaited and run.folder.exists() and not arguments.plan:
+        if run.settings in awaited and run.folder.exists() and not arguments.plan:
             with run.locked(wait=True):
                 pass
         finished = None if arguments.plan else run.already_finished(arguments.resume)
@@ -211,7 +200,11 @@ def train(
                 made.of(run.settings),
                 its_team,
                 resume=arguments.resume,
-                wait=run.folder.name in awaited,
+                wait=run.settings in awaited,
+                tests={
+                    name: (other, made.of(other))
+                    for name, other in experiment.tests(run.settings).items()
+                },
             )
         if status == "interrupted":
             print(f"interrupted: the same command with --resume goes on with {run.folder}")
@@ -226,14 +219,13 @@ class Made:
 
     def __init__(self, data_dir: Path | None, team: parallel.Team) -> None:
         self.data_dir, self.team = data_dir, team
-        self._key: tuple[Any, ...] | None = None
+        self._key: data.Data | None = None
 
-    def of(self, s: Settings) -> data.DataSet:
-        """The data set of these settings. Raises UserError as data.load does."""
-        key = s.data, self.data_dir, s.data_seed, s.train_size, s.canvas, s.distractors, s.patch
-        if key != self._key:
-            self._data = data.load(*key, map=self.team.map)
-            self._key = key
+    def of(self, settings: Settings) -> data.DataSet:
+        """The data set of these settings. Raises UserError as Data.load does."""
+        if settings.data != self._key:
+            self._data = settings.data.load(self.data_dir, map=self.team.map)
+            self._key = settings.data
         return self._data
 
 
@@ -264,13 +256,9 @@ def plan(
     text = "plan, from a few timed steps of each network:\n" + planning.describe(chosen, cost)
     if planning.total(chosen, cost) > LONG:
         text += f"\n  a smaller one: python {experiment.script} {experiment.smaller}"
-        small = experiment.settings_of(experiment.parser().parse_args(experiment.smaller.split()))
+        small = experiment.parse(experiment.smaller.split())
         # What was timed serves the smaller runs only if their steps are the same.
-        timed, wanted = (
-            {(s.network, s.batch_size, s.canvas, s.downsample) for s in runs}
-            for runs in (chosen, small)
-        )
-        if timed >= wanted:
+        if cost.keys() >= set(map(planning.alike, small)):
             text += f": {planning.hours(planning.total(small, cost))}"
     return text
 
@@ -291,9 +279,7 @@ def own(experiment: Experiment, folders: list[Path]) -> list[Record]:
 
     Raises UserError if there is none.
     """
-    records = runs.find_records(folders)
-    found = [record for record in records if record["settings"]["network"] in experiment.networks]
-    others = len(records) - len(found)
+    found, others = own_and_others(folders, experiment.name)
     if not found:
         raise UserError(
             f"none of the {others} runs under {', '.join(map(str, folders))} is of "

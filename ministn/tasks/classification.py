@@ -1,15 +1,16 @@
 """Classification by softmax and cross entropy: one label for each image, or T of them."""
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from ministn.backend import Array
 from ministn.data import Split
 from ministn.engines import implementation
+from ministn.errors import UserError
+from ministn.kinds import kind
 from ministn.models.prediction import Prediction
-from ministn.tasks.task import Evaluation
+from ministn.tasks.task import Evaluation, Task
 
 COUNTS, OVER = ("label", "sequence"), ("mean", "sum")
 
@@ -23,39 +24,45 @@ class Cache(NamedTuple):
     kept: Any
 
 
-@dataclass(frozen=True)
-class Classification:
+@kind("classification")
+class Classification(Task):
     """y (N, K), logits, against labels (N,); y (N, T, K) against labels (N, T).
 
         loss = 1/N sum_n mean_t -log p_n,t,label(n,t)      over="mean"
         loss = 1/N sum_n sum_t  -log p_n,t,label(n,t)      over="sum"
 
     counts: what is judged, every label, or every sequence, which is wrong where any of its labels
-    is. Raises ValueError for other values.
+    is. Raises UserError for other values.
     """
 
     counts: str = "label"
     over: str = "mean"
 
+    queued: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         for name, known in (("counts", COUNTS), ("over", OVER)):
             if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be {' or '.join(known)}, got {getattr(self, name)}")
+                raise UserError(f"{name} must be {' or '.join(known)}, got {getattr(self, name)}")
 
     def answers(self, y: Array, labels: Array) -> tuple[Array, Array]:
-        """Every label by itself: y (M, K), labels (M,). Raises ValueError for other shapes."""
-        if y.ndim not in (2, 3) or labels.shape != y.shape[:-1]:
-            raise ValueError(
-                "y must have shape (N, K) with labels (N,), or (N, T, K) with labels (N, T), got "
-                f"{y.shape} with {labels.shape}"
-            )
-        if y.ndim == 2:
+        """Every label by itself, (N T, 1, K) and (N T, 1), or every sequence: as they are.
+
+        Raises ValueError for other shapes.
+        """
+        _check(y, labels)
+        if self.counts == "sequence" and labels.ndim == 2:
             return y, labels
-        return y.reshape(-1, y.shape[-1]), labels.reshape(-1)
+        return y.reshape(labels.size, 1, y.shape[-1]), labels.reshape(labels.size, 1)
+
+    def per_image(self, labels: Array) -> int:
+        """T where each of several labels counts by itself."""
+        return labels.shape[1] if self.counts == "label" and labels.ndim == 2 else 1
 
     def loss(self, y: Array, labels: Array) -> tuple[Any, Cache]:
         """The loss, a float or (1,) on a GPU. Raises as softmax_cross_entropy and answers do."""
-        logits, flat = self.answers(y, labels)
+        _check(y, labels)
+        logits, flat = y.reshape(labels.size, y.shape[-1]), labels.reshape(labels.size)
         forward, backward = implementation("softmax_cross_entropy", logits)
         mean, kept = forward(logits, flat)
         factor = float(y.shape[1]) if self.over == "sum" and y.ndim == 3 else 1.0
@@ -70,7 +77,13 @@ class Classification:
         """What predictions for a split come to, in NumPy."""
         y, looked = predicted
         loss, _ = self.loss(y, split.labels)
-        right = y.argmax(-1) == split.labels
-        if self.counts == "sequence" and right.ndim > 1:
-            right = right.all(axis=1)
-        return Evaluation(loss, right.reshape(-1), looked)
+        scores, labels = self.answers(y, split.labels)
+        return Evaluation(loss, (scores.argmax(-1) == labels).all(-1), looked)
+
+
+def _check(y: Array, labels: Array) -> None:
+    if y.ndim not in (2, 3) or labels.shape != y.shape[:-1]:
+        raise ValueError(
+            "y must have shape (N, K) with labels (N,), or (N, T, K) with labels (N, T), got "
+            f"{y.shape} with {labels.shape}"
+        )

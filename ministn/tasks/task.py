@@ -1,12 +1,15 @@
 """What a task is asked: by workers, by steps on a GPU, after each epoch, and by ``fit``."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ministn.backend import Array
 from ministn.data import Split
+from ministn.models import Network
 from ministn.models.prediction import Prediction
 from ministn.transformer import Attended
 
@@ -15,12 +18,12 @@ from ministn.transformer import Attended
 class Evaluation:
     """loss: mean over the split. correct: bool, one for each answer that can be wrong.
 
-    attended: None without a transformer.
+    attended: of each transformer in front, none without one.
     """
 
     loss: float
     correct: np.ndarray
-    attended: Attended | None
+    attended: Sequence[Attended]
 
     @property
     def error(self) -> float:
@@ -28,23 +31,51 @@ class Evaluation:
         return 100.0 * int((~self.correct).sum()) / self.correct.size
 
 
-class Task(Protocol):
-    """y: what the network makes of a batch, on its engine, as the labels are."""
+class Task(ABC):
+    """What is learned, as a value: see kinds.py.
 
-    def loss(self, y: Array, labels: Array) -> tuple[Any, Any]:
-        """The batch's loss, a float or (1,) on a GPU, and what going back needs."""
+    divisible: whether a batch may be cut among workers. queued: whether steps may be queued and
+    captured on a GPU: fixed shapes, device operations only, no branch on a device value, no draw on
+    the host. Then ``answers`` says what is wrong, else ``wrong`` does, and steps are plain ones, on
+    either engine.
+    """
 
+    kind: ClassVar[str]
+    divisible: ClassVar[bool] = True
+    queued: ClassVar[bool] = False
+
+    def prepare(self, network: Network, split: Any, seed: int) -> "Task":
+        """The task, ready for a network before its first step and for a training split."""
+        return self
+
+    @abstractmethod
+    def loss(self, y: Array, labels: Any) -> tuple[Any, Any]:
+        """The loss, a float or (1,) on a GPU, and what going back needs.
+
+        y: what the network makes of a batch, on its engine. labels: of that batch, see Split.batch.
+        """
+
+    @abstractmethod
     def loss_backward(self, cache: Any, weight: float = 1.0) -> Array:
         """weight times the gradient dy."""
 
     def answers(self, y: Array, labels: Array) -> tuple[Array, Array]:
-        """Scores (M, K) and labels (M,): an answer is wrong where its label has not the best."""
+        """Scores (M, T, K) and labels (M, T) of M answers, made on the engine without arithmetic.
 
+        An answer is wrong where any of its T labels has not the first maximum of its K scores. Of
+        tasks that are queued.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is not queued")
+
+    def wrong(self, y: Array, labels: Any, thetas: Sequence[Array]) -> int:
+        """How many answers are. thetas (N, 2, 3): of each transformer."""
+        scores, truth = self.answers(y, labels)
+        return int((scores.argmax(-1) != truth).any(axis=-1).sum())
+
+    def per_image(self, labels: np.ndarray) -> int:
+        """How many answers an image has, given the labels of a split."""
+        return 1
+
+    @abstractmethod
     def judge(self, predicted: Prediction, split: Split) -> Evaluation:
         """What predictions for a split come to, in NumPy."""
-
-
-def wrong(task: Task, y: np.ndarray, labels: np.ndarray) -> int:
-    """How many answers are, in NumPy."""
-    scores, truth = task.answers(y, labels)
-    return int((scores.argmax(1) != truth).sum())

@@ -1,10 +1,10 @@
-"""Optimiser steps, one after another: on the CPU each as it is asked for, on a GPU without waiting.
+"""Optimiser steps, one after another: each as it is asked for, or on a GPU without waiting.
 
-Both engines do the same thing in a step: take the next batch in the epoch's order, go forward and
-backward, and let the optimiser update. On the CPU several processes may share the batch: what each
-of them does with its rows is in parallel/worker.py. The engines differ in when the host learns what
-came of a step. The CPU knows at once. A GPU keeps a log, which is read at the end of an epoch or
-when somebody wants to look; until then the host only hands it work.
+All do the same thing in a step: take the next batch in the epoch's order, go forward and backward,
+and let the optimiser update. On the CPU several processes may share the batch: what each of them
+does with its rows is in parallel/worker.py. They differ in when the host learns what came of a
+step. Plain steps know at once. A GPU keeps a log of queued ones, which is read at the end of an
+epoch or when somebody wants to look; until then the host only hands it work.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,8 @@ import numpy as np
 from ministn.backend import Device
 from ministn.cuda.adam import Schedule
 from ministn.cuda.outcome import Log
-from ministn.data import Fresh, Split, take_batch
+from ministn.data import Fresh, Split, labels_for_gpu, take_batch
+from ministn.data.batch import placed
 from ministn.models import Network, prediction
 from ministn.models.prediction import Prediction
 from ministn.optimizers import Optimizer
@@ -27,9 +28,9 @@ from ministn.tasks import Evaluation, Task
 class Outcome(NamedTuple):
     """What one step came to.
 
-    step: number of steps done before it. images: in its batch. loss: their mean. errors: images
-    misclassified. left: images whose attention has left the image, None without a transformer; of
-    several transformers, that of the one which has lost most.
+    step: number of steps done before it. images: in its batch. loss: their mean. errors: answers
+    that are wrong, of which an image may have several. left: images whose attention has left the
+    image, None without a transformer; of several transformers, that of the one which has lost most.
     """
 
     step: int
@@ -71,10 +72,11 @@ class Steps(Protocol):
         """Judge the network by a split, whose images lie on the engine."""
 
 
-class CpuSteps:
-    """Steps on NumPy arrays, their batches cut among the ranks of a team.
+class PlainSteps:
+    """Steps whose outcome is known at once, on either engine.
 
-    build: makes, in another process, a network and its optimiser like these.
+    On the CPU batches are cut among the ranks of a team, where the task lets them be. build: makes,
+    in another process, a network and its optimiser like these.
     """
 
     immediate = True
@@ -92,26 +94,29 @@ class CpuSteps:
     ) -> None:
         self.optimizer, self.split, self.task, self.team = optimizer, split, task, team
         self.batch_size, self.seed = batch_size, seed
+        self.device = optimizer.buffer.device
         self._outcomes: list[Outcome] = []
         others = [(build, task)] * (team.size - 1)
         team.ask("replicate", [(lambda: (network, optimizer), task), *others])
 
     def begin(self, epoch: Epoch, batch: int) -> None:
         self._epoch = epoch
-        self._images, self._labels = self.split.epoch(epoch.number, map=self.team.map)
+        self._drawn = self.split.epoch(epoch.number, map=self.team.map)
         self.team.ask_all("spread")
 
     def take(self, batch: int) -> None:
         rows = self._epoch.order[batch * self.batch_size :][: self.batch_size]
-        images, labels = self._images[rows], self._labels[rows]
-        number = self._epoch.first + batch
-        shares = self.team.ask(
-            "gradients",
-            [
-                (images[part], labels[part], Step(self.seed, number, part.start), len(rows))
-                for part in self.team.cut(len(rows))
-            ],
-        )
+        images, labels = self._drawn.batch(rows)
+        number, count = self._epoch.first + batch, len(images)
+        if self.device is not None:
+            images, labels = placed(images, self.device), self._placed(labels)
+        parts = [(images, labels, Step(self.seed, number), count)]
+        if self.team.size > 1:
+            parts = [
+                (images[part], labels[part], Step(self.seed, number, part.start), count)
+                for part in self.team.cut(count)
+            ]
+        shares = self.team.ask("gradients", parts)
         loss = float(sum(share.loss for share in shares))
         if np.isfinite(loss):
             rate = self._epoch.rates[batch]
@@ -120,7 +125,7 @@ class CpuSteps:
         self._outcomes.append(
             Outcome(
                 number,
-                len(rows),
+                count,
                 loss,
                 sum(share.errors for share in shares),
                 max(map(sum, zip(*left, strict=True)), default=None),
@@ -143,10 +148,19 @@ class CpuSteps:
     def evaluate(self, split: Split) -> Evaluation:
         return self.task.judge(self.predict(split.images), split)
 
+    def _placed(self, labels: Any) -> Any:
+        """On the device; what is no array stays where it is."""
+        if not hasattr(labels, "dtype"):
+            return labels
+        assert self.device is not None
+        return self.device.to_gpu(labels_for_gpu(labels))
 
-class GpuSteps:
-    """Steps on a GPU. Images stay there as bytes, volumes as what they are made of; everything a
-    step reads lies in device memory.
+
+class QueuedSteps:
+    """Steps on a GPU, of a task that can be queued.
+
+    Images stay there as bytes, volumes as what they are made of, labels as int32 or float32;
+    everything a step reads lies in device memory.
 
     captured: a step becomes a CUDA graph, one launch instead of 88 for arch1-tstn, and a second
     graph where an epoch's last batch is smaller. Only where all kernels are our own: in float32 87
@@ -172,7 +186,7 @@ class GpuSteps:
         count = len(split)
         self.batches = -(-count // batch_size)
         self._images: Any = None  # until the first epoch begins, on its device
-        self._labels = device.empty((count,), np.uint8)
+        self._labels: Any = None  # likewise
         self._order = device.empty((count,), np.int32)
         self._log = Log(device, self.batches)
         self._schedules = [
@@ -197,14 +211,14 @@ class GpuSteps:
 
     def _load(self, number: int) -> None:
         """Have the images and labels of an epoch on the device, where captured steps read them."""
-        if self._images is not None and not isinstance(self.split, Fresh):
+        if self._images is not None and not self.split.anew:
             return
-        images, labels = self.split.epoch(number, device=self.device)
+        drawn = self.split.epoch(number, device=self.device)
+        labels = self.device.to_gpu(labels_for_gpu(drawn.labels))
         if self._images is None:
-            self._images = images
+            self._images, self._labels = drawn.images, labels
         else:
-            self._images[...] = images
-        self._labels[...] = self.device.to_gpu(labels)
+            self._images[...], self._labels[...] = drawn.images, labels
 
     def take(self, batch: int) -> None:
         self._step[self._images_in(batch)]()

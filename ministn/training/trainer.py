@@ -8,22 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from ministn import models
 from ministn.backend import Device
 from ministn.cuda.choice import check_precision, precision
-from ministn.data import RECIPES, DataSet, Pairs, as_batch
+from ministn.data import DataSet, Split, as_batch
 from ministn.errors import UserError
-from ministn.models import prediction
-from ministn.optimizers import SGD, Adam, Optimizer
+from ministn.models import Network, prediction
+from ministn.optimizers import Optimizer
 from ministn.parallel import Team
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
-from ministn.settings import Settings
-from ministn.tasks import Classification
+from ministn.tasks import Evaluation, Task
 from ministn.training import checkpoint
 from ministn.training.examples import shown
-from ministn.training.pairs import PairSteps
-from ministn.training.steps import CpuSteps, Epoch, GpuSteps, Outcome, Steps
+from ministn.training.protocol import Training
+from ministn.training.steps import Epoch, Outcome, PlainSteps, QueuedSteps, Steps
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 
@@ -44,65 +42,80 @@ class State:
     diverged: dict[str, Any] | None = None
 
 
-def build(
-    settings: Settings, size: tuple[int, ...], device: Device | None = None
-) -> tuple[models.Network, Optimizer]:
-    """The network for images of this size as it is before training, and its optimiser."""
-    classes = RECIPES[settings.data].classes
-    network = models.build(settings.network, size, classes, settings.downsample)
+def optimized(
+    build: Callable[[], Network], training: Training, seed: int, device: Device | None = None
+) -> tuple[Network, Optimizer]:
+    """A network as it is before training, and its optimiser."""
+    network = build()
     for parameter in network.localisation_only():
-        parameter.lr_multiplier = settings.loc_lr
-    buffer = ParameterBuffer(network.parameters(), settings.seed, device=device)
-    if settings.optimizer == "adam":
-        return network, Adam(buffer)
-    momentum, weight_decay = settings.momentum, settings.weight_decay
-    return network, SGD(buffer, momentum=momentum, weight_decay=weight_decay)
+        parameter.lr_multiplier = training.loc_lr
+    if fixed := network.fixed_parameters():
+        ParameterBuffer(fixed, seed, device=device)
+    return network, Optimizer(
+        training.optimizer, ParameterBuffer(network.parameters(), seed, device=device)
+    )
 
 
 class Trainer:
     """One network being trained on one data set.
 
+    build: makes the network; where a team trains, in each of its processes. seed: of initial
+    values, order and dropout. precision: of products, "tf32" on a GPU only, see cuda/choice.py.
     device: the GPU to train on, None for the CPU; there, team: the processes that train, by default
-    this one alone. ``say`` receives one-line events: a collapse, an epoch's results. encoder: for
-    co-localisation, see pairs.py.
+    this one alone. ``say`` receives one-line events: a collapse, an epoch's results. pretrained: a
+    checkpoint whose weights the network begins with, as far as it names them.
+    identity: what must be the same for a checkpoint to be continued.
 
-    Raises UserError where the device cannot train in the settings' precision.
+    Raises UserError where the device cannot train in that precision, and for a checkpoint that is
+    missing or of another network.
     """
 
     def __init__(
         self,
-        settings: Settings,
+        build: Callable[[], Network],
+        training: Training,
         data: DataSet,
+        task: Task,
+        *,
+        seed: int = 0,
+        precision: str = "fp32",
         say: Callable[[str], None] = print,
         device: Device | None = None,
         team: Team | None = None,
-        encoder: Path | None = None,
+        pretrained: Path | None = None,
+        identity: Any = None,
     ) -> None:
-        self.settings = settings
-        self.data = data
-        self.say = say
-        check_precision(settings.precision, device)
-        size = data.train.size
-        self.network, self.optimizer = build(settings, size, device)
+        self.training, self.data, self.say = training, data, say
+        self.seed, self.precision, self.identity = seed, precision, identity
+        check_precision(precision, device)
+        self.network, self.optimizer = optimized(build, training, seed, device)
         self.buffer = self.optimizer.buffer
+        if pretrained is not None:
+            self._begin_with(pretrained)
+        self.task = task.prepare(self.network, data.train, seed)
         self.state = State()
-        self.steps: Steps
+        self.images = len(data.train)
         self.watched, self.test = data.watched, data.test
-        network, batch, seed = (self.network, self.optimizer), settings.batch_size, settings.seed
-        common = *network, data.train, batch, seed
         if device is not None:
             self.watched, self.test = (split.on(device) for split in (data.watched, data.test))
-        if isinstance(data.train, Pairs):
-            self.steps = PairSteps(*network, data.train, batch, seed, encoder)
-        elif device is None:
-            replica = partial(build, settings, size)
-            self.steps = CpuSteps(*common, Classification(), team or Team(), replica)
+        common = self.network, self.optimizer, data.train, training.batch_size, seed, self.task
+        self.steps: Steps
+        if device is not None and task.queued:
+            self.steps = QueuedSteps(*common, device, captured=precision == "tf32")
         else:
-            captured = settings.precision == "tf32"
-            self.steps = GpuSteps(*common, Classification(), device, captured)
+            alone = Team() if device is not None or not task.divisible else None
+            replica = partial(optimized, build, training, seed)
+            self.steps = PlainSteps(*common, alone or team or Team(), replica)
         self._begun: int | None = None  # epoch that the steps have been told of
         self._best = self.buffer.zeros()  # the weights of the best epoch
         self._saved_best: int | None = None  # epoch whose weights best.safetensors has
+
+    def _begin_with(self, path: Path) -> None:
+        """Let the parameters, learned and fixed, have those values that a checkpoint has."""
+        arrays, _ = checkpoint.load(path)
+        own = _values(self.network)
+        known = {name: own[name] for name in arrays if name in own}
+        checkpoint.fill(path, arrays, known)
 
     # -- one step, one epoch ---------------------------------------------------------------------
 
@@ -111,20 +124,20 @@ class Trainer:
 
         On a GPU, what came of it may be noted only later: see ``catch_up``.
         """
-        settings, state = self.settings, self.state
+        training, state = self.training, self.state
         with (
             np.errstate(over="ignore", invalid="ignore", divide="ignore"),
-            precision(settings.precision),
+            precision(self.precision),
         ):
             if self._begun != state.epoch:
                 number, first = state.epoch + 1, state.steps - state.batch
-                rates = settings.rates(number, first)
+                rates = training.rates(self.images, number, first)
                 self.steps.begin(Epoch(number, self._shuffled(), rates, first), state.batch)
                 self._begun = state.epoch
             self.steps.take(state.batch)
             state.steps += 1
             state.batch += 1
-            ended = state.batch == settings.batches_per_epoch or state.steps == settings.steps
+            ended = state.batch == training.batches(self.images) or self.finished
             if self.steps.immediate or ended:
                 self.catch_up()
             if ended and not state.diverged:
@@ -144,8 +157,7 @@ class Trainer:
     def _shuffled(self) -> np.ndarray:
         """This epoch's order of the training images: a function of (seed, epoch)."""
         epoch = self.state.epoch + 1
-        count = len(self.data.train)
-        return generator(self.settings.seed, "shuffle", epoch).permutation(count)
+        return generator(self.seed, "shuffle", epoch).permutation(self.images)
 
     def _watch(self, outcome: Outcome) -> None:
         """Note when most of a batch's attention leaves the image, and when it is back."""
@@ -167,24 +179,24 @@ class Trainer:
 
     def _diverge(self, step: int) -> None:
         """Go back to that step, whose loss was not finite, and find the layer where it began."""
-        settings, state = self.settings, self.state
+        state, size = self.state, self.training.batch_size
         state.batch -= state.steps - step
         state.steps = step
-        rows = self._shuffled()[state.batch * settings.batch_size :][: settings.batch_size]
-        images, _ = self.data.train.epoch(state.epoch + 1, self.buffer.device)
-        self._name_layer(images[rows])
+        rows = self._shuffled()[state.batch * size :][:size]
+        drawn = self.data.train.epoch(state.epoch + 1, self.buffer.device)
+        self._name_layer(drawn.batch(rows)[0])
 
     def _name_layer(self, images: np.ndarray) -> None:
         state = self.state
-        with precision(self.settings.precision):
-            step = Step(self.settings.seed, state.steps)
+        with precision(self.precision):
+            step = Step(self.seed, state.steps)
             found = self.network.first_non_finite(as_batch(images), step)
         layer = found or "loss"
         state.diverged = {"epoch": state.epoch + 1, "step": state.steps, "layer": layer}
         self.say(f"DIVERGED at step {state.steps}: the first non-finite values are in {layer}")
 
     def _end_epoch(self) -> None:
-        settings, state, split = self.settings, self.state, self.data.watched
+        training, state, split = self.training, self.state, self.data.watched
         found = self.steps.evaluate(self.watched)
         if not np.isfinite(found.loss):
             self._name_layer(self.watched.images[: prediction.BATCH])
@@ -192,9 +204,9 @@ class Trainer:
         watched = "valid" if self.data.valid is not None else "test"
         result = {
             "epoch": state.epoch + 1,
-            "lr": settings.rates(state.epoch + 1, state.steps - state.batch)[0],
+            "lr": training.rates(self.images, state.epoch + 1, state.steps - state.batch)[0],
             "train_loss": state.loss_sum / state.seen,
-            "train_error": 100.0 * state.errors / state.seen,
+            "train_error": self.train_error,
             f"{watched}_loss": found.loss,
             f"{watched}_error": found.error,
             **split.measure(found.attended),
@@ -207,7 +219,13 @@ class Trainer:
         if best is None or watched == "test" or result["valid_error"] < best["valid_error"]:
             state.best_epoch = state.epoch
             self._best[...] = self.buffer.data
-        self.say(_summary(result, settings.total_epochs))
+        self.say(_summary(result, training.total_epochs(self.images)))
+
+    @property
+    def train_error(self) -> float:
+        """Of the epoch so far, in percent of the answers, of which an image may have several."""
+        answers = self.state.seen * self.task.per_image(self.data.watched.labels)
+        return 100.0 * self.state.errors / answers
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -220,7 +238,8 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        return self.state.steps >= self.settings.steps or self.state.diverged is not None
+        steps = self.training.steps(self.images)
+        return self.state.steps >= steps or self.state.diverged is not None
 
     # -- checkpoints -----------------------------------------------------------------------------
 
@@ -232,7 +251,7 @@ class Trainer:
         """
         self.catch_up()
         content = {
-            "settings": self.settings.apart_from_epochs(),
+            "settings": self.identity,
             "data_sha256": self.data.sha256,
             "state": asdict(self.state),
         }
@@ -249,7 +268,7 @@ class Trainer:
     def _save_best(self, folder: Path) -> None:
         epoch = self.state.best_epoch
         if epoch not in (None, self._saved_best):
-            content = {"settings": self.settings.apart_from_epochs(), "epoch": epoch}
+            content = {"settings": self.identity, "epoch": epoch}
             checkpoint.save(folder / BEST, self.buffer.views(self._best), content)
             self._saved_best = epoch
 
@@ -271,7 +290,7 @@ class Trainer:
         Raises UserError if the checkpoint is damaged or of other settings or data.
         """
         arrays, content = checkpoint.load(folder / LAST)
-        check_same(folder / LAST, "settings", content, self.settings.apart_from_epochs())
+        check_same(folder / LAST, "settings", content, self.identity)
         check_same(folder / LAST, "data_sha256", content, self.data.sha256)
         checkpoint.fill(folder / LAST, arrays, self._weights | self._moments)
         self.state = State(**content["state"])
@@ -290,17 +309,41 @@ class Trainer:
         arrays, content = checkpoint.load(folder / BEST)
         check_same(folder / BEST, "epoch", content, best["epoch"])
         checkpoint.fill(folder / BEST, arrays, self._weights)
-        with precision(self.settings.precision):
+        with precision(self.precision):
             found = self.steps.evaluate(self.test)
-        results = self.data.test.measure(found.attended)
-        return {
-            "epoch": best["epoch"],
-            "train_error": best["train_error"],
-            "valid_error": best.get("valid_error"),
-            "test_error": found.error,
-            **{"test_" + name: value for name, value in results.items()},
-            "correct": found.correct,
-        }
+        known = {name: best.get(name) for name in ("epoch", "train_error", "valid_error")}
+        return known | _tested(found, self.data.test)
+
+    def test_with(self, build: Callable[[], Network], data: DataSet) -> dict[str, Any]:
+        """The same weights in another network that has these parameters, on a data set's test.
+
+        Raises ValueError for a network that has others, or of other shapes.
+        """
+        network, device = build(), self.buffer.device
+        for parameters in (network.fixed_parameters(), network.parameters()):
+            if parameters:
+                ParameterBuffer(parameters, self.seed, device=device)
+        own, others = _values(self.network), _values(network)
+        shapes = ({(name, x.shape) for name, x in values.items()} for values in (own, others))
+        if differing := set.symmetric_difference(*shapes):
+            names = sorted({name for name, _ in differing})
+            raise ValueError(f"other parameters: {', '.join(names)}")
+        for name, values in own.items():
+            others[name][...] = values
+        test = data.test if device is None else data.test.on(device)
+        with precision(self.precision):
+            predicted = prediction.predict(network, test.images)
+        return _tested(self.task.judge(predicted, data.test), data.test)
+
+
+def _values(network: Network) -> dict[str, Any]:
+    """Of all parameters, learned and fixed, by their names."""
+    return {p.name: p.data for p in [*network.fixed_parameters(), *network.parameters()]}
+
+
+def _tested(found: Evaluation, test: Split) -> dict[str, Any]:
+    measures = {"test_" + name: value for name, value in test.measure(found.attended).items()}
+    return {"test_error": found.error, **measures, "correct": found.correct}
 
 
 def check_same(path: Path, name: str, content: dict[str, Any], wanted: Any) -> None:
@@ -309,10 +352,19 @@ def check_same(path: Path, name: str, content: dict[str, Any], wanted: Any) -> N
     if found == wanted:
         return
     if isinstance(found, dict) and isinstance(wanted, dict):
+        found, wanted = _flat(found), _flat(wanted)
         keys = sorted(k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k))
         name = f"{name} ({', '.join(keys)})"
         found, wanted = [found.get(k) for k in keys], [wanted.get(k) for k in keys]
     raise UserError(f"{path} has other {name}: found {found}, expected {wanted}")
+
+
+def _flat(content: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """What dictionaries in dictionaries hold, by paths."""
+    found: dict[str, Any] = {}
+    for name, held in content.items():
+        found |= _flat(held, f"{path}{name}.") if isinstance(held, dict) else {path + name: held}
+    return found
 
 
 def _summary(result: dict[str, Any], epochs: int) -> str:

@@ -23,7 +23,7 @@ class Parallel(Layer):
     """Several transformers of one input, their outputs joined along the channels: STN section 3.4.
 
     U (N, H, W, C) -> (N, h, w, K C) of K transformers, the first one's channels first. It is a
-    layer as each of them is. Attention is measured, after each epoch, on the first one's theta.
+    layer as each of them is. Each is watched, and attention is measured for each.
 
     Raises TypeError for anything but SpatialTransformers, ValueError unless their outputs have one
     size.
@@ -66,11 +66,10 @@ class Parallel(Layer):
         """(N, K P), the theta of one transformer after the other, in evaluation mode, in NumPy."""
         return np.concatenate([to_cpu(t.theta(x)) for t in self.at_input], axis=1)
 
-    def predict(self, x: np.ndarray) -> tuple[np.ndarray, Attended]:
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, list[Attended]]:
         """The joined outputs, and where the transformers looked, in evaluation mode."""
-        warped, looked = zip(*(t.predict(x) for t in self.at_input), strict=True)
-        grids = [each.grid for each in looked]
-        return joined(warped), Attended(looked[0].theta, np.concatenate(grids, axis=1))
+        warped, looks = zip(*(t.predict(x) for t in self.at_input), strict=True)
+        return joined(warped), [one for looked in looks for one in looked]
 
     def parameters(self) -> list[Parameter]:
         return unique(p for t in self.at_input for p in t.parameters())
@@ -151,17 +150,20 @@ class HandOn(Layer):
         """The transformer's theta (N, P), in evaluation mode."""
         return self.transformer.theta(x)
 
-    def predict(self, x: np.ndarray) -> tuple[np.ndarray, Attended]:
-        """y, and where the transformer looked, in evaluation mode."""
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, list[Attended]]:
+        """y, and where the transformers looked, in evaluation mode."""
         warped, looked = self.transformer.predict(x)
-        features, _ = self.reader.forward(warped)
-        return joined([features, self.theta(x)]), looked
+        features, others = self.reader.predict(warped)
+        return joined([features, self.theta(x)]), looked + others
 
     def parameters(self) -> list[Parameter]:
         return unique(self.transformer.parameters() + self.reader.parameters())
 
     def outside_localisation(self) -> list[Parameter]:
         return self.reader.outside_localisation()
+
+    def fixed_parameters(self) -> list[Parameter]:
+        return self.reader.fixed_parameters()
 
     def outputs(self, x: np.ndarray, step: Step) -> Iterator[tuple[str, np.ndarray]]:
         """(path, output) of the transformer's layers and V, of the layers that read it, and y."""

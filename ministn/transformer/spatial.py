@@ -27,10 +27,10 @@ class Warp(NamedTuple):
 
 
 class Attended(NamedTuple):
-    """Where one or K transformers look, in NumPy.
+    """Where a transformer looks in its input, in NumPy.
 
-    theta: (N, 2, 3) of the first of them, as TransformerCache has it. grid: (N, K, 4, 4, 2), what
-    T_theta makes of a regular grid of 4x4 points: what metrics/pose.py compares with a pose.
+    theta: (N, 2, 3), as TransformerCache has it. grid: (N, 4, 4, 2), what T_theta makes of a
+    regular grid of 4x4 points: what metrics/pose.py compares with a pose.
     """
 
     theta: np.ndarray
@@ -124,13 +124,13 @@ class SpatialTransformer(Layer):
         """V: ``x`` sampled at T_theta(G), in evaluation mode. theta: (N, P) in any shape."""
         return self._warp(x, theta.reshape(len(theta), prod(theta.shape[1:])))[0]
 
-    def predict(self, x: np.ndarray) -> tuple[np.ndarray, Attended]:
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, list[Attended]]:
         """V, and where the transformer looked, in evaluation mode."""
         theta = self.theta(x)
         y, grid, _ = self._warp(x, theta)
         pose = self.transform.resized(theta, grid, FRAME)
         affine = self.transform.affine(theta, grid)
-        return y, Attended(to_cpu(affine), to_cpu(pose)[:, None])
+        return y, [Attended(to_cpu(affine), to_cpu(pose))]
 
     def _warp(self, x: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, Warp]:
         """V, T_theta(G) and what going back needs."""

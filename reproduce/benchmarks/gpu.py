@@ -40,14 +40,14 @@ from benchmarks.turns import in_turns
 from ministn import models
 from ministn.backend import Device, memory_explained
 from ministn.cuda import choice
-from ministn.data import Split
+from ministn.data import Form, Split
 from ministn.errors import UserError
-from ministn.optimizers import Adam
+from ministn.optimizers import Adam, Optimizer
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import generator
 from ministn.runs import environment
 from ministn.tasks import Classification
-from ministn.training.steps import Epoch, GpuSteps
+from ministn.training.steps import Epoch, QueuedSteps
 
 LR = 1e-5  # small: there is nothing to be learned from noise
 STEPS = 10  # training steps that are timed together; the first ten, and PyTorch's second, warm up
@@ -251,10 +251,10 @@ class Benchmark:
 
     def _our_steps(
         self, name: str, precision: str, split: Split, order: np.ndarray
-    ) -> tuple[models.Network, GpuSteps]:
-        network = models.build(name, split.images.shape[1:])
-        optimizer = Adam(ParameterBuffer(network.parameters(), 0, device=self.ours))
-        steps = GpuSteps(
+    ) -> tuple[models.Network, QueuedSteps]:
+        network = models.NETWORKS[name].build(Form(split.size))
+        optimizer = Optimizer(Adam(), ParameterBuffer(network.parameters(), 0, device=self.ours))
+        steps = QueuedSteps(
             network,
             optimizer,
             split,
@@ -283,7 +283,7 @@ def seconds_of_a_step(device: Any, take: Callable[[int], object]) -> Callable[[]
     return lambda: device.elapsed(several) / STEPS
 
 
-def check_finite(name: str, steps: GpuSteps, taken: int) -> None:
+def check_finite(name: str, steps: QueuedSteps, taken: int) -> None:
     """Raise UserError if training stopped: what follows a loss that is not finite does no work."""
     outcomes = steps.outcomes()
     if len(outcomes) < taken or not np.isfinite(outcomes[-1].loss):

@@ -19,6 +19,7 @@ from benchmarks.pytorch import TorchDevice
 from ministn import cuda, models, ops
 from ministn.backend import Device
 from ministn.cuda.adam import Schedule
+from ministn.data import Form
 from ministn.randomness import Step
 
 aten = torch.ops.aten
@@ -209,7 +210,7 @@ def sampler(channels: int, halvings: int, places: Places) -> list[Pair]:
 def adam(places: Places) -> list[Pair]:
     """An update of the parameters of the TSTN of Architecture 1."""
     ours, theirs, _, canvas, _ = places
-    shapes = [p.shape for p in models.build("arch1-tstn", (canvas, canvas)).parameters()]
+    shapes = [p.shape for p in models.Tstn(1).build(Form((canvas, canvas))).parameters()]
     size = sum(int(np.prod(shape)) for shape in shapes)
     p, g = ours.to_gpu(places.normal(size)), ours.to_gpu(places.normal(size))
     m, v = ours.zeros((size,), np.float32), ours.zeros((size,), np.float32)

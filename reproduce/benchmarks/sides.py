@@ -19,16 +19,16 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from benchmarks.turns import SetUp, Work
-from ministn import parallel
-from ministn.data import Split
+from ministn import models, parallel
+from ministn.data import Form, Split
 from ministn.engines import implementation
 from ministn.errors import UserError
 from ministn.parallel import Team
 from ministn.randomness import generator
-from ministn.settings import Settings
 from ministn.tasks import Classification
-from ministn.training import trainer as training
-from ministn.training.steps import CpuSteps, Epoch
+from ministn.training.protocol import Training
+from ministn.training.steps import Epoch, PlainSteps
+from ministn.training.trainer import optimized
 
 LR = 1e-5  # small: there is nothing to be learned from noise
 BATCHES = 4  # of noise, to train on again and again
@@ -103,9 +103,9 @@ def our_training(job: Job) -> Iterator[SetUp]:
 def our_step(job: Job, team: Team) -> Work:
     """A training step shared by a team. It raises UserError where the loss is not finite."""
     split, order = job.noise()
-    settings = Settings(job.network, epochs=1, canvas=job.side, batch_size=job.batch)
-    build = partial(training.build, settings, (job.side, job.side))
-    steps = CpuSteps(*build(), split, job.batch, 0, Classification(), team, build)
+    network = partial(models.NETWORKS[job.network].build, Form((job.side, job.side)))
+    build = partial(optimized, network, Training(epochs=1), 0)
+    steps = PlainSteps(*build(), split, job.batch, 0, Classification(), team, build)
     steps.begin(Epoch(1, order, [LR] * BATCHES, 0), 0)
     batches = cycle(range(BATCHES))
 

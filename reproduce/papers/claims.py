@@ -39,10 +39,10 @@ def by_seed(row: list[Record]) -> Row:
     """
     runs: dict[int, Record] = {}
     for record in row:
-        seed = record["settings"]["seed"]
+        seed = record["settings"].seed
         if runs.setdefault(seed, record)["best"] != record["best"]:
             raise UserError(
-                f"two records of {record['settings']['network']} with seed {seed} have different "
+                f"two records of {record['settings'].network.name} with seed {seed} have different "
                 "results: report only one of them"
             )
     return [runs[seed] for seed in sorted(runs)]
@@ -80,7 +80,7 @@ def compared(
     that of a seed says the opposite; before, all seeds must say the same. A run that diverged
     blocks a verdict; one that is missing or unfinished does not count.
     """
-    first, second = ({r["settings"]["seed"]: r for r in runs.get(name, [])} for name in names)
+    first, second = ({r["settings"].seed: r for r in runs.get(name, [])} for name in names)
     tests, details, collapses, blocked = [], [], False, False
     for seed in sorted(first.keys() | second.keys()):
         pair = dict(zip(names, (first.get(seed), second.get(seed)), strict=True))
@@ -126,7 +126,7 @@ def correct(record: Record) -> np.ndarray:
     bits = np.unpackbits(np.frombuffer(base64.b64decode(best["test_correct"]), np.uint8))
     if not best["test_size"] <= len(bits) < best["test_size"] + 8:
         raise UserError(
-            f"the record of {record['settings']['network']}, seed {record['settings']['seed']}, is "
+            f"the record of {record['settings'].network.name}, seed {record['settings'].seed}, is "
             f"damaged: {len(bits)} bits for {best['test_size']} test images; make the run again"
         )
     return bits[: best["test_size"]].astype(bool)

@@ -3,11 +3,11 @@
 from statistics import fmean
 from typing import Any
 
-from ministn.data import DIGITS
+from ministn.data.sources import EMBEDDED
 from ministn.errors import UserError
+from ministn.models import Colocaliser
 from ministn.plot import drawing
-from ministn.runs import folder_name
-from ministn.settings import Settings
+from ministn.runs import Settings
 from papers.claims import Record
 from papers.layout import NONE, columns, pipes, wrapped
 from papers.report import commands_as_markdown, commands_as_text, troubles
@@ -49,7 +49,7 @@ def tables(records: list[Record]) -> dict[str, list[Record]]:
     """The runs that look for digits, by what they have in common, in words."""
     found: dict[str, list[Record]] = {}
     for record in records:
-        if record["settings"]["network"] == "colocalisation":
+        if record["settings"].network == Colocaliser():
             found.setdefault(title(record, _encoder_of(record, records)), []).append(record)
     if not found:
         raise UserError("there are no records of co-localisation to report: train first")
@@ -59,15 +59,17 @@ def tables(records: list[Record]) -> dict[str, list[Record]]:
 def title(record: Record, encoder: Record | None) -> str:
     """What a run was trained on, for how long, and by the help of which encoder."""
     s = record["settings"]
-    source = "scikit-learn's digits, enlarged" if s["data"].endswith(DIGITS) else "MNIST"
+    training = s.training
+    source = "scikit-learn's digits, enlarged" if s.data.source == EMBEDDED else "MNIST"
     text = (
-        f"{s['iterations']:,} iterations of {s['batch_size']} pairs, learning rate {s['lr']:g}, "
-        f"Adam; {source}, data seed {s['data_seed']}; {record['parameters']:,} parameters"
+        f"{training.iterations:,} iterations of {training.batch_size} pairs, learning rate "
+        f"{training.lr:g}, Adam; {source}, data seed {s.data.seed}; {record['parameters']:,} "
+        "parameters"
     )
-    if s["loc_lr"] != 1:
-        text += f"; loc-lr x{s['loc_lr']:g}"
-    if s["precision"] != Settings.precision:
-        text += f"; {s['precision']}"
+    if training.loc_lr != 1:
+        text += f"; loc-lr x{training.loc_lr:g}"
+    if s.precision != Settings.precision:
+        text += f"; {s.precision}"
     if encoder is None or encoder["best"] is None:
         return text
     return f"{text}; encoder with a test error of {encoder['best']['test_error']:.2f} %"
@@ -75,9 +77,8 @@ def title(record: Record, encoder: Record | None) -> str:
 
 def _encoder_of(record: Record, records: list[Record]) -> Record | None:
     """The run that made a run's encoder, if it is among the records."""
-    named = record["settings"]["encoder"]
-    encoders = (r for r in records if r["settings"]["network"] == "encoder")
-    return next((r for r in encoders if folder_name(Settings(**r["settings"])) == named), None)
+    wanted = record["settings"].pretrained
+    return next((other for other in records if other["settings"] == wanted), None)
 
 
 def _lines(rows: list[Record]) -> list[list[str]]:
@@ -107,16 +108,16 @@ def _cells(row: list[Record], spread: bool = True) -> list[str]:
 
 
 def _notes(record: Record) -> list[str]:
-    name = f"digit {_digit(record)} {CLUTTER[_clutter(record)]}, seed {record['settings']['seed']}"
+    name = f"digit {_digit(record)} {CLUTTER[_clutter(record)]}, seed {record['settings'].seed}"
     return [f"{name} {text}" for text in troubles(record)]
 
 
 def _digit(record: Record) -> int:
-    return int(record["settings"]["data"].removesuffix(DIGITS)[-1])
+    return int(record["settings"].data.digit)
 
 
 def _clutter(record: Record) -> int:
-    return record["settings"]["distractors"]
+    return int(record["settings"].data.distractors)
 
 
 # -- pictures --------------------------------------------------------------------------------------
@@ -179,7 +180,7 @@ def run_figures(record: Record) -> dict[str, Any]:
     """The figures of one run: of the encoder none."""
     from ministn import plot
 
-    if record["settings"]["network"] == "encoder" or not record["epochs"]:
+    if record["settings"].network != Colocaliser() or not record["epochs"]:
         return {}
     return {"attention.png": plot.attention_figure(record), "progress.png": progress(record)}
 
@@ -204,7 +205,7 @@ def progress(record: Record) -> Any:
         axes.grid(color=drawing.PALE)
     figure.axes[0].legend(frameon=False)
     figure.suptitle(
-        f"Digit {_digit(record)} {CLUTTER[_clutter(record)]}, seed {record['settings']['seed']}"
+        f"Digit {_digit(record)} {CLUTTER[_clutter(record)]}, seed {record['settings'].seed}"
     )
     drawing.caption(figure, title(record, None))
     return figure

@@ -32,11 +32,11 @@ def troubles(record: Record) -> list[str]:
             f"first non-finite values in {where['layer']}"
         )
     if record["status"] in ("running", "interrupted"):
-        done, s = len(record["epochs"]), record["settings"]
-        if s["epochs"] is None:
-            text = f"{done} epochs of {s['iterations']:,} iterations"
+        done, training = len(record["epochs"]), record["settings"].training
+        if training.epochs is None:
+            text = f"{done} epochs of {training.iterations:,} iterations"
         else:
-            text = f"{done} of {s['epochs']} epochs"
+            text = f"{done} of {training.epochs} epochs"
         result.append(f"UNFINISHED: {text} ({record['status']})")
     return result
 

@@ -9,10 +9,15 @@ from itertools import groupby
 from statistics import fmean
 from typing import Any
 
-from ministn.data import DIGITS
+from ministn.data import Addition, Distorted, Extruded
+from ministn.data.sources import EMBEDDED
 from ministn.errors import UserError
+from ministn.kinds import leaves
 from ministn.models import projection, stn
+from ministn.optimizers import SGD
 from ministn.plot import drawing
+from ministn.runs import Settings
+from ministn.training.protocol import Training
 from papers.claims import Record, Row, Verdict, by_seed, compared, smaller
 from papers.layout import NONE, columns, pipes, wrapped
 from papers.report import (
@@ -51,8 +56,8 @@ PAPER = {
     "addition": {"fcn": 47.7, "cnn": 14.7, "st-fcn-projective": 18.5, "2st-fcn-tps": 5.8},
     "projection": {},
 }  # fmt: skip
-PROJECTED = [name.removeprefix("projection-") for name in projection.NETWORKS]
-MODELS = list(dict.fromkeys([*stn.TABLE, *stn.ADDITION, *PROJECTED]))
+PROJECTED = "fcn", "cnn", "st-fcn", "st-cnn"
+MODELS = list(dict.fromkeys([*(network.name for network in stn.TABLE + stn.ADDITION), *PROJECTED]))
 
 HEADER = ["network", "parameters", "seeds", "train", "test", "paper", "pose", "unmoved"]
 LEGEND = (
@@ -104,8 +109,8 @@ def tables(records: list[Record]) -> list[Table]:
     if not records:
         raise UserError("there are no records to report: train first")
     for record in records:
-        if record["settings"]["network"].split("-", 1)[0] not in PAPER:
-            raise UserError(f"{record['settings']['network']} is no network of this table")
+        if record["settings"].data.kind not in SETS:
+            raise UserError(f"{record['settings'].network.name} is no network of this table")
     found = []
     for _, same in _grouped(records, _protocol):
         rows = [by_seed(row) for _, row in _grouped(same, _place)]
@@ -113,29 +118,38 @@ def tables(records: list[Record]) -> list[Table]:
     return sorted(found, key=lambda table: scope(table[0][0]))
 
 
+# The set of an experiment, and the model, as the table has them.
+SETS = {
+    Distorted.kind: lambda s: (s.data.recipe.lower(), s.network.name),
+    Addition.kind: lambda s: ("addition", s.network.name),
+    Extruded.kind: lambda s: ("projection", PROJECTED[projection.PROJECTED.index(s.network)]),
+}
+
+
 def cell_of(record: Record) -> tuple[str, str]:
     """Set and model."""
-    name, model = record["settings"]["network"].split("-", 1)
-    return name, model
+    settings: Settings = record["settings"]
+    return SETS[settings.data.kind](settings)
 
 
-def protocol_of(record: Record) -> dict[str, Any]:
+def protocol_of(record: Record) -> Training:
     """The paper's protocol, or ours where it has none."""
     return PROJECTION if cell_of(record)[0] == "projection" else PROTOCOL
 
 
 def title(record: Record) -> str:
     """What was trained on, for how long, and how far that is from the paper."""
-    s = record["settings"]
-    method = f"momentum {s['momentum']:g}" if s["optimizer"] == "sgd" else "Adam"
-    source = "scikit-learn's digits, enlarged" if s["data"].endswith(DIGITS) else "MNIST"
-    rate = f"learning rate {s['lr']:g}"
-    if s["decay_every"] != usual_decay(s["iterations"]):
-        falls = f"falling to {s['decay']:g} of it after each {s['decay_every']:,}"
-        rate += f" {falls if s['decay_every'] < s['iterations'] else 'throughout'}"
+    data, training = record["settings"].data, record["settings"].training
+    rule, schedule, iterations = training.optimizer, training.schedule, training.iterations
+    method = f"momentum {rule.momentum:g}" if rule.kind == SGD.kind else "Adam"
+    source = "scikit-learn's digits, enlarged" if data.source == EMBEDDED else "MNIST"
+    rate = f"learning rate {training.lr:g}"
+    if schedule.every != usual_decay(iterations):
+        falls = f"falling to {schedule.factor:g} of it after each {schedule.every:,}"
+        rate += f" {falls if schedule.every < iterations else 'throughout'}"
     text = (
-        f"{s['iterations']:,} iterations of batch {s['batch_size']}, {rate}, "
-        f"{method}; {source}, {s['train_size']:,} images an epoch, data seed {s['data_seed']}"
+        f"{iterations:,} iterations of batch {training.batch_size}, {rate}, "
+        f"{method}; {source}, {data.train_size:,} images an epoch, data seed {data.seed}"
     )
     whole = "The paper's" if protocol_of(record) is PROTOCOL else "Our"
     return f"{scope(record).upper() or f'{whole} protocol'}: {text}"
@@ -143,17 +157,17 @@ def title(record: Record) -> str:
 
 def scope(record: Record) -> str:
     """How the runs of a table differ from the protocol; empty if they do not."""
-    s, protocol = record["settings"], protocol_of(record)
-    if s["data"].endswith(DIGITS):
+    data, training = record["settings"].data, record["settings"].training
+    protocol = protocol_of(record)
+    if data.source == EMBEDDED:
         return "reduced, other data"
-    method = ["lr", "optimizer", *(["momentum"] if s["optimizer"] == "sgd" else [])]
-    same = all(s[name] == protocol[name] for name in method)
-    same = same and s["decay_every"] == usual_decay(s["iterations"])
-    size = {name: s[name] - protocol[name] for name in ("iterations", "batch_size")}
-    size["train_size"] = s["train_size"] - record["full_train_size"]
-    if min(size.values()) < 0:
+    same = (training.lr, training.optimizer) == (protocol.lr, protocol.optimizer)
+    same = same and training.schedule.every == usual_decay(training.iterations)
+    size = [getattr(training, n) - getattr(protocol, n) for n in ("iterations", "batch_size")]
+    size.append(data.train_size - record["full_train_size"])
+    if min(size) < 0:
         return "reduced" if same else "reduced, other settings"
-    return "other settings" if any(size.values()) or not same else ""
+    return "other settings" if any(size) or not same else ""
 
 
 def cells(row: Row) -> list[str]:
@@ -166,7 +180,7 @@ def cells(row: Row) -> list[str]:
     return [
         label(first),
         f"{first['parameters']:,}",
-        " ".join(str(record["settings"]["seed"]) for record in row),
+        " ".join(str(record["settings"].seed) for record in row),
         _spread([b["train_error"] for b in best if b]),
         _spread([b["test_error"] for b in best if b]),
         NONE if published is None else f"{published:g}",
@@ -178,7 +192,7 @@ def label(record: Record) -> str:
     """The set, the network's name, and the setting of its row that is not the paper's."""
     name, model = cell_of(record)
     text = f"{name if name in ('addition', 'projection') else name.upper()} {spoken(model)}"
-    loc_lr = record["settings"]["loc_lr"]
+    loc_lr = record["settings"].training.loc_lr
     return text if loc_lr == 1 or not _has_transformer(record) else f"{text}, loc-lr x{loc_lr:g}"
 
 
@@ -194,7 +208,7 @@ def spoken(model: str) -> str:
 def remarks(row: Row) -> list[str]:
     """What went wrong, in words."""
     return [
-        f"{label(record)}, seed {record['settings']['seed']} {text}"
+        f"{label(record)}, seed {record['settings'].seed} {text}"
         for record in row
         for text in troubles(record)
     ]
@@ -240,7 +254,8 @@ def transformers_figure(records: list[Record]) -> Any:
     """What the best transformers make of test images, each set's and one of bent grids."""
     from ministn import plot
 
-    return plot.grid_figure(pictured(records))
+    shown = pictured(records)
+    return plot.grid_figure(shown, ["-".join(cell_of(record)) for record in shown])
 
 
 def pictured(records: list[Record]) -> list[Record]:
@@ -343,7 +358,7 @@ def progress_figure(record: Record) -> Any:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(color=drawing.PALE)
         axes.legend(frameon=False)
-    figure.suptitle(f"{label(record)}, seed {record['settings']['seed']}", fontsize=11)
+    figure.suptitle(f"{label(record)}, seed {record['settings'].seed}", fontsize=11)
     words = f"{title(record)}. Training errors are running, those of an epoch. {LEGEND}"
     drawing.caption(figure, words)
     return figure
@@ -359,21 +374,24 @@ def _spread(values: list[float]) -> str:
 
 
 def _has_transformer(record: Record) -> bool:
-    return "st-" in record["settings"]["network"]
+    network = record["settings"].network
+    return bool(getattr(network, "transform", None) or getattr(network, "transformed", False))
 
 
 def _protocol(record: Record) -> tuple[Any, ...]:
     """What all runs of a table share."""
-    s = record["settings"]
-    apart = {"network", "data", "canvas", "distractors", "patch", "seed", "loc_lr"}
-    embedded = s["data"].endswith(DIGITS)
-    return (embedded, *((name, repr(s[name])) for name in sorted(s.keys() - apart)))
+    found = leaves(record["settings"])
+    which = ("base", "transform", "count", "halved", "transformed")
+    apart = {"data", "data.recipe", "network", "seed", "training.loc_lr"}
+    apart |= {f"network.{name}" for name in which}
+    embedded = record["settings"].data.source == EMBEDDED
+    return (embedded, *((path, repr(found[path])) for path in sorted(found.keys() - apart)))
 
 
 def _place(record: Record) -> tuple[Any, ...]:
     """Where a run's row stands."""
     name, model = cell_of(record)
-    loc_lr = record["settings"]["loc_lr"] if _has_transformer(record) else 1.0
+    loc_lr = record["settings"].training.loc_lr if _has_transformer(record) else 1.0
     return [*PAPER].index(name), MODELS.index(model), -loc_lr
 
 

@@ -14,168 +14,31 @@ that, and the protocol is ours: 3,000 iterations of Adam on batches of 32, at a 
 
 import argparse
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from ministn import cli, data
-from ministn.cuda.choice import PRECISIONS
-from ministn.errors import UserError
-from ministn.runs import sweep
-from ministn.settings import OPTIMIZERS, Settings
+from ministn.data import Data
+from ministn.data.distorted import SIZES
+from ministn.data.sources import EMBEDDED, MNIST
+from ministn.models import Architecture
+from ministn.optimizers import SGD, Adam, Rule
+from ministn.runs import Settings
+from ministn.runs.flags import DATA, Flag, at_most, each_once
+from ministn.schedules import StepDecay
+from ministn.training.protocol import Training
 
-PROTOCOL: dict[str, Any] = {
-    "iterations": 150_000,
-    "batch_size": 256,
-    "optimizer": "sgd",
-    "lr": 0.01,
-    "decay_every": None,  # a third of the iterations
-    "momentum": 0.9,
-    "loc_lr": 1.0,
-    "seeds": [0, 1, 2],
-    "data": "mnist",
-    "precision": PRECISIONS[0],
-}
-PROJECTION = PROTOCOL | {"iterations": 3000, "batch_size": 32, "optimizer": "adam", "lr": 0.001}
 THIRDS = 3  # of the iterations; the learning rate falls after each
 FALL = 0.1
 
-Cell = tuple[str, str]  # set and network
+# What the flag --optimizer names.
+OPTIMIZERS: dict[str, Rule] = {"adam": Adam(), "sgd": SGD(momentum=0.9)}
 
 
-def parser(
-    script: str,
-    description: str | None,
-    examples: str,
-    quick: dict[str, Any],
-    protocol: dict[str, Any] = PROTOCOL,
-    **chosen_from: Sequence[str],
-) -> cli.Parser:
-    """A script's command line. quick: what --quick changes of the protocol.
-
-    chosen_from: the values that a flag of this name takes, by default all.
-    """
-    p = cli.Parser(
-        prog=f"python {script}",
-        description=description,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def falling(training: Training, iterations: int) -> Training:
+    """The same for so many iterations: the learning rate falls after each third of them."""
+    return replace(
+        training, iterations=iterations, schedule=StepDecay(FALL, usual_decay(iterations))
     )
-    what = p.add_argument_group("what to train (default: the whole protocol)")
-    what.add_argument(
-        "--quick",
-        action="store_true",
-        help="a small setting, from which other flags may still differ: "
-        + ", ".join(f"{name.replace('_', '-')} {_words(value)}" for name, value in quick.items()),
-    )
-    for name, values in chosen_from.items():
-        what.add_argument(
-            f"--{name}",
-            nargs="+",
-            choices=values,
-            metavar=name.upper().removesuffix("S"),
-            help=f"of {' '.join(values)}",
-        )
-    usual = {name: f"default: {_words(value)}" for name, value in protocol.items()}
-    table = "models" in chosen_from
-    what.add_argument("--iterations", type=int, metavar="N", help=usual["iterations"])
-    what.add_argument("--batch-size", type=int, metavar="N", help=usual["batch_size"])
-    what.add_argument("--lr", type=float, help=f"starting learning rate; {usual['lr']}")
-    if table:
-        what.add_argument(
-            "--decay-every",
-            type=int,
-            metavar="N",
-            help="iterations after which the learning rate falls to a tenth, each time; "
-            "default: a third of them",
-        )
-    if protocol["optimizer"] == "sgd":
-        what.add_argument(
-            "--optimizer",
-            choices=OPTIMIZERS,
-            help=f"{usual['optimizer']}, for which the default of --lr is meant",
-        )
-        what.add_argument("--momentum", type=float, help=f"of sgd; {usual['momentum']}")
-    what.add_argument(
-        "--loc-lr",
-        type=float,
-        metavar="FACTOR",
-        help="times --lr for layers only a localisation network has; default: 1",
-    )
-    what.add_argument(
-        "--seeds",
-        nargs="+",
-        type=int,
-        metavar="SEED",
-        help=f"one run of each network for each of these values; {usual['seeds']}",
-    )
-    source = p.add_argument_group("data")
-    source.add_argument(
-        "--data", choices=("mnist", "digits"), help="whose digits: MNIST's, or embedded ones"
-    )
-    if table:
-        source.add_argument(
-            "--train-size",
-            type=int,
-            metavar="N",
-            help="images of an epoch, each of another digit; default: 60000",
-        )
-    sweep.data_flags(source)
-    sweep.running_flags(p)
-    return p
-
-
-def asked(
-    arguments: argparse.Namespace, quick: dict[str, Any], protocol: dict[str, Any] = PROTOCOL
-) -> dict[str, Any]:
-    """The protocol as the flags have it. Raises UserError for values named twice."""
-    chosen = protocol | {"models": None} | (quick if arguments.quick else {})
-    chosen |= {k: v for k, v in vars(arguments).items() if k in chosen and v is not None}
-    sweep.each_once(**{name: v for name, v in chosen.items() if isinstance(v, list)})
-    return chosen
-
-
-def settings_of(
-    arguments: argparse.Namespace, chosen: dict[str, Any], cells: Iterable[Cell]
-) -> list[Settings]:
-    """One Settings for each cell and seed, seeds outside.
-
-    Raises UserError for impossible values.
-    """
-    if chosen["optimizer"] != "sgd" and getattr(arguments, "momentum", None) is not None:
-        raise UserError(f"--momentum is for sgd: {chosen['optimizer']} has none")
-    cells = list(cells)
-    iterations = chosen["iterations"]
-    decay_every = chosen["decay_every"]
-    if decay_every is None:
-        decay_every = usual_decay(iterations)
-    source = data.DIGITS if chosen["data"] == "digits" else ""
-    same = ("batch_size", "optimizer", "lr", "momentum", "loc_lr", "precision")
-    common = {name: chosen[name] for name in same}
-    found = []
-    for seed in chosen["seeds"]:
-        for name, network in cells:
-            recipe = data.RECIPES[name + source]
-            size = arguments.train_size
-            if size is None:
-                size = recipe.train_size
-            if size > recipe.train_size:
-                raise UserError(f"--train-size must be at most {recipe.train_size}")
-            found.append(
-                Settings(
-                    network,
-                    iterations=iterations,
-                    data=name + source,
-                    data_seed=arguments.data_seed,
-                    canvas=recipe.canvas,
-                    distractors=recipe.distractors,
-                    patch=recipe.patch,
-                    train_size=size,
-                    seed=seed,
-                    decay=FALL,
-                    decay_every=decay_every,
-                    **common,
-                )
-            )
-    return found
 
 
 def usual_decay(iterations: int) -> int:
@@ -183,10 +46,128 @@ def usual_decay(iterations: int) -> int:
     return max(1, -(-iterations // THIRDS))
 
 
-def extra(settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
+PROTOCOL = falling(Training(OPTIMIZERS["sgd"], 0.01, iterations=1), 150_000)
+PROJECTION = falling(Training(batch_size=32, iterations=1), 3000)
+SEEDS = 0, 1, 2
+
+# --quick of the tables of errors.
+QUICK = falling(replace(PROTOCOL, batch_size=32, loc_lr=0.3), 1500)
+
+Cell = tuple[Data, Architecture]
+
+
+def flags(
+    quick: str, protocol: Training = PROTOCOL, table: bool = True, **chosen_from: Sequence[str]
+) -> list[Flag]:
+    """A script's flags. quick: what --quick changes, in words. protocol: what it trains by. table:
+    whether it is a table of errors. chosen_from: the values that a flag of this name takes, by
+    default all.
+    """
+    found = [
+        Flag(
+            "--quick",
+            "",
+            f"a small setting, from which other flags may still differ: {quick}",
+            bool,
+        )
+    ]
+    for name, values in chosen_from.items():
+        metavar = name.upper().removesuffix("S")
+        words = f"of {' '.join(values)}"
+        found.append(Flag(f"--{name}", "", words, many=True, choices=values, metavar=metavar))
+    found += [
+        Flag(
+            "--iterations", "training.iterations", f"default: {protocol.iterations}",
+            int, metavar="N",
+        ),
+        Flag(
+            "--batch-size", "training.batch_size", f"default: {protocol.batch_size}",
+            int, metavar="N",
+        ),
+        Flag(
+            "--lr", "training.lr", f"starting learning rate; default: {protocol.lr:g}", float
+        ),
+    ]  # fmt: skip
+    if table:
+        found.append(
+            Flag(
+                "--decay-every", "training.schedule.every",
+                "iterations after which the learning rate falls to a tenth, each time; "
+                "default: a third of them",
+                int, metavar="N",
+            )
+        )  # fmt: skip
+    if protocol.optimizer == OPTIMIZERS["sgd"]:
+        found += [
+            Flag(
+                "--optimizer", "", "default: sgd, for which the default of --lr is meant",
+                choices=list(OPTIMIZERS),
+            ),
+            Flag(
+                "--momentum", "training.optimizer.momentum", "of sgd; default: 0.9", float
+            ),
+        ]  # fmt: skip
+    found += [
+        Flag(
+            "--loc-lr", "training.loc_lr",
+            "times --lr for layers only a localisation network has; default: 1",
+            float, metavar="FACTOR",
+        ),
+        Flag(
+            "--data", "", "whose digits: MNIST's, or embedded ones",
+            choices=(MNIST, EMBEDDED), group=DATA,
+        ),
+    ]  # fmt: skip
+    if table:
+        found.append(
+            Flag(
+                "--train-size", "data.train_size",
+                f"images of an epoch, each of another digit; default: {SIZES[MNIST].train}",
+                int, metavar="N", group=DATA,
+            )
+        )  # fmt: skip
+    return found
+
+
+def source(arguments: argparse.Namespace) -> str:
+    """Whose digits the flags ask for."""
+    return arguments.data or (EMBEDDED if arguments.quick else MNIST)
+
+
+def trained(
+    arguments: argparse.Namespace,
+    cells: Iterable[Cell],
+    protocol: Training = PROTOCOL,
+    quick: Training = QUICK,
+) -> list[Settings]:
+    """The cells of a table by the protocol that the flags choose: it follows the iterations.
+
+    Raises UserError for impossible values.
+    """
+    at_most(SIZES[source(arguments)].train, train_size=arguments.train_size)
+    training = quick if arguments.quick else protocol
+    if arguments.iterations is not None:
+        training = falling(training, arguments.iterations)
+    if getattr(arguments, "optimizer", None):
+        training = replace(training, optimizer=OPTIMIZERS[arguments.optimizer])
+    return [Settings(data, network, training) for data, network in cells]
+
+
+def named(names: Sequence[str] | None, usual: Sequence[str], flag: str) -> Sequence[str]:
+    """What a flag names, each once; ``usual`` without it."""
+    each_once(**{flag: names or []})
+    return names or usual
+
+
+def choice(settings: Settings, protocol: Training = PROTOCOL) -> list[str]:
+    """The words of a command for the digits and the optimiser."""
+    digits: Any = settings.data
+    words = ["--data", EMBEDDED] if digits.source == EMBEDDED else []
+    kind = settings.training.optimizer.kind
+    return words if kind == protocol.optimizer.kind else [*words, "--optimizer", kind]
+
+
+def extra(settings: Settings) -> dict[str, Any]:
     """What a record needs for the table beside the run's settings."""
-    return {"full_train_size": data.RECIPES[settings.data].train_size}
-
-
-def _words(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    digits: Any = settings.data
+    return {"full_train_size": SIZES[digits.source].train}

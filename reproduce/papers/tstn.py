@@ -6,10 +6,15 @@ ever averaged, and networks are compared only where every setting but the networ
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from ministn.data import Cluttered
+from ministn.kinds import has, leaves, value_at
 from ministn.metrics.statistics import binomial_interval
+from ministn.models import ClassificationCnn, Tstn, UntiedStn
+from ministn.training.protocol import Training
 from papers.claims import (
     FAILS,
     HOLDS,
@@ -46,13 +51,14 @@ TABLE3 = {
     "arch2-tstn": Published("Arch 2 TSTN", 231, 0.0, 1.3, 1.74),
 }
 PAPER_TEST_IMAGES = 10_000
-PAPER_DATA = {"data": "mnist", "canvas": 60, "distractors": 6, "patch": 8}
+PAPER_DATA = Cluttered()
+PAPER_TRAINING = Training(epochs=1)  # apart from the epochs
 PAPER_DECAY = 20  # epochs
-PAPER_RATES = {"lr": 0.001, "loc_lr": 1.0, "batch_size": 256}
 
-TRANSFORMERS_ONLY = "loc_lr", "downsample"  # settings that say nothing of a CNN
+TRANSFORMERS_ONLY = "training.loc_lr", "network.downsample"  # settings that say nothing of a CNN
 
-NAMES = {"tstn": "TSTN", "untied": "untied", "cnn": "CNN"}  # in what is said of a claim
+# Kinds of networks, in what is said of a claim.
+NAMES = {Tstn.kind: "TSTN", UntiedStn.kind: "untied", ClassificationCnn.kind: "CNN"}
 
 CONVERGED_BELOW = 50.0  # final training error in percent; chance is 90
 
@@ -87,29 +93,31 @@ def tables(records: list[Record]) -> list[Table]:
 
 def _table_order(table: Table) -> tuple[Any, ...]:
     first = table[0][0]
-    return scope(table) != "", _network(first) not in TABLE3, -first["settings"]["train_size"]
+    return scope(table) != "", _network(first) not in TABLE3, -first["settings"].data.train_size
 
 
 def label(record: Record) -> list[str]:
     """The network's name, then each setting of its row that is not the paper's."""
     settings = record["settings"]
+    training, downsample = settings.training, "network.downsample"
     parts = [TABLE3[_network(record)].name if _network(record) in TABLE3 else _network(record)]
     for name, text in (("lr", "lr {:g}"), ("loc_lr", "loc-lr x{:g}"), ("batch_size", "batch {}")):
-        if settings[name] != PAPER_RATES[name] and not (name == "loc_lr" and is_cnn(record)):
-            parts.append(text.format(settings[name]))
-    if settings.get("downsample", 1) != 1:
-        parts.append(f"d = {settings['downsample']:g}")
-    every = settings.get("decay_every", PAPER_DECAY)
+        value = getattr(training, name)
+        if value != getattr(PAPER_TRAINING, name) and not (name == "loc_lr" and is_cnn(record)):
+            parts.append(text.format(value))
+    if has(settings, downsample) and value_at(settings, downsample) != 1:
+        parts.append(f"d = {value_at(settings, downsample):g}")
+    every = training.schedule.every
     if every != PAPER_DECAY and not record.get("compress"):
         parts.append(f"decay every {every}")
-    if settings.get("precision", "fp32") != "fp32":
-        parts.append(settings["precision"])
+    if settings.precision != "fp32":
+        parts.append(settings.precision)
     return parts
 
 
 def is_cnn(record: Record) -> bool:
     """Whether the run's network has no transformer."""
-    return _network(record).endswith("-cnn")
+    return record["settings"].network.kind == ClassificationCnn.kind
 
 
 def scope(table: Table) -> str:
@@ -117,11 +125,11 @@ def scope(table: Table) -> str:
     heads = [row[0] for row in table]
     first = heads[0]
     in_paper = _network(first) in TABLE3
-    shorter = in_paper and any(head["settings"]["epochs"] < head["paper_epochs"] for head in heads)
+    shorter = in_paper and any(epochs(head) < head["paper_epochs"] for head in heads)
     parts = [] if in_paper else ["not in the paper"]
     if not on_paper_data(table):
         parts.append("reduced, other data")
-    elif shorter or first["settings"]["train_size"] < first["full_train_size"]:
+    elif shorter or first["settings"].data.train_size < first["full_train_size"]:
         parts.append("reduced")
     elif in_paper and not paper_lengths(table):
         parts.append("other epochs")
@@ -130,8 +138,8 @@ def scope(table: Table) -> str:
 
 def on_paper_data(table: Table) -> bool:
     """Whether a table's images are made like the paper's, so that its errors can be set beside."""
-    settings = table[0][0]["settings"]
-    return all(settings[name] == value for name, value in PAPER_DATA.items())
+    data = table[0][0]["settings"].data
+    return replace(data, train_size=PAPER_DATA.train_size, seed=PAPER_DATA.seed) == PAPER_DATA
 
 
 def compression(record: Record) -> float | None:
@@ -141,7 +149,7 @@ def compression(record: Record) -> float | None:
     """
     if _network(record) not in TABLE3:
         return None
-    same = record["settings"]["epochs"] == record["paper_epochs"]
+    same = epochs(record) == record["paper_epochs"]
     return 1.0 if same else record.get("compress")
 
 
@@ -162,7 +170,12 @@ def paper_lengths(table: Table) -> bool:
 
 
 def _network(record: Record) -> str:
-    return str(record["settings"]["network"])
+    return str(record["settings"].network.name)
+
+
+def epochs(record: Record) -> int:
+    """How long the run is to last."""
+    return int(record["settings"].training.epochs)
 
 
 def _grouped(records: list[Record], key: Callable[[Record], Any]) -> Iterator[list[Record]]:
@@ -171,16 +184,15 @@ def _grouped(records: list[Record], key: Callable[[Record], Any]) -> Iterator[li
 
 
 def _without(record: Record, *names: str) -> tuple[tuple[str, str], ...]:
-    """The settings but the named ones, in a form that can be compared and sorted."""
-    settings = record["settings"]
-    return tuple((name, repr(settings[name])) for name in sorted(settings.keys() - set(names)))
+    """The settings but those at some paths, in a form that can be compared and sorted."""
+    found = leaves(record["settings"])
+    return tuple((path, repr(found[path])) for path in sorted(found.keys() - set(names)))
 
 
 def _data_key(record: Record) -> tuple[Any, ...]:
-    settings = record["settings"]
-    names = ("data", "canvas", "distractors", "patch", "data_seed", "train_size")
-    known = _network(record) in TABLE3
-    return (not known, *(repr(settings[name]) for name in names), record["data_sha256"])
+    data, known = record["settings"].data, _network(record) in TABLE3
+    names = ("source", "canvas", "distractors", "patch", "seed", "train_size")
+    return (not known, *(repr(getattr(data, name)) for name in names), record["data_sha256"])
 
 
 def _by_epochs(records: list[Record]) -> Iterator[list[Record]]:
@@ -189,12 +201,12 @@ def _by_epochs(records: list[Record]) -> Iterator[list[Record]]:
     So a run of the paper's length is compared with those that lasted as long as it, and stays
     beside the others of the paper's lengths, if there are any.
     """
-    lengths = {r["settings"]["epochs"] for r in records if compression(r) is None}
-    for epochs in sorted(lengths):
-        yield [record for record in records if record["settings"]["epochs"] == epochs]
+    lengths = {epochs(record) for record in records if compression(record) is None}
+    for length in sorted(lengths):
+        yield [record for record in records if epochs(record) == length]
     for times in sorted({compression(record) or 1.0 for record in records}):
         same = [record for record in records if compression(record) == times]
-        if any(record["settings"]["epochs"] not in lengths for record in same):
+        if any(epochs(record) not in lengths for record in same):
             yield same
 
 
@@ -220,19 +232,24 @@ def verdicts(table: Table) -> list[Verdict]:
     if not any(_network(row[0]) in TABLE3 for row in table):
         return result
     for architecture in (1, 2):
-        name = f"arch{architecture}-"
-        rows = [row for row in table if _network(row[0]).startswith(name)]
+        rows = [row for row in table if _number(row[0]) == architecture]
         if not rows:
             result.append(Verdict(f"Arch {architecture}: all claims", UNDECIDED, 0, ["not run"]))
         for head in _settings_heads(rows):
             same = [row for row in rows if _comparable(row[0], head)]
-            runs = {_network(row[0]).removeprefix(name): row for row in same}
+            runs = {row[0]["settings"].network.kind: row for row in same}
             setting = ", ".join([f"Arch {architecture}", *label(head)[1:]])
             result += [
                 verdict._replace(claim=f"{setting}: {verdict.claim}")
                 for verdict in _architecture(architecture, runs)
             ]
     return result
+
+
+def _number(record: Record) -> int | None:
+    """Of the paper's architecture."""
+    number: int | None = getattr(record["settings"].network, "architecture", None)
+    return number
 
 
 def _settings_heads(rows: list[Row]) -> list[Record]:
@@ -247,7 +264,7 @@ def _settings_heads(rows: list[Row]) -> list[Record]:
 
 def _comparable(record: Record, head: Record) -> bool:
     """Whether all settings agree but network, seed, and the epochs, which the table fixes."""
-    free = ["network", "seed", "epochs", *(TRANSFORMERS_ONLY if is_cnn(record) else [])]
+    free = ["network", "seed", "training.epochs", *(TRANSFORMERS_ONLY if is_cnn(record) else [])]
     return _without(record, *free) == _without(head, *free)
 
 
@@ -258,13 +275,13 @@ def _architecture(architecture: int, runs: dict[str, Row]) -> Iterator[Verdict]:
     if architecture == 1:
         yield compared("untied about the CNN", named, ("untied", "CNN"), about_equal)
     else:
-        yield _no_convergence(runs.get("untied", []))
+        yield _no_convergence(runs.get(UntiedStn.kind, []))
 
 
 def _no_convergence(runs: Row) -> Verdict:
     votes, details = [], []
     for record in runs:
-        reached, seed = state(record), record["settings"]["seed"]
+        reached, seed = state(record), record["settings"].seed
         detail = f"seed {seed}: {reached}"
         if reached == "finished":
             error = record["epochs"][-1]["train_error"]

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from ministn import plot
 from ministn.errors import UserError
 from ministn.metrics.attention import IDENTITY, overlap, quadrilateral
+from ministn.models import ClassificationCnn, SmallStn, Tstn, UntiedStn
 from ministn.plot.drawing import (
     BLUE,
     GREEN,
@@ -29,8 +30,13 @@ from papers.claims import Record, Row, Table
 from papers.tstn import TABLE3, is_cnn, label, on_paper_data, paper_interval, tables
 from papers.tstn_report import RATES, RECIPE_EPOCH, RECIPE_ERROR, data_line, title
 
-# By the last part of a network's name.
-LOOKS = {"cnn": (BLUE, "o"), "untied": (VERMILION, "s"), "tstn": (GREEN, "^"), "stn": (PURPLE, "D")}
+# By kinds of networks.
+LOOKS = {
+    ClassificationCnn.kind: (BLUE, "o"),
+    UntiedStn.kind: (VERMILION, "s"),
+    Tstn.kind: (GREEN, "^"),
+    SmallStn.kind: (PURPLE, "D"),
+}
 
 FLOOR = 0.01  # percent: smaller errors are drawn here, since an error of 0 has no logarithm
 
@@ -48,7 +54,7 @@ def full_name(record: Record) -> str:
 
 
 def colour_and_marker(record: Record) -> tuple[str, str]:
-    return LOOKS.get(record["settings"]["network"].rsplit("-", 1)[-1], (GREY, "v"))
+    return LOOKS.get(record["settings"].network.kind, (GREY, "v"))
 
 
 def settings_line(groups: list[Table]) -> str:
@@ -162,7 +168,7 @@ def curves(axes: Axes, rows: list[Row], kind: str) -> None:
                     draw_cross(axes, collapse["epoch"], values[collapse["epoch"] - 1])
             if record["status"] != "finished" and values:
                 remark(axes, record["status"], (epochs[-1], values[-1]))
-    axes.set_xlim(0, 1.02 * max(row[0]["settings"]["epochs"] for row in rows))
+    axes.set_xlim(0, 1.02 * max(row[0]["settings"].training.epochs for row in rows))
     axes.grid(color=PALE)
     axes.set_axisbelow(True)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -226,7 +232,7 @@ def seeds_figure(records: list[Record]) -> Figure:
         for place, row in enumerate(table):
             _seed_dots(axes, row, place)
             if on_paper_data(table):
-                _reference(axes, row[0]["settings"]["network"], place)
+                _reference(axes, row[0]["settings"].network.name, place)
         axes.set_yticks(range(len(table)), [full_name(row[0]) for row in table])
         axes.set_ylim(len(table) - 0.4, -0.6)
         axes.set_title(title(table), loc="left", fontsize=10)
@@ -245,7 +251,7 @@ def seeds_figure(records: list[Record]) -> Figure:
     if any(on_paper_data(table) for table in groups):
         marks.append(Line2D([], [], marker="d", color="black", label="paper, 95 % interval"))
         words += "Black: Table 3 of the paper with binomial intervals on 10,000 images. "
-    if any(r["settings"]["network"] == "small-stn" for r in records):
+    if any(r["settings"].network == SmallStn() for r in records):
         recipe = Line2D([], [], marker="d", color="black", mfc="white", linestyle="")
         recipe.set_label(f"the Recipe: about {RECIPE_ERROR} % at epoch {RECIPE_EPOCH}")
         marks.append(recipe)
@@ -264,7 +270,7 @@ def _seed_dots(axes: Axes, row: Row, place: int) -> None:
         axes.plot(error, place + offset, marker, color=colour, clip_on=False)
         if record["collapses"]:
             draw_cross(axes, error, place + offset)
-        point = (error, place + offset, record["settings"]["seed"])
+        point = (error, place + offset, record["settings"].seed)
         remarks.setdefault(_what_happened(record), []).append(point)
     remarks.pop("", None)
     for words, points in remarks.items():

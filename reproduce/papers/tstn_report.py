@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ministn.data.sources import EMBEDDED, MNIST
 from ministn.errors import UserError
 from ministn.metrics import attention
 from papers.claims import Record, Row, Table
@@ -23,6 +24,7 @@ from papers.report import (
 )
 from papers.tstn import (
     TABLE3,
+    epochs,
     faster,
     label,
     on_paper_data,
@@ -99,26 +101,25 @@ def report(records: list[Record], *, markdown: bool = False) -> str:
 def title(table: Table) -> str:
     """What was trained on, and how far that is from the paper."""
     first = table[0][0]
-    count, full = first["settings"]["train_size"], first["full_train_size"]
+    count, full = first["settings"].data.train_size, first["full_train_size"]
     images = f"{count:,} of {full:,} images" if count <= full else f"{count:,} images"
     if not scope(table):
         return f"The paper's data, images and epochs: {images}"
-    epochs, times = first["settings"]["epochs"], faster(table)
+    length, times = str(epochs(first)), faster(table)
     if times is not None:
-        epochs = "the paper's" if times == 1 else f"1/{times:g} of the paper's"
-    advice = ": compare rows, not columns" if first["settings"]["network"] in TABLE3 else ""
-    return f"{scope(table).upper()}: {images}, {epochs} epochs{advice}"
+        length = "the paper's" if times == 1 else f"1/{times:g} of the paper's"
+    advice = ": compare rows, not columns" if first["settings"].network.name in TABLE3 else ""
+    return f"{scope(table).upper()}: {images}, {length} epochs{advice}"
 
 
 def data_line(record: Record) -> str:
     """The data set in words, with the seed it was made from and the start of its SHA-256."""
-    settings = record["settings"]
-    side, patch = settings["canvas"], settings["patch"]
-    names = {"mnist": "Cluttered MNIST", "digits": "scikit-learn's digits, enlarged, cluttered"}
+    data = record["settings"].data
+    names = {MNIST: "Cluttered MNIST", EMBEDDED: "scikit-learn's digits, enlarged, cluttered"}
     return (
-        f"{names.get(settings['data'], settings['data'])}, {side}x{side} pixels, "
-        f"{settings['distractors']} distractors of {patch}x{patch}, data seed "
-        f"{settings['data_seed']} (SHA-256 {record['data_sha256'][:8]})"
+        f"{names[data.source]}, {data.canvas}x{data.canvas} pixels, {data.distractors} distractors "
+        f"of {data.patch}x{data.patch}, data seed {data.seed} "
+        f"(SHA-256 {record['data_sha256'][:8]})"
     )
 
 
@@ -132,18 +133,18 @@ def _block(row: Row, beside_paper: bool) -> Block:
     for record in row:
         best = _best_so_far(record)
         head = (
-            [f"{first['parameters'] / 1e6:.2f} M", str(settings["epochs"])]
+            [f"{first['parameters'] / 1e6:.2f} M", str(epochs(first))]
             if record is first
             else ["", ""]
         )
         mark = "! " if troubles(record) else ""
-        seed = [f"{mark}{record['settings']['seed']}", str(best.get("epoch", NONE))]
+        seed = [f"{mark}{record['settings'].seed}", str(best.get("epoch", NONE))]
         errors = [number(best.get(name + "_error")) for name in ERRORS]
-        paper = (_paper(settings["network"]) if beside_paper else NONE) if record is first else ""
+        paper = (_paper(settings.network.name) if beside_paper else NONE) if record is first else ""
         lines.append([*head, *seed, *errors, paper, *_attention(record, best)])
     if len(row) > 1:
         lines.append(_mean_line(row))
-    notes = [f"seed {r['settings']['seed']} {text}" for r in row for text in troubles(r)]
+    notes = [f"seed {r['settings'].seed} {text}" for r in row for text in troubles(r)]
     return Block(label(first), lines, notes)
 
 
@@ -186,7 +187,7 @@ def _paper(network: str) -> str:
 
 
 def _legends(table: Table) -> list[str]:
-    networks = [row[0]["settings"]["network"] for row in table]
+    networks = [row[0]["settings"].network.name for row in table]
     published = [TABLE3[name] for name in dict.fromkeys(networks) if name in TABLE3]
     numbers = [
         f"{p.name} {p.train:g} and {p.valid:g} ({p.epochs} epochs)"
@@ -199,7 +200,7 @@ def _legends(table: Table) -> list[str]:
     if "small-stn" in networks and on_paper_data(table):
         result.append(RECIPE_LEGEND)
     heads = [row[0] for row in table]
-    if any(r["settings"]["network"] == "arch2-untied" and paper_length(r) for r in heads):
+    if any(r["settings"].network.name == "arch2-untied" and paper_length(r) for r in heads):
         result.append(OUR_EPOCHS)
     return result
 

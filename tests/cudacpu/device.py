@@ -54,6 +54,9 @@ class Emulated:
     def astype(self, dtype: Any) -> "Emulated":
         return self._like(self.host.astype(dtype))
 
+    def view(self, dtype: Any) -> "Emulated":
+        return self._like(self.host.view(dtype))
+
     def fill(self, value: float) -> None:
         self.host.fill(value)
 

@@ -1,0 +1,54 @@
+"""Whose digits a data set is made of: MNIST's, or scikit-learn's, which need no download."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ministn.data import digits, mnist
+from ministn.data.dataset import Digits
+from ministn.errors import UserError
+
+MNIST, EMBEDDED = "mnist", "digits"
+SUFFIX = {MNIST: "", EMBEDDED: "-digits"}  # of a set's name
+SIDES = {MNIST: mnist.SIDE, EMBEDDED: digits.SIDE}  # of a digit's image
+
+
+class Sizes(NamedTuple):
+    """Images in the splits, unless asked otherwise."""
+
+    train: int
+    valid: int
+    test: int
+
+
+def load(source: str, folder: Path | str | None) -> dict[str, Digits]:
+    """The digits of the splits train, valid and test. Raises UserError, also as mnist.load does."""
+    if source == MNIST:
+        return mnist.load(folder)
+    if folder is not None:
+        raise UserError("the embedded digits need no data_dir: leave it out, or choose mnist")
+    return digits.load()
+
+
+def for_training(splits: dict[str, Digits]) -> Digits:
+    """All digits but those for testing."""
+    return Digits(
+        *(
+            np.concatenate([getattr(splits[split], field) for split in ("train", "valid")])
+            for field in ("images", "labels")
+        )
+    )
+
+
+def check(source: str, seed: int, train_size: int, sizes: dict[str, Sizes]) -> None:
+    """Raise UserError for a data set that cannot be; embedded digits may be reused more often."""
+    if source not in sizes:
+        raise UserError(f"the digits must be those of {' or '.join(sizes)}, got {source!r}")
+    if not 0 <= seed < 2**64:
+        raise UserError(f"data_seed must be from 0 to 2^64 - 1, got {seed}")
+    if train_size < 1:
+        raise UserError(f"train_size must be at least 1, got {train_size}")
+    most = sizes[source].train
+    if source == MNIST and train_size > most:
+        raise UserError(f"train_size must be at most {most}, got {train_size}")

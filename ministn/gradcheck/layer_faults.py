@@ -1,0 +1,107 @@
+"""Ways to get the backward pass of layers, transforms and networks wrong: see faults.py."""
+
+import numpy as np
+
+from ministn.gradcheck.breaking import (
+    How,
+    arriving,
+    channels_first,
+    first,
+    first_use_only,
+    last_use_only,
+    nothing_arrives,
+    nothing_returned,
+    only,
+    other_border,
+    passed_on,
+    result,
+    run_twice,
+    skipped,
+)
+from ministn.layers import WithoutParameters
+
+
+def column_major(dtheta: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """(N, P) as of matrices that were written down by columns."""
+    return dtheta.reshape(-1, rows, columns).swapaxes(1, 2).reshape(dtheta.shape)
+
+
+def without_last(dy: np.ndarray, count: int) -> np.ndarray:
+    """(N, D) with zeros in the last columns."""
+    return np.concatenate([dy[:, :-count], 0 * dy[:, -count:]], axis=1)
+
+
+# (the check, what is broken): {the mistake: how it is made}
+LAYER_FAULTS: dict[tuple[str, str], dict[str, How]] = {
+    ("layer ReLU", "layers.WithoutParameters.backward"): {"the operation is skipped": passed_on},
+    ("layer Bounded", "layers.Bounded.backward"): {
+        "the factor high - low is forgotten": lambda right: WithoutParameters.backward,
+    },
+    ("spatial transformers in series", "layers.Sequential.backward"): {
+        "the layers go backward twice": run_twice,
+    },
+    ("spatial transformer", "transformer.spatial.SpatialTransformer.backward"): {
+        "dx of what is looked at and sampled is halved": result(lambda dx: dx / 2),
+    },
+    ("spatial transformer", "layers.Flatten.backward"): {
+        "what is looked at gets no gradient": nothing_returned,
+    },
+    ("spatial transformer", "ops.bilinear_sampler_backward"): {
+        "what is sampled gets no gradient": result(lambda dimage: 0 * dimage),
+    },
+    ("spatial transformer", "transformer.transforms.Affine.backward"): {
+        "theta is column-major": result(lambda dtheta: column_major(dtheta, 2, 3)),
+    },
+    ("spatial transformer of volumes", "transformer.transforms.Affine3d.backward"): {
+        "theta is column-major": result(lambda dtheta: column_major(dtheta, 3, 4)),
+    },
+    ("spatial transformer, projective", "transformer.transforms.Projective.backward"): {
+        "theta begins with p_8": result(lambda dtheta: np.roll(dtheta, 1, axis=1)),
+    },
+    ("spatial transformer, attention", "transformer.transforms.Linear.backward"): {
+        "theta is taken for (t_x, t_y, s)": result(lambda dtheta: np.roll(dtheta, 1, axis=1)),
+    },
+    ("spatial transformer, thin plate spline", "transformer.transforms.Linear.backward"): {
+        "offsets in x and y exchanged": result(lambda dtheta: np.roll(dtheta, 16, axis=1)),
+    },
+    ("spatial transformer, general", "transformer.transforms.General.backward"): {
+        "the gradient of B is added twice": run_twice,
+    },
+    ("spatial transformer, theta handed on", "transformer.spatial.SpatialTransformer.backward"): {
+        "theta's other use is forgotten": lambda right: lambda *given: right(*given[:4]),
+    },
+    ("spatial transformer, theta handed on", "transformer.arrangements.parted"): {
+        "theta is looked for in front": lambda right: (
+            lambda y, widths: right(y, widths[::-1])[::-1]
+        ),
+    },
+    ("spatial transformer, theta handed on", "transformer.arrangements.HandOn.backward"): {
+        "what is handed on gets no gradient": arriving(lambda dy: without_last(dy, 4)),
+    },
+    ("spatial transformers, 2 in parallel", "transformer.arrangements.Parallel.backward"): {
+        "the last one's channels come first": arriving(lambda dy: np.roll(dy, 2, axis=-1)),
+    },
+    ("colocalisation", "models.colocalisation.Description.backward"): {
+        "the scores get no gradient": arriving(lambda dy: without_last(dy, 10)),
+    },
+    ("arch1-cnn", "ops.dropout_backward"): {"dropout is forgotten": skipped},
+    ("arch1-cnn", "layers.Flatten.backward"): {"flattened channels first": channels_first},
+    ("arch1-cnn", "layers.Dense.backward"): {"a layer goes backward twice": run_twice},
+    ("arch1-untied", "transformer.spatial.SpatialTransformer.backward"): {
+        "the classifier's dx is not handed on": nothing_arrives,
+    },
+    ("arch2-untied", "ops.conv2d_backward"): {
+        "dweight of the first image only": only(1, first(0)),
+    },
+    ("arch1-tstn", "layers.Conv2d.backward"): {
+        "the tied weights' first use is dropped": last_use_only,
+        "the tied weights' second use is dropped": first_use_only,
+    },
+    ("arch2-tstn", "layers.Conv2d.backward"): {
+        "the tied weights' first use is dropped": last_use_only,
+        "the tied weights' second use is dropped": first_use_only,
+    },
+    ("small-stn", "ops.bilinear_sampler_backward"): {
+        "the border is 'zeros'": other_border,
+    },
+}

@@ -1,0 +1,54 @@
+"""How the learning rate falls: a function of the number of an epoch or iteration."""
+
+from math import floor, inf
+from typing import Protocol, runtime_checkable
+
+from ministn.errors import UserError
+from ministn.kinds import kind
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """number: from 1, of the epoch; of the iteration where a training's length is in those."""
+
+    def at(self, number: int) -> float:
+        """What the starting learning rate is multiplied with."""
+
+    def compressed(self, times: float) -> "Schedule":
+        """The same for a training so many times shorter."""
+
+
+@kind("step decay")
+class StepDecay:
+    """Multiplied by ``factor`` after every ``every`` epochs; the first time when ``first`` begins.
+
+        at(n) = factor^((n - 1) // every)                without first
+        at(n) = factor^(1 + (n - first) // every)        from n = first on, before that 1
+
+    The defaults are the TSTN paper's. Raises UserError for numbers that cannot be.
+    """
+
+    factor: float = 0.7
+    every: int = 20
+    first: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.factor < inf:
+            raise UserError(f"decay must be a number from 0 up, got {self.factor}")
+        if self.every < 1:
+            raise UserError(f"decay_every must be at least 1, got {self.every}")
+        if self.first is not None and self.first < 1:
+            raise UserError(f"the first decay must be in epoch 1 or later, got {self.first}")
+
+    def at(self, number: int) -> float:
+        first = self.every + 1 if self.first is None else self.first
+        return self.factor ** max(0, 1 + (number - first) // self.every)
+
+    def compressed(self, times: float) -> "StepDecay":
+        first = self.first and 1 + floor((self.first - 1) / times + 0.5)
+        return StepDecay(self.factor, compressed(self.every, times), first)
+
+
+def compressed(length: int, times: float) -> int:
+    """A length so many times shorter, halves rounded up, at least 1."""
+    return max(1, floor(length / times + 0.5))

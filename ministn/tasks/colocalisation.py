@@ -1,0 +1,93 @@
+"""Co-localisation: crops that show the same thing resemble each other (STN appendix A.2).
+
+Every step is on pairs of images. Each image of them is looked at by the transformer, T_n, and at a
+random place, R_n; the encoder describes both, and the loss is ops/triplet_hinge.py.
+
+Its margin of 1 means something only beside the length of descriptions, which the paper does not
+tell. Here maps and scores are each scaled so that those of two random crops have a mean squared
+distance of 1/256. So small, the margin is not reached before crops lie on the digits: at 1/64, the
+loss of some digits was down to 0.03 while their crops were still half as wide again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ministn.backend import Array, device_of, joined, parted, to_cpu
+from ministn.data import Split, as_batch
+from ministn.data.colocalisation import Compared, found
+from ministn.engines import implementation
+from ministn.errors import check_kind
+from ministn.kinds import kind
+from ministn.models import Network
+from ministn.models.colocalisation import Comparing
+from ministn.models.prediction import Prediction
+from ministn.ops import triplet_hinge
+from ministn.tasks.task import Evaluation, Task
+
+APART = 1 / 256  # mean squared distance of random crops, in each part of their descriptions
+NEIGHBOURS = 2  # of each image, in the pairs that are judged
+
+
+@kind("colocalisation")
+class Colocalisation(Task):
+    """y (N, 2 D), descriptions of attended and of random crops, against the pairs of a batch."""
+
+    divisible: ClassVar[bool] = False
+
+    def prepare(self, network: Network, split: Any, seed: int) -> "Task":
+        """Scale the descriptions of a Comparing network, by one random crop of each image."""
+        check_kind("the network", network, Comparing)
+        assert isinstance(network, Comparing)
+        description = network.description
+        device = device_of(network.parameters()[0].data)
+        x = as_batch(split.images if device is None else device.to_gpu(split.images))
+        parts = parted(to_cpu(network.at_random(x, seed, 0)), description.widths)
+        # The mean squared distance of two, drawn independently, is twice the variance.
+        scales = [float(np.sqrt(APART / (2 * part.var(axis=0).sum()))) for part in parts]
+        description.scales = scales[0], scales[1]
+        return Judging(joined([part * k for part, k in zip(parts, scales, strict=True)]))
+
+    def loss(self, y: Array, labels: Compared) -> tuple[Any, Any]:
+        width = y.shape[1] // 2
+        attended, random = parted(y, [width, width])
+        device = device_of(y)
+        pairs = labels.pairs if device is None else device.to_gpu(labels.pairs)
+        forward, backward = implementation("triplet_hinge", attended)
+        loss, cache = forward(attended, random, pairs)
+        return loss, (backward, cache)
+
+    def loss_backward(self, cache: Any, weight: float = 1.0) -> Array:
+        """That of the attended crops; the random ones have none."""
+        backward, kept = cache
+        dattended, _ = backward(kept, weight)
+        return joined([dattended, dattended * 0])
+
+    def wrong(self, y: Array, labels: Compared, thetas: Sequence[Array]) -> int:
+        """Images whose digit is not found."""
+        return int((~found(to_cpu(thetas[0]), labels.boxes, labels.size)).sum())
+
+    def judge(self, predicted: Prediction, split: Split) -> Evaluation:
+        raise NotImplementedError("prepare the task first: it judges beside random crops")
+
+
+@dataclass(frozen=True, eq=False)
+class Judging(Colocalisation):
+    """The same, prepared. random: descriptions (N, D) of a random crop of each image, always the
+    same ones.
+    """
+
+    random: np.ndarray
+
+    def judge(self, predicted: Prediction, split: Split) -> Evaluation:
+        """The loss over each image and those after it; an image is correct if its digit is found.
+
+        split: the images that are compared.
+        """
+        attended, looked = predicted
+        n = np.arange(len(attended))
+        pairs = [np.stack([n, np.roll(n, -k)], axis=1) for k in range(1, NEIGHBOURS + 1)]
+        loss, _ = triplet_hinge(attended, self.random, np.concatenate(pairs))
+        return Evaluation(loss, found(looked[0].theta, split.boxes, split.size), looked)
