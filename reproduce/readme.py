@@ -1,7 +1,8 @@
-"""Writes the parts of README.md that come from records and sources, and its figures.
+"""Writes the parts of the pages that come from records and sources, and their figures.
 
-The README shows no number that was typed by hand: tables and times are rendered from
-reproduce/records/, and the sampler's backward pass is cut out of ministn/ops/bilinear.py.
+The pages, README.md and reproduce/README.md, show no result that was typed by hand: tables and
+times are rendered from reproduce/records/, and the sampler's backward pass is cut out of
+ministn/ops/bilinear.py.
 """
 
 import argparse
@@ -12,6 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -20,7 +24,7 @@ import benchmarks.figure
 import benchmarks.record
 import learning_rate
 from benchmarks.record import shown
-from papers import colocalisation_report, layout, stn_report, tstn_figures, tstn_report
+from papers import colocalisation_report, layout, stn_report, tstn, tstn_figures, tstn_report
 from papers.claims import Record
 from tqdm import tqdm
 
@@ -31,7 +35,7 @@ from ministn.plot import drawing
 from ministn.runs import environment
 
 ROOT = Path(__file__).parents[1]
-README, FIGURES = ROOT / "README.md", ROOT / "figures"
+FIGURES = ROOT / "figures"
 RECORDS = ROOT / "reproduce" / "records"
 TABLE3, QUICK, STUDY = RECORDS / "table3", RECORDS / "quick", RECORDS / "learning-rate"
 STN = {
@@ -41,6 +45,7 @@ STN = {
 }
 COLOCALISATION = RECORDS / "stn-colocalisation"
 COMMANDS, BENCHMARK = RECORDS / "commands.json", RECORDS / "benchmark-cpu.json"
+ORACLE = RECORDS / "torch-oracle.json"
 SAMPLER = ROOT / "ministn" / "ops" / "bilinear.py"
 
 # What the first screen invites to, in the order of see, train, check.
@@ -52,8 +57,8 @@ INVITATIONS = {
 
 EXAMPLES = """\
 examples:
-  python reproduce/readme.py           rewrite README.md and figures/ from the records
-  python reproduce/readme.py --check   only say whether README.md agrees with them
+  python reproduce/readme.py           rewrite the pages and figures/ from the records
+  python reproduce/readme.py --check   only say whether the pages agree with them
   python reproduce/readme.py --time    run the first screen's commands and record their times
 """
 
@@ -148,8 +153,7 @@ def _measured(record: Any, prefix: str) -> dict[str, Any]:
 
 def table3() -> list[Record]:
     """The runs of the README's table: of the learning-rate study those of its best setting."""
-    study = runs.find_records([STUDY])
-    return runs.find_records([TABLE3]) + [r for r in study if learning_rate.is_best(r)]
+    return of(TABLE3) + [record for record in of(STUDY) if learning_rate.is_best(record)]
 
 
 def read(path: Path) -> Any:
@@ -160,55 +164,127 @@ def read(path: Path) -> Any:
         raise UserError(f"{path} does not exist: make it first") from error
 
 
-def filled(text: str) -> str:
-    """The README with every generated part made anew."""
-    parts = {
-        "core": core(),
-        "commands": commands(),
-        "table": tstn_report.report(table3(), markdown=True).strip(),
-        "learning-rate": learning_rate.markdown(runs.find_records([STUDY])),
-        **{
-            name: stn_report.report(runs.find_records([folder]), markdown=True).strip()
-            for name, folder in STN.items()
-        },
-        "colocalisation": colocalisation_report.report(
-            runs.find_records([COLOCALISATION]), markdown=True
+def attending() -> Record:
+    """The run of Table 3 whose transformer covers its digits best."""
+    found = (r for r in table3() if r["best"] and r["best"]["test_overlap"] is not None)
+    return max(found, key=lambda record: record["best"]["test_overlap"])
+
+
+def look() -> str:
+    """What the README's first picture shows."""
+    record = attending()
+    settings = record["settings"]
+    (transformer,) = settings.network.build(settings.data.form).front.at_input
+    height, width = transformer.size
+    return (
+        "Above: unseen digits among clutter, in yellow the frame where "
+        f"{tstn.TABLE3[settings.network.name].name} looks after {record['best']['epoch']} epochs "
+        f"({', '.join(tstn.label(record)[1:])}), and dashed the digit's own box. Below: the "
+        f"{width}x{height} pixels that it passes on, which is all that the classifier sees. Nobody "
+        "told it where the digits are."
+    )
+
+
+def speed() -> str:
+    """Three networks' steps beside PyTorch's."""
+    steps = _measured(read(BENCHMARK), "step/")
+    lines = []
+    for network in ("arch1-cnn", "arch1-tstn", "arch2-tstn"):
+        row = steps[f"{network}/256"]
+        times = [shown(row[side], 1, 2) for side in ("ours", "torch", "compiled")]
+        lines.append([network, *times, shown(row.get("ratio"), 1, 2)])
+    header = ["step of 256 images", "ours, s", "PyTorch, s", "torch.compile, s", "ours / PyTorch"]
+    return layout.pipes(header, lines)
+
+
+def oracle() -> str:
+    """How far the losses are from PyTorch's."""
+    record = read(ORACLE)
+    found = [row["largest_relative_difference"] for row in record["networks"].values()]
+    steps = record["settings"]["steps"]
+    return (
+        f"* Over {steps} steps of Adam from the same weights, PyTorch has the same losses as ours "
+        f"for all {len(found)} networks of Table 3: they differ by "
+        f"{max(found):.0e} at most, relative, in float64 "
+        "([`torch_oracle.py`](reproduce/torch_oracle.py))."
+    )
+
+
+def of(folder: Path) -> list[Record]:
+    """The records under a folder, each with the command that gives just it."""
+    return [with_command(record) for record in runs.find_records([folder])]
+
+
+def with_command(record: Record) -> Record:
+    """Those of format 1 have what was typed when they began: for several runs, or fewer epochs."""
+    if record["format"] == runs.FORMAT:
+        return record
+    experiment = import_module(record["experiment"]).EXPERIMENT
+    workers = record["device"].get("workers", 1)
+    return record | {"command": f"{experiment.command(record['settings'])} --workers {workers}"}
+
+
+def stn_table(folder: Path) -> str:
+    """One of the STN paper's tables."""
+    return stn_report.report(of(folder), markdown=True).strip()
+
+
+PAGES: dict[Path, dict[str, Callable[[], str]]] = {
+    ROOT / "README.md": {
+        "look": look,
+        "core": core,
+        "commands": commands,
+        "summary": lambda: tstn_report.summary(table3()),
+        "oracle": oracle,
+        "speed": speed,
+    },
+    ROOT / "reproduce" / "README.md": {
+        "table": lambda: tstn_report.report(table3(), markdown=True).strip(),
+        "learning-rate": lambda: learning_rate.markdown(of(STUDY)),
+        **{name: partial(stn_table, folder) for name, folder in STN.items()},
+        "colocalisation": lambda: colocalisation_report.report(
+            of(COLOCALISATION), markdown=True
         ).strip(),
-        "quick": tstn_report.report(runs.find_records([QUICK]), markdown=True).strip(),
-        "benchmark": benchmark(),
-    }
-    for name, part in parts.items():
+        "quick": lambda: tstn_report.report(of(QUICK), markdown=True).strip(),
+        "benchmark": benchmark,
+    },
+}
+
+
+def filled(page: Path) -> str:
+    """A page with every generated part made anew. Raises UserError where one has no place."""
+    text = page.read_text()
+    for name, part in PAGES[page].items():
         begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
+        if begin not in text or end not in text:
+            raise UserError(f"{page} has no place for {name}: {begin.strip()} ... {end}")
         before, rest = text.split(begin)
         _, after = rest.split(end)
-        text = f"{before}{begin}{part}\n{end}{after}"
+        text = f"{before}{begin}{part()}\n{end}{after}"
     return text
 
 
 def draw() -> None:
-    """The README's figures."""
-    records = table3()
-    attending = min(
-        (r for r in records if r["best"] and r["best"]["test_overlap"] is not None),
-        key=lambda r: -r["best"]["test_overlap"],
-    )
+    """The pages' figures."""
+    records, best = table3(), attending()
     figures = {
-        "attention.png": tstn_figures.attention_figure(attending),
+        "look.png": tstn_figures.look_figure(best),
+        "attention.png": tstn_figures.attention_figure(best),
         "seeds.png": tstn_figures.seeds_figure(records),
         "overlap.png": tstn_figures.overlap_figure(records),
         "learning-curves.png": tstn_figures.learning_curves(records),
         "benchmark-cpu.png": benchmarks.figure.figure(read(BENCHMARK)),
-        learning_rate.FIGURE: learning_rate.figure(runs.find_records([STUDY])),
-        "stn-errors.png": stn_report.errors_figure(runs.find_records([STN["stn"]])),
+        learning_rate.FIGURE: learning_rate.figure(of(STUDY)),
+        "stn-errors.png": stn_report.errors_figure(of(STN["stn"])),
         **{
-            f"{name}-transformers.png": stn_report.transformers_figure(runs.find_records([folder]))
+            f"{name}-transformers.png": stn_report.transformers_figure(of(folder))
             for name, folder in STN.items()
         },
-        **colocalisation_report.figures(runs.find_records([COLOCALISATION])),
+        **colocalisation_report.figures(of(COLOCALISATION)),
     }
     for name, figure in figures.items():
         drawing.save(figure, FIGURES / name)
-    tstn_figures.attention_gif(attending, FIGURES / "attention.gif")
+    tstn_figures.attention_gif(best, FIGURES / "attention.gif")
 
 
 def measure() -> None:
@@ -246,17 +322,18 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.time:
         measure()
-    text = README.read_text()
     if arguments.check:
-        agrees = filled(text) == text
-        print(
-            "README.md agrees with the records"
-            if agrees
-            else "README.md is outdated: run this script without --check"
-        )
-        return 0 if agrees else 1
+        outdated = [page for page in PAGES if filled(page) != page.read_text()]
+        for page in PAGES:
+            name = page.relative_to(ROOT)
+            if page in outdated:
+                print(f"{name} is outdated: run this script without --check")
+            else:
+                print(f"{name} agrees with the records")
+        return 1 if outdated else 0
     draw()
-    write_atomically(README, filled(text).encode())
+    for page in PAGES:
+        write_atomically(page, filled(page).encode())
     return 0
 
 

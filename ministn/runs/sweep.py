@@ -100,10 +100,15 @@ class Experiment:
         return shlex.join(["python", self.script, *self.command_of(settings)])
 
     def command_of(self, settings: Settings) -> list[str]:
-        """The words of the command that gives just this run, and those that it starts from."""
+        """The words of the command that gives just this run, and those that it starts from.
+
+        Raises ValueError for a run that no flags give.
+        """
         words = [*self._choice(settings), "--seeds", str(settings.seed)]
         # One after another, since what one flag says may follow from another.
         while more := flags.differing(settings, self.parse(words)[-1], self.flags):
+            if more[0] in words:
+                raise ValueError(f"{more[0]} does not reach {more[1]} in {' '.join(words)}")
             words += more[:2]
         return words
 

@@ -76,6 +76,17 @@ def attention_figure(record: Record) -> Figure:
     )
 
 
+def look_figure(record: Record, images: int = 5) -> Figure:
+    """Small: the first test images with the attended quadrilateral, and what is passed on."""
+    examples = plot.Examples(record)
+    view = examples.view(examples.last[0])
+    figure = Figure(figsize=(1.6 * images, 3.2), layout="compressed")
+    for row, (above, below) in enumerate(figure.subplots(2, images).T):
+        view.show_grids(above, row)
+        view.show_warped(0, below, row)
+    return figure
+
+
 def attention_gif(record: Record, path: Path) -> None:
     """plot.attention_gif, in the paper's words."""
     plot.attention_gif(record, path, label(record))

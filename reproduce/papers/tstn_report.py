@@ -98,6 +98,28 @@ def report(records: list[Record], *, markdown: bool = False) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def summary(records: list[Record]) -> str:
+    """The table at most like the paper's in short: a row for each network, in Markdown."""
+    table = tables(records)[0]
+    header = ["network", "test error, %", "paper", "follows the digit", "seeds"]
+    return pipes(header, [_summed_up(row) for row in table])
+
+
+def _summed_up(row: Row) -> list[str]:
+    best = [record["best"] for record in row if record["best"]]
+    errors = [each["test_error"] for each in best]
+    follows = [each["test_correlation"] for each in best if each.get("test_correlation")]
+    lost = sum(bool(record["collapses"]) for record in row)
+    published = paper_interval(row[0]["settings"].network.name)
+    return [
+        ", ".join(label(row[0])),
+        ", ".join(map(number, errors)) or NONE,
+        number(published[0]) if published else NONE,
+        number(fmean(follows)) if follows else NONE,
+        f"{len(row)}" + (f", of which {lost} lost the image" if lost else ""),
+    ]
+
+
 def title(table: Table) -> str:
     """What was trained on, and how far that is from the paper."""
     first = table[0][0]
@@ -234,12 +256,19 @@ def _text(table: Table) -> str:
 
 
 def _markdown(table: Table) -> str:
-    rows = []
-    for block in (_block(row, on_paper_data(table)) for row in table):
-        notes = "; ".join(f"**{note}**" for note in block.notes)
+    """Few columns, so that the table fits a page: what is said once stands under the name."""
+    lines = []
+    for row in table:
+        block = _block(row, on_paper_data(table))
+        size = f"{row[0]['parameters'] / 1e6:.2f} M, {epochs(row[0])} epochs"
         for place, line in enumerate(block.lines):
-            rows.append([", ".join(block.labels), *line, notes if place == 0 else ""])
-    header = ["network", *HEADER, "what happened"]
-    parts = [f"**{title(table)}**", data_line(table[0][0]), pipes(header, rows), *_legends(table)]
+            _, _, seed, *rest = line
+            words = [f"{', '.join(block.labels)} ({size})"] if place == 0 else []
+            if place < len(row):
+                start = f"seed {row[place]['settings'].seed}"
+                words += [f"**{start} {text}**" for text in troubles(row[place])]
+            lines.append(["<br>".join(words), seed, *rest])
+    header = ["network", *HEADER[2:]]
+    parts = [f"**{title(table)}**", data_line(table[0][0]), pipes(header, lines), *_legends(table)]
     parts += claims_as_markdown(verdicts(table), scope(table))
     return "\n\n".join([*parts, commands_as_markdown([r for row in table for r in row])])
