@@ -76,7 +76,12 @@ def commands_as_text(records: list[Record]) -> list[str]:
 def commands_as_markdown(records: list[Record]) -> str:
     """The same as a list, folded."""
     lines = "\n".join(f"- `{command}` {made}" for command, made in _commands(records))
-    return f"<details><summary>Commands</summary>\n\n{lines}\n\n</details>"
+    return folded("Commands", lines)
+
+
+def folded(summary: str, content: str) -> str:
+    """Markdown that opens when it is asked for."""
+    return f"<details><summary>{summary}</summary>\n\n{content}\n\n</details>"
 
 
 def _commands(records: list[Record]) -> list[tuple[str, str]]:

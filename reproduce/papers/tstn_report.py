@@ -19,6 +19,7 @@ from papers.report import (
     claims_as_text,
     commands_as_markdown,
     commands_as_text,
+    folded,
     number,
     troubles,
 )
@@ -94,6 +95,10 @@ def report(records: list[Record], *, markdown: bool = False) -> str:
     found = tables(records)
     legends = [LEGEND, RULES] if any(verdicts(table) for table in found) else [LEGEND]
     parts = [render(table) for table in found]
+    if markdown:
+        parts[1:] = [
+            folded(title(table), part) for table, part in zip(found[1:], parts[1:], strict=True)
+        ]
     parts += [legend if markdown else "\n".join(wrapped(legend)) for legend in legends]
     return "\n\n".join(parts) + "\n"
 
