@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+# Of NumPy's own arrays; a masked array or a matrix has dtype and shape, but computes otherwise.
+PLAIN = (np.ndarray, np.memmap)
 
 
 class UserError(Exception):
@@ -31,8 +33,7 @@ def check_arrays(**arrays: tuple[Any, str]) -> dict[str, int]:
     sizes: dict[str, int] = {}
     first = ""
     for name, (array, letters) in arrays.items():
-        if not hasattr(array, "dtype") or not hasattr(array, "shape"):
-            raise TypeError(f"{name} must be an array, got {type(array).__name__}")
+        check_plain(name, array)
         if array.dtype not in FLOATS:
             raise TypeError(f"{name} must be float32 or float64, got {array.dtype}")
         first = first or name
@@ -56,6 +57,39 @@ def check_arrays(**arrays: tuple[Any, str]) -> dict[str, int]:
             (axis, got) for axis, got in zip(axes, array.shape, strict=True) if not axis.isdigit()
         )
     return sizes
+
+
+def check_plain(name: str, array: Any) -> None:
+    """Raise TypeError, under the argument's name, for what is no array, or one of another kind."""
+    if not hasattr(array, "dtype") or not hasattr(array, "shape"):
+        raise TypeError(f"{name} must be an array, got {type(array).__name__}")
+    ours = isinstance(array, (np.ndarray, np.generic))
+    if ours and type(array) not in PLAIN:
+        raise TypeError(f"{name} must be a plain array, got {type(array).__name__}")
+
+
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """A whole number, NumPy's too, as Python's. Raises ValueError under the argument's name."""
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return int(value)
+
+
+def number(name: str, value: Any, low: float, high: float, *, below: bool = False) -> float:
+    """A number from low to high, NumPy's too, as Python's; less than high if ``below``.
+
+    Raises ValueError under the argument's name.
+    """
+    kinds = (int, float, np.integer, np.floating)
+    if (
+        not isinstance(value, kinds)
+        or isinstance(value, bool)
+        or not low <= value <= high
+        or (below and value == high)
+    ):
+        upper = f"below {high:g}" if below else f"at most {high:g}"
+        raise ValueError(f"{name} must be a number of at least {low:g} and {upper}, got {value!r}")
+    return float(value)
 
 
 def check_kind(name: str, value: Any, kind: type) -> None:

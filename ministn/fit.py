@@ -3,13 +3,20 @@
 training/ has all that a recorded run needs beside it: epochs, validation, checkpoints, workers.
 """
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import numpy as np
-from tqdm import trange
+from tqdm import tqdm, trange
 
 from ministn.backend import Array, to_cpu
 from ministn.data import as_batch
-from ministn.errors import UserError
+from ministn.errors import UserError, check_plain, number
+from ministn.metrics.attention import watched
 from ministn.models import Network
+from ministn.ops.left_image import left_image
 from ministn.optimizers import Adam, Optimizer
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
@@ -36,25 +43,41 @@ def train(
     another order. loc_lr: times lr for the layers that only localisation networks have. seed: of
     initial values, order and dropout. task: see train_on_batch.
 
-    Raises UserError for fewer images than a batch, and as train_on_batch does.
+    Where most of a batch's attention leaves the image, it is said: theta gets hardly any gradient
+    there, and a lower loc_lr helps.
+
+    Raises UserError for fewer images than a batch, and as train_on_batch does; a refused call
+    changes nothing.
     """
+    _check(images, labels)
     if not 1 <= batch_size <= len(images):
         raise UserError(f"batch_size must be from 1 to {len(images)} images, got {batch_size}")
-    for parameter in network.localisation_only():
-        parameter.lr_multiplier = loc_lr
-    optimizer = Optimizer(Adam(), ParameterBuffer(network.parameters(), seed))
-    batches = len(images) // batch_size
-    losses = []
-    for number in trange(steps, desc="training", unit="step", leave=False, disable=None):
-        epoch, batch = divmod(number, batches)
-        if batch == 0:
-            order = generator(seed, "shuffle", epoch + 1).permutation(len(images))
-        rows = order[batch * batch_size :][:batch_size]
-        losses.append(
-            train_on_batch(
+    for name, rate in (("lr", lr), ("loc_lr", loc_lr)):
+        number(name, rate, 0, sys.float_info.max)
+    with _unchanged_if_refused(network) as accepted:
+        for parameter in network.localisation_only():
+            parameter.lr_multiplier = loc_lr
+        if fixed := network.fixed_parameters():
+            ParameterBuffer(fixed, seed)
+        optimizer = Optimizer(Adam(), ParameterBuffer(network.parameters(), seed))
+        y = network.predict(_placed(images[:1]))[0]
+        task.loss(np.repeat(y, len(labels), axis=0), labels)  # are they all possible?
+        batches = len(images) // batch_size
+        losses: list[float] = []
+        collapses: list[dict[str, Any]] = []
+        bar = trange(steps, desc="training", unit="step", leave=False, disable=None)
+        for step in bar:
+            epoch, batch = divmod(step, batches)
+            if batch == 0:
+                order = generator(seed, "shuffle", epoch + 1).permutation(len(images))
+            rows = order[batch * batch_size :][:batch_size]
+            loss, left = _step(
                 network, optimizer, images[rows], labels[rows], lr=lr, seed=seed, task=task
             )
-        )
+            accepted()
+            losses.append(loss)
+            if said := watched(collapses, left, batch_size, {"step": step + 1}):
+                tqdm.write(said)
     return losses
 
 
@@ -76,12 +99,27 @@ def train_on_batch(
 
     Raises UserError, and updates nothing, where the loss is not finite: it names the layer.
     """
-    x = as_batch(images) if images.dtype == np.uint8 else images
-    step = Step(seed, optimizer.t)
+    _check(images, labels)
+    loss, _ = _step(network, optimizer, images, labels, lr=lr, seed=seed, task=task)
+    return loss
+
+
+def _step(
+    network: Network,
+    optimizer: Optimizer,
+    images: Array,
+    labels: Array,
+    *,
+    lr: float,
+    seed: int,
+    task: Task,
+) -> tuple[float, int | None]:
+    """The step's loss, and the images whose attention has left, see training/steps.py."""
+    x, step = _placed(images), Step(seed, optimizer.t)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        logits, cache = network.forward(x, step)
+        y, cache = network.forward(x, step)
         assert cache is not None  # it is None in evaluation only
-        loss, loss_cache = task.loss(logits, labels)
+        loss, loss_cache = task.loss(y, labels)
         found = np.asarray(to_cpu(loss)).item()
         if not np.isfinite(found):
             layer = network.first_non_finite(x, step) or "the loss"
@@ -91,5 +129,42 @@ def train_on_batch(
             )
         optimizer.buffer.zero_grad()
         network.backward(task.loss_backward(loss_cache), cache)
+        left = [int(left_image(to_cpu(theta)).sum()) for theta in network.thetas(cache)]
     optimizer.step(lr)
-    return found
+    return found, max(left, default=None)
+
+
+def _check(images: Array, labels: Array) -> None:
+    """Raise TypeError or ValueError, under their names, for images and labels that cannot be."""
+    for name, array in (("images", images), ("labels", labels)):
+        check_plain(name, array)
+    kinds = (np.uint8, np.float32)
+    if images.dtype not in kinds or (images.dtype == np.float32 and images.ndim != 4):
+        raise TypeError(
+            "images must be bytes (N, H, W) or (N, H, W, C), or float32 (N, H, W, C), got "
+            f"{images.dtype} of shape {images.shape}"
+        )
+    if len(images) != len(labels):
+        raise ValueError(
+            f"there must be a label for each of {len(images)} images, got {len(labels)}"
+        )
+
+
+def _placed(images: Array) -> Array:
+    return as_batch(images) if images.dtype == np.uint8 else images
+
+
+@contextmanager
+def _unchanged_if_refused(network: Network) -> Iterator[Callable[[], None]]:
+    """Give the parameters back what they had if an error comes before a first step is accepted."""
+    parameters = [*network.parameters(), *network.fixed_parameters()]
+    before = [dict(vars(parameter)) for parameter in parameters]
+    taken: list[bool] = []
+    try:
+        yield lambda: taken.append(True)
+    except BaseException:
+        if not taken:
+            for parameter, had in zip(parameters, before, strict=True):
+                vars(parameter).clear()
+                vars(parameter).update(had)
+        raise

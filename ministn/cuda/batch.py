@@ -12,6 +12,8 @@ from ministn.ops.batch import BYTE, with_channels
 def as_batch(images: Array) -> Array:
     """images (N, H, W) or (N, H, W, C) uint8 -> x (N, H, W, 1 or C) in [0, 1]."""
     device = device_holding(images=images)
+    if images.dtype != np.uint8:
+        raise TypeError(f"images must be bytes, uint8 from 0 to 255, got {images.dtype}")
     x = device.empty(with_channels(images.shape), np.float32)
     launch("batch", "as_batch", blocks_for(x.size), device.contiguous(images), x, BYTE, x.size)
     return x

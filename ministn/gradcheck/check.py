@@ -95,7 +95,8 @@ def check_gradients(
     root mean square, enlarged so that what the rounding of the function can cause passes. An
     error below ``tolerance`` passes.
 
-    Raises GradientError at the first place that fails; KinkError if more than the share
+    Raises GradientError at the first place that fails, or where the derivative drowns in rounding;
+    KinkError if more than the share
     ``max_kinks`` of all places are kinks, or if all places of one array are; TypeError for arrays
     that are not float64.
     """
@@ -112,6 +113,12 @@ def check_gradients(
             point = line.point(direction)
             if point.kink:
                 kinks.append(name + place)
+            elif point.drowned:
+                raise GradientError(
+                    f"{name}{place}: the difference drowns in rounding, which hides derivatives "
+                    f"below {point.drowned:.1g}: leave large constants out of the value",
+                    name,
+                )
             elif not point.error < tolerance:  # catches NaN too
                 raise line.failure(direction)
             else:
@@ -180,6 +187,7 @@ class _Point(NamedTuple):
     numeric: float
     error: float
     kink: bool
+    drowned: float  # what rounding can hide of the derivative, where that is all there is; else 0
 
 
 class _Line:
@@ -220,7 +228,9 @@ class _Line:
         straight = slopes.mean() + at * (at @ slopes) / (at @ at)
         roughness = float(np.abs(slopes - straight).max())
         kink = roughness > self.tolerance * scale and difference < KINK_EXPLAINS * roughness
-        return _Point(analytic, numeric, difference / scale, kink)
+        seen = max(abs(analytic), abs(numeric), self.typical)
+        drowned = hidden if np.ptp(values) > 0 and hidden >= seen else 0.0
+        return _Point(analytic, numeric, difference / scale, kink, drowned)
 
     def _values(self, direction: np.ndarray) -> np.ndarray:
         """The function at -2, -1, 0, 1 and 2 steps along ``direction``."""

@@ -5,6 +5,8 @@ Pixel coordinates have their centres at whole numbers 0..W-1, pairs are (x, y). 
 quadrilateral is exactly the box of the whole image.
 """
 
+from typing import Any
+
 import numpy as np
 
 from ministn.errors import check_arrays
@@ -59,6 +61,30 @@ def summary(
     before, after = wander(still, boxes, size), wander(exact, boxes, size)
     values = (*means, correlation(theta, boxes), before[0], after[0], before[1], after[1])
     return {name: float(value) for name, value in zip(names + followed, values, strict=True)}
+
+
+def watched(
+    collapses: list[dict[str, Any]], left: int | None, images: int, now: dict[str, int]
+) -> str | None:
+    """Note in ``collapses`` when most of a batch's attention leaves the image, and when it is back.
+
+    left: images of the batch whose attention has left, None without a transformer. now: the step,
+    from 1, and the epoch if there are any. Returns what to say of it, if anything.
+    """
+    lost = bool(collapses) and collapses[-1]["end"] is None
+    if left is None:
+        return None
+    if not lost and 2 * left > images:
+        collapses.append({**now, "images": left, "batch": images, "end": None})
+        when = f" (epoch {now['epoch']})" if "epoch" in now else ""
+        return (
+            f"COLLAPSE at step {now['step']}{when}: the attention of {left} of {images} images has "
+            "left the image, where theta gets hardly any gradient"
+        )
+    if lost and 4 * left < images:  # well below a half, so that it cannot flicker
+        collapses[-1]["end"] = now
+        return f"attention is back in the image at step {now['step']}"
+    return None
 
 
 def quadrilateral(theta: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ministn.errors import check_plain
+
 BYTE = np.float32(1 / 255)
 
 
@@ -10,6 +12,9 @@ def as_batch(images: np.ndarray) -> np.ndarray:
 
     Volumes (N, D, H, W) stay that. Those of data/extruded.py are made now.
     """
+    check_plain("images", images)
+    if images.dtype != np.uint8:
+        raise TypeError(f"images must be bytes, uint8 from 0 to 255, got {images.dtype}")
     made = np.asarray(images)
     return (made.astype(np.float32) * BYTE).reshape(with_channels(made.shape))
 

@@ -12,6 +12,7 @@ from ministn.backend import Device
 from ministn.cuda.choice import check_precision, precision
 from ministn.data import DataSet, Split, as_batch
 from ministn.errors import UserError
+from ministn.metrics.attention import watched
 from ministn.models import Network, prediction
 from ministn.optimizers import Optimizer
 from ministn.parallel import Team
@@ -161,21 +162,10 @@ class Trainer:
 
     def _watch(self, outcome: Outcome) -> None:
         """Note when most of a batch's attention leaves the image, and when it is back."""
-        state, left, images = self.state, outcome.left, outcome.images
-        if left is None:
-            return
+        state = self.state
         now = {"epoch": state.epoch + 1, "step": outcome.step + 1}
-        collapsed = bool(state.collapses) and state.collapses[-1]["end"] is None
-        if not collapsed and 2 * left > images:
-            state.collapses.append({**now, "images": left, "batch": images, "end": None})
-            self.say(
-                f"COLLAPSE at step {now['step']} (epoch {now['epoch']}): the attention of "
-                f"{left} of {images} images has left the image, where theta gets hardly any "
-                "gradient"
-            )
-        elif collapsed and 4 * left < images:  # well below a half, so that it cannot flicker
-            state.collapses[-1]["end"] = now
-            self.say(f"attention is back in the image at step {now['step']}")
+        if said := watched(state.collapses, outcome.left, outcome.images, now):
+            self.say(said)
 
     def _diverge(self, step: int) -> None:
         """Go back to that step, whose loss was not finite, and find the layer where it began."""

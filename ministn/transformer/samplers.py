@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ministn.engines import implementation
+from ministn.errors import whole
 from ministn.ops.bicubic import check_slope
 from ministn.ops.sampling import check_border
 
@@ -53,10 +54,7 @@ class Sampler:
             known = ", ".join(map(repr, KERNELS + VOLUME_KERNELS))
             raise ValueError(f"kernel must be one of {known}, got {self.kernel!r}")
         check_border(self.border, self.fill)
-        points = self.supersampling
-        whole = isinstance(points, (int, np.integer)) and not isinstance(points, bool)
-        if not whole or points < 1:
-            raise ValueError(f"supersampling must be a whole number of at least 1, got {points!r}")
+        object.__setattr__(self, "supersampling", whole("supersampling", self.supersampling))
         if self.a is not None:
             if self.kernel != "bicubic":
                 raise ValueError(f"a needs kernel 'bicubic', got a {self.a} with {self.kernel!r}")
