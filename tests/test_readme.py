@@ -17,7 +17,8 @@ from ministn.models import Network
 from ministn.ops import as_batch
 
 ROOT = Path(__file__).parents[1]
-PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "reproduce/README.md")}
+GENERATED = "README.md", "reproduce/README.md"
+PAGES = {name: (ROOT / name).read_text() for name in (*GENERATED, "ministn/README.md")}
 each_page = pytest.mark.parametrize("name", PAGES)
 
 
@@ -84,6 +85,16 @@ def errors(network: Network, digits) -> float:
     return 100 * float((logits.argmax(1) != digits.test.labels).mean())
 
 
+def test_python_blocks_run_and_print_what_they_say(capsys):
+    names: dict[str, object] = {}
+    found = [block for kind, block in blocks(PAGES["ministn/README.md"]) if kind == "python"]
+    for block in found:
+        exec(compile(block, "ministn/README.md", "exec"), names)
+        said = re.findall(r"^print\(.*?#\s*(.*)$", block, re.MULTILINE)
+        assert capsys.readouterr().out.split("\n")[: len(said)] == said
+    assert len(found) == 3 and np.isfinite(names["loss"])
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_run(command, tmp_path):
     words = SHORTER.get(command, command).split()
@@ -127,4 +138,4 @@ def test_generated_parts_are_those_of_the_records():
     check = [sys.executable, str(ROOT / "reproduce" / "readme.py"), "--check"]
     done = subprocess.run(check, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("agrees with the records") == len(PAGES)
+    assert done.stdout.count("agrees with the records") == len(GENERATED)
