@@ -1,5 +1,6 @@
 """Errors a person can act on, and the one check every operation makes of its arrays."""
 
+from math import inf, isfinite
 from typing import Any
 
 import numpy as np
@@ -75,20 +76,20 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
-def number(name: str, value: Any, low: float, high: float, *, below: bool = False) -> float:
-    """A number from low to high, NumPy's too, as Python's; less than high if ``below``.
+def number(
+    name: str, value: Any, low: float = -inf, high: float = inf, *, below: bool = False
+) -> float:
+    """A finite number from low to high, NumPy's too, as Python's; less than high if ``below``.
 
     Raises ValueError under the argument's name.
     """
     kinds = (int, float, np.integer, np.floating)
-    if (
-        not isinstance(value, kinds)
-        or isinstance(value, bool)
-        or not low <= value <= high
-        or (below and value == high)
-    ):
-        upper = f"below {high:g}" if below else f"at most {high:g}"
-        raise ValueError(f"{name} must be a number of at least {low:g} and {upper}, got {value!r}")
+    possible = isinstance(value, kinds) and not isinstance(value, bool) and isfinite(value)
+    if not possible or not low <= value <= high or (below and value == high):
+        bounds = [f"of at least {low:g}"] if low > -inf else []
+        bounds += [f"{'below' if below else 'at most'} {high:g}"] if high < inf else []
+        limits = " " + " and ".join(bounds) if bounds else ""
+        raise ValueError(f"{name} must be a finite number{limits}, got {value!r}")
     return float(value)
 
 

@@ -3,7 +3,6 @@
 training/ has all that a recorded run needs beside it: epochs, validation, checkpoints, workers.
 """
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -53,7 +52,7 @@ def train(
     if not 1 <= batch_size <= len(images):
         raise UserError(f"batch_size must be from 1 to {len(images)} images, got {batch_size}")
     for name, rate in (("lr", lr), ("loc_lr", loc_lr)):
-        number(name, rate, 0, sys.float_info.max)
+        number(name, rate, 0)
     with _unchanged_if_refused(network) as accepted:
         for parameter in network.localisation_only():
             parameter.lr_multiplier = loc_lr

@@ -215,7 +215,7 @@ def test_impossible_outputs_are_refused_when_the_transformer_is_made(size):
 
 @pytest.mark.parametrize("fill", [np.nan, np.inf, -np.inf])
 def test_fills_that_are_not_finite_are_refused(fill):
-    with pytest.raises(ValueError, match=r"^fill must be finite, got "):
+    with pytest.raises(ValueError, match=r"^fill must be a finite number, got "):
         Sampler(border="zeros", fill=fill)
 
 

@@ -28,7 +28,7 @@ def bicubic_sampler(
 
     Raises as in ops, and TypeError for a dtype other than float32.
     """
-    check_slope(a)
+    a = check_slope(a)
     check_sampler(image, grid, border, fill)
     y, image, grid = sample("bicubic", image, grid, border, fill, float(a))
     return y, Cache(image, grid, BORDERS.index(border), float(fill), float(a))

@@ -94,7 +94,7 @@ def check_size(size: tuple[int, ...], axes: str = "h w") -> tuple[int, ...]:
     """(h, w), or what ``axes`` names, as ints of at least 1. Raises ValueError for others."""
     names = axes.split()
     try:
-        lengths = tuple(index(length) for length in size)
+        lengths = tuple(index(length) for length in size if not isinstance(length, bool))
     except TypeError:
         lengths = ()
     if len(lengths) != len(names):

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ministn.errors import check_arrays
+from ministn.errors import check_arrays, number
 from ministn.ops.sampling import check_sampler, framed, pixel_at, to_pixels, unframed
 
 
@@ -57,7 +57,7 @@ def bicubic_sampler(
     a: the slope of the kernel at a distance of 1. Raises as check_sampler does, and ValueError for
     an a that is not between -1 and 0.
     """
-    check_slope(a)
+    a = check_slope(a)
     sizes = check_sampler(image, grid, border, fill)
     xs, ys = to_pixels(grid, sizes["H"], sizes["W"])
     image = framed(image, border, fill)
@@ -90,10 +90,12 @@ def bicubic_sampler_backward(
     return unframed(dimage, border), dgrid
 
 
-def check_slope(a: float) -> None:
-    """Raises ValueError unless -1 <= a <= 0. Weights along an axis then sum up to at most 5/4."""
-    if not -1 <= a <= 0:
-        raise ValueError(f"a must lie between -1 and 0, got {a}")
+def check_slope(a: float) -> float:
+    """a as a float: in NumPy's double precision it would make the weights double, too.
+
+    Raises ValueError unless -1 <= a <= 0. Weights along an axis then sum up to at most 5/4.
+    """
+    return number("a", a, -1, 0)
 
 
 def _axis(coordinate: np.ndarray, size: int, border: str, a: float) -> Axis:

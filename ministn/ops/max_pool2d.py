@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ministn.errors import check_arrays
+from ministn.errors import check_arrays, whole
 
 
 class Cache(NamedTuple):
@@ -65,8 +65,7 @@ def check_pool(x: np.ndarray, size: int) -> tuple[int, int, int, int]:
 
 def check_window(size: int) -> None:
     """Raises ValueError for a size that no window has."""
-    if not isinstance(size, (int, np.integer)) or size < 1:
-        raise ValueError(f"size must be a whole number of at least 1, got {size!r}")
+    whole("size", size)
 
 
 def _windows(x: np.ndarray, size: int) -> np.ndarray:

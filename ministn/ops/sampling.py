@@ -30,7 +30,7 @@ first pixel).
 
 import numpy as np
 
-from ministn.errors import check_arrays
+from ministn.errors import check_arrays, number
 
 BORDERS = ("nearest", "zeros", "mirror", "wrap")
 
@@ -59,10 +59,9 @@ def check_border(border: str, fill: float) -> None:
     """Raises ValueError for a border that there is not, a fill not finite or where none is used."""
     if border not in BORDERS:
         raise ValueError(f"border must be one of {', '.join(map(repr, BORDERS))}, got {border!r}")
-    if border != "zeros" and fill != 0:
+    # Finite: the weight 0 of a point on the edge would make it NaN.
+    if number("fill", fill) != 0 and border != "zeros":
         raise ValueError(f"fill needs border 'zeros', got fill {fill} with border {border!r}")
-    if not np.isfinite(fill):  # the weight 0 of a point on the edge would make it NaN
-        raise ValueError(f"fill must be finite, got {fill}")
 
 
 def to_pixels(grid: np.ndarray, *lengths: int) -> list[np.ndarray]:

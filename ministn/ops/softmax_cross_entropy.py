@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ministn.errors import check_arrays
+from ministn.errors import check_arrays, check_plain
 
 
 class Cache(NamedTuple):
@@ -46,9 +46,9 @@ def softmax_cross_entropy_backward(cache: Cache, dloss: float = 1.0) -> np.ndarr
 
 
 def _check_labels(labels: np.ndarray, n: int, classes: int) -> None:
-    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
-        kind = getattr(labels, "dtype", type(labels).__name__)
-        raise TypeError(f"labels must be an array of whole numbers, got {kind}")
+    check_plain("labels", labels)
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"labels must be an array of whole numbers, got {labels.dtype}")
     if labels.shape != (n,):
         raise ValueError(f"labels must have shape (N={n}), got {labels.shape}")
     if n == 0:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ministn.errors import check_arrays
+from ministn.errors import check_arrays, check_plain, number
 
 
 class Cache(NamedTuple):
@@ -37,6 +37,7 @@ def triplet_hinge(
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape or a pair out of range.
     """
+    margin = number("margin", margin, 0)
     rows = check_arrays(attended=(attended, "N D"), random=(random, "N D"))["N"]
     _check_pairs(pairs, rows)
     n, m = pairs.T
@@ -60,9 +61,9 @@ def triplet_hinge_backward(cache: Cache, dloss: float = 1.0) -> tuple[np.ndarray
 
 
 def _check_pairs(pairs: np.ndarray, rows: int) -> None:
-    if not isinstance(pairs, np.ndarray) or pairs.dtype.kind not in "iu":
-        kind = getattr(pairs, "dtype", type(pairs).__name__)
-        raise TypeError(f"pairs must be an array of whole numbers, got {kind}")
+    check_plain("pairs", pairs)
+    if pairs.dtype.kind not in "iu":
+        raise TypeError(f"pairs must be an array of whole numbers, got {pairs.dtype}")
     if pairs.ndim != 2 or pairs.shape[1] != 2 or len(pairs) == 0:
         raise ValueError(f"pairs must have shape (P, 2) with at least one row, got {pairs.shape}")
     if pairs.min() < 0 or pairs.max() >= rows:

@@ -58,7 +58,7 @@ class Sampler:
         if self.a is not None:
             if self.kernel != "bicubic":
                 raise ValueError(f"a needs kernel 'bicubic', got a {self.a} with {self.kernel!r}")
-            check_slope(self.a)
+            object.__setattr__(self, "a", check_slope(self.a))
 
     def grid_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """(h, w), or (d, h, w), of the grid that gives an output of this size."""
