@@ -91,8 +91,8 @@ class Weighted(Layer):
     def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
         backward, cache = cache
         dx, dweight, dbias = backward(dy, cache, need_dx)
-        self.weight.grad += dweight
-        self.bias.grad += dbias
+        self.weight.add(dweight)
+        self.bias.add(dbias)
         return dx
 
     def parameters(self) -> list[Parameter]:
@@ -160,6 +160,14 @@ class Dense(Weighted):
         forward, backward = implementation("dense", x)
         y, cache = forward(x, self.weight.data, self.bias.data)
         return y, None if step is None else (backward, cache)
+
+    def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
+        backward, cache = cache
+        # Dense weights are most of a network's: their gradient is written where it stays.
+        dx, dweight, dbias = backward(dy, cache, need_dx, self.weight.room())
+        self.weight.add(dweight)
+        self.bias.add(dbias)
+        return dx
 
 
 class WithoutParameters(Layer):

@@ -1,8 +1,12 @@
 """Parameters, and the flat buffer that holds a network's parameters and gradients.
 
-One rule: a backward pass *adds* to ``parameter.grad``; zeroing before each step is the caller's
-job. So a parameter that is used twice ends with the sum of both gradients, which is all that
-weight tying is.
+One rule: a backward pass *adds* its gradient, ``parameter.add(gradient)``; to begin anew before
+each step, ``zero_grad``, is the caller's job. So a parameter that is used twice ends with the sum
+of both gradients, which is all that weight tying is.
+
+Nothing is zeroed for that: the first gradient after ``zero_grad`` is written, later ones are
+added, and what nobody has written is zero once somebody reads it. Most weights are used once in a
+step; to zero them first, and then add, would move five times as much memory.
 """
 
 from collections.abc import Iterable
@@ -22,13 +26,48 @@ class Parameter:
     """
 
     data: np.ndarray
-    grad: np.ndarray
+    _grad: np.ndarray
 
     def __init__(self, name: str, shape: tuple[int, ...], initial: Initializer) -> None:
         self.name = name
         self.shape = shape
         self.initial = initial
         self.lr_multiplier = 1.0
+        self._unused = False  # in this step: then what _grad holds is of an earlier one
+
+    @property
+    def grad(self) -> np.ndarray:
+        """The sum of what was added since ``zero_grad``."""
+        self.settle()
+        return self._grad
+
+    @grad.setter
+    def grad(self, array: np.ndarray) -> None:
+        """Where it lies from now on; ``parameter.grad += gradient`` comes by here, too."""
+        self._grad, self._unused = array, False
+
+    def add(self, gradient: np.ndarray) -> None:
+        """What a use of the parameter adds to ``grad``."""
+        if self._unused:
+            if gradient is not self._grad:
+                self._grad[...] = gradient
+            self._unused = False
+        else:
+            self._grad += gradient
+
+    def room(self) -> np.ndarray | None:
+        """Where the next gradient may be written before it is added; None if it may not."""
+        return self._grad if self._unused else None
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._unused = True
+
+    def settle(self) -> None:
+        """Zero, if nothing was added."""
+        if self._unused:
+            self._grad.fill(0)
+            self._unused = False
 
     @property
     def size(self) -> int:
@@ -95,10 +134,21 @@ class ParameterBuffer:
 
     def move(self, data: np.ndarray, grad: np.ndarray) -> None:
         """Let data and gradients lie in these flat arrays, with the values that they hold."""
-        self.data, self.grad = data, grad
+        self.data, self._grad = data, grad
         values, gradients = self.views(data), self.views(grad)
         for parameter in self.parameters:
             parameter.data, parameter.grad = values[parameter.name], gradients[parameter.name]
+
+    @property
+    def grad(self) -> np.ndarray:
+        """All gradients."""
+        self.settle()
+        return self._grad
+
+    def settle(self) -> None:
+        """Make the gradients of parameters that were not used zero, where others read the array."""
+        for parameter in self.parameters:
+            parameter.settle()
 
     @property
     def count(self) -> int:
@@ -121,7 +171,9 @@ class ParameterBuffer:
         return np.zeros_like(self.data)
 
     def zero_grad(self) -> None:
-        self.grad.fill(0)
+        """Begin a step: all gradients are zero, see above."""
+        for parameter in self.parameters:
+            parameter.forget()
 
 
 def _aligned(size: int) -> int:

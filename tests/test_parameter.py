@@ -10,6 +10,7 @@ from ministn.initializers import (
     HeUniform,
     Normal,
 )
+from ministn.layers import Dense, Sequential
 from ministn.parameter import Parameter, ParameterBuffer, unique
 from ministn.randomness import generator
 
@@ -109,3 +110,48 @@ def test_constants():
     assert (Constant(2.5)((2, 3), nothing) == 2.5).all()
     with pytest.raises(ValueError, match="broadcast"):
         Constant((1.0, 0.0))((5,), nothing)
+
+
+def test_the_first_gradient_of_a_step_is_written_and_later_ones_are_added():
+    a, b, *others = parameters()
+    buffer = ParameterBuffer([a, b, *others], seed=0)
+    buffer.grad[...] = np.nan  # what an earlier step may have left
+    buffer.zero_grad()
+    a.add(np.ones(a.shape))
+    a.add(np.full(a.shape, 2.0))
+    b.grad += 5.0
+    np.testing.assert_array_equal(a.grad, 3.0)
+    np.testing.assert_array_equal(b.grad, 5.0)
+    assert not any(p.grad.any() for p in others), "not used, so zero"
+    assert np.isnan(buffer.grad).sum() == buffer.grad.size - buffer.count, "only the gaps"
+
+
+def test_room_is_where_the_first_gradient_of_a_step_may_be_written():
+    a, *_ = parameters()
+    buffer = ParameterBuffer([a], seed=0)
+    assert a.room() is None, "nobody has begun a step"
+    buffer.zero_grad()
+    room = a.room()
+    room[...] = 7.0
+    a.add(room)
+    assert a.room() is None and (a.grad == 7.0).all() and (buffer.grad[: a.size] == 7.0).all()
+
+
+def test_networks_that_share_layers_take_turns():
+    """Each step has the gradients of the network that took it, and zero of all others."""
+    shared = Dense("shared", 3, 4)
+    heads = {name: Dense(name, 4, 2) for name in "ab"}
+    nets = {name: Sequential(shared, head) for name, head in heads.items()}
+    buffer = ParameterBuffer([p for net in nets.values() for p in net.parameters()], 0, np.float64)
+    rng = np.random.default_rng(0)
+    for name in "abba":
+        x, dy = rng.normal(size=(5, 3)), rng.normal(size=(5, 2))
+        buffer.zero_grad()
+        _, cache = nets[name].forward(x, Step(0, 0))
+        nets[name].backward(dy, cache)
+        hidden = x @ shared.weight.data + shared.bias.data
+        np.testing.assert_allclose(heads[name].weight.grad, hidden.T @ dy, rtol=1e-12)
+        dhidden = dy @ heads[name].weight.data.T
+        np.testing.assert_allclose(shared.weight.grad, x.T @ dhidden, rtol=1e-12)
+        other = heads["ab".replace(name, "")]
+        assert not other.weight.grad.any() and not other.bias.grad.any()

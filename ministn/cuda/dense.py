@@ -28,11 +28,14 @@ def dense(x: Array, weight: Array, bias: Array) -> tuple[Array, Any]:
 
 
 def dense_backward(
-    dy: Array, cache: Any, need_dx: bool = True
+    dy: Array, cache: Any, need_dx: bool = True, dweight: Array | None = None
 ) -> tuple[Array | None, Array, Array]:
-    """dy (N, K) -> dx (N, D) or None, dweight (D, K), dbias (K)."""
+    """dy (N, K) -> dx (N, D) or None, dweight (D, K), dbias (K).
+
+    dweight: an array that it may be written to; cuBLAS's products are new ones here.
+    """
     if isinstance(cache, dense_tf32.Cache):
-        return dense_tf32.dense_backward(dy, cache, need_dx)
+        return dense_tf32.dense_backward(dy, cache, need_dx, dweight)
     x, weight = cache
     check_arrays(x=(x, "N D"), weight=(weight, "D K"), dy=(dy, "N K"))
     dx = dy @ weight.T if need_dx else None

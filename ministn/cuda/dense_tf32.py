@@ -42,9 +42,9 @@ def dense(x: Array, weight: Array, bias: Array) -> tuple[Array, Cache]:
 
 
 def dense_backward(
-    dy: Array, cache: Cache, need_dx: bool = True
+    dy: Array, cache: Cache, need_dx: bool = True, dweight: Array | None = None
 ) -> tuple[Array | None, Array, Array]:
-    """dy (N, K) -> dx (N, D) or None, dweight (D, K), dbias (K)."""
+    """dy (N, K) -> dx (N, D) or None, dweight (D, K), where it is given, and dbias (K)."""
     x, weight = cache
     sizes = check_arrays(x=(x, "N D"), weight=(weight, "D K"), dy=(dy, "N K"))
     n, d, k = sizes["N"], sizes["D"], sizes["K"]
@@ -54,7 +54,9 @@ def dense_backward(
     if need_dx:
         dx = device.empty((n, d), np.float32)
         launch("dense_tf32", "dense_tf32_input_gradient", _tiles(n, d), dy, weight, dx, n, d, k)
-    dweight, dbias = device.empty((d, k), np.float32), device.empty((k,), np.float32)
+    if dweight is None:
+        dweight = device.empty((d, k), np.float32)
+    dbias = device.empty((k,), np.float32)
     launch(
         "dense_tf32", "dense_tf32_weight_gradient", _tiles(d, k),
         x, dy, dweight, dbias, n, d, k,

@@ -119,7 +119,7 @@ class Description(Layer):
         through_scores = self._scores.backward(dscores * self.scales[1], of_scores)
         dx = self._maps.backward(dmaps * self.scales[0] + through_scores, of_maps)
         for weight in self._weights:  # they stay
-            weight.grad.fill(0)
+            weight.forget()
         return dx
 
     def fixed_parameters(self) -> list[Parameter]:

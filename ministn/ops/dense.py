@@ -31,10 +31,13 @@ def dense(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarr
 
 
 def dense_backward(
-    dy: np.ndarray, cache: Cache, need_dx: bool = True
+    dy: np.ndarray, cache: Cache, need_dx: bool = True, dweight: np.ndarray | None = None
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
-    """dy (N, K) -> dx (N, D) or None, dweight (D, K), dbias (K)."""
+    """dy (N, K) -> dx (N, D) or None, dweight (D, K), dbias (K).
+
+    dweight: an array to write it to, by default a new one.
+    """
     x, weight = cache
     check_arrays(x=(x, "N D"), weight=(weight, "D K"), dy=(dy, "N K"))
     dx = dy @ weight.T if need_dx else None
-    return dx, x.T @ dy, dy.sum(axis=0)
+    return dx, np.matmul(x.T, dy, out=dweight), dy.sum(axis=0)

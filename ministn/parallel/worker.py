@@ -60,6 +60,7 @@ class Worker:
         """
         self.optimizer.buffer.zero_grad()
         if not len(images):
+            self.optimizer.buffer.settle()
             return Share(0.0, 0, None)
         weight = len(images) / batch
         y, cache = self.network.forward(as_batch(images), step)
@@ -68,6 +69,7 @@ class Worker:
         loss = np.asarray(to_cpu(found)).item()
         if np.isfinite(loss):
             self.network.backward(self.task.loss_backward(loss_cache, weight), cache)
+        self.optimizer.buffer.settle()  # before other ranks read it
         thetas = self.network.thetas(cache)
         left = [int(left_image(to_cpu(theta)).sum()) for theta in thetas]
         return Share(weight * loss, self.task.wrong(y, labels, thetas), left)

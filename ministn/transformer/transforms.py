@@ -348,7 +348,7 @@ class General(Transform):
     def backward(self, dgrid: np.ndarray, cache: Any) -> np.ndarray:
         backward, cache = cache
         dtheta, dbasis = backward(dgrid, cache)
-        self.basis.grad += dbasis
+        self.basis.add(dbasis)
         return dtheta
 
     def resized(self, theta: np.ndarray, grid: np.ndarray, size: Size) -> np.ndarray:
