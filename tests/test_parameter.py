@@ -12,7 +12,7 @@ from ministn.initializers import (
 )
 from ministn.layers import Dense, Sequential
 from ministn.parameter import Parameter, ParameterBuffer, unique
-from ministn.randomness import generator
+from ministn.randomness import Step, generator
 
 HE = HeUniform()
 
