@@ -97,8 +97,8 @@ def bilinear_sampler_backward(
 def _over_channels(x: np.ndarray) -> np.ndarray:
     """The sum of x (N, h, w, C) over its channels, which NumPy adds slowly where they are few."""
     channels = x.shape[-1]
-    if channels == 1:
-        return x[..., 0]
+    if channels < 2:
+        return x.sum(axis=-1) if channels == 0 else x[..., 0]
     return (x.reshape(-1, channels) @ np.ones(channels, np.float32)).reshape(x.shape[:-1])
 
 

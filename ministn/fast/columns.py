@@ -55,7 +55,7 @@ class Columns(Convolution):
         framed = (height + 2 * above, width + 2 * left)
         self.size = convolved_size((batch, *shape), weight.shape, margin, stride)
         values = self.size[0] * self.size[1] * kh * kw * channels
-        self.images = max(1, min(batch, BLOCK_BYTES // (4 * values)))
+        self.images = max(1, min(batch, BLOCK_BYTES // (4 * max(1, values))))
         padded = np.zeros((self.images, *framed, channels), np.float32)
         self.image = padded[:, above : above + height, left : left + width]
         # A view (n, h, w, C, kh, kw), which shows whatever is later written into image.
