@@ -21,7 +21,7 @@ from ministn.errors import UserError
 from ministn.kinds import replaced
 from ministn.runs import Record, flags, planning
 from ministn.runs.flags import Flag
-from ministn.runs.record import own_and_others
+from ministn.runs.record import find
 from ministn.runs.settings import Settings
 
 # The cores this process may use: a scheduler may have given it fewer than there are.
@@ -279,15 +279,17 @@ def own(experiment: Experiment, folders: list[Path]) -> list[Record]:
 
     Raises UserError if there is none.
     """
-    found, others = own_and_others(folders, experiment.name)
-    if not found:
+    found = find(folders, experiment.name)
+    if not found.own:
         raise UserError(
-            f"none of the {others} runs under {', '.join(map(str, folders))} is of "
-            f"{experiment.script}: nothing to report"
+            f"no run under {', '.join(map(str, folders))} is of {experiment.script}, only of other "
+            f"scripts ({found.others}): nothing to report"
         )
-    if others:
-        print(f"{others} runs of other scripts are left out")
-    return found
+    for path in found.skipped:
+        print(f"skipped: {path} is not a record of a run")
+    if found.others:
+        print(f"left out: runs of other scripts ({found.others})")
+    return found.own
 
 
 def show(experiment: Experiment, records: list[Record], out: Path) -> None:
