@@ -179,6 +179,8 @@ def train(
         if run.settings in awaited and run.folder.exists() and not arguments.plan:
             with run.locked(wait=True):
                 pass
+        elif not arguments.plan:
+            run.check_free()
         finished = None if arguments.plan else run.already_finished(arguments.resume)
         if finished:
             print(finished)
