@@ -141,8 +141,17 @@ def main(experiment: Experiment, words: list[str] | None = None) -> int:
             f"{experiment.script} trains in one process: for several at a time, give each a part "
             "of the runs with --shard"
         )
-    cores = 1 if alone else CORES
-    workers = arguments.workers or ranks or min(cores, *(s.training.batch_size for s in chosen))
+    images = min(min(s.training.batch_size, s.data.train_size) for s in chosen)  # of a batch
+    workers = arguments.workers or ranks or min(1 if alone else CORES, images)
+    if workers > images:
+        raise UserError(
+            f"{workers} workers cannot share a batch of {images} images: take at most {images}"
+        )
+    if (arguments.workers or 1) > CORES:  # allowed: it takes as many to repeat a record's last bits
+        print(
+            f"{workers} workers on {CORES} {'core' if CORES == 1 else 'cores'}: more than one for "
+            "each core need more memory and save no time"
+        )
     with parallel.team(1 if arguments.gpu else workers, arguments.threads or 1) as team:
         everything = [
             runs.Run(
