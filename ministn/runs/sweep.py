@@ -67,7 +67,9 @@ class Experiment:
         self.flags = [
             *flags,
             Flag(
-                "--seeds", "", f"one run of each network for each of these; default: {usual}",
+                "--seeds", "",
+                "of initial values, shuffling and dropout: a run of each network for each of "
+                f"these; default: {usual}",
                 int, many=True, metavar="SEED",
             ),
         ]  # fmt: skip
