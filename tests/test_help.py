@@ -32,6 +32,7 @@ def said(monkeypatch, capsys, tmp_path):
         monkeypatch.setattr(sys, "argv", [module[-1], *more])
         with pytest.raises(SystemExit) as end:
             if module[0] == "-m":
+                monkeypatch.delitem(sys.modules, module[1], raising=False)  # another test has it
                 runpy.run_module(module[1], run_name="__main__", alter_sys=True)
             else:
                 runpy.run_path(module[0], run_name="__main__")

@@ -149,7 +149,8 @@ def main(experiment: Experiment, words: list[str] | None = None) -> int:
         raise UserError(
             f"{workers} workers cannot share a batch of {images} images: take at most {images}"
         )
-    if (arguments.workers or 1) > CORES:  # allowed: it takes as many to repeat a record's last bits
+    if arguments.workers and not ranks and workers > CORES:
+        # Allowed: it takes as many to repeat a record's last bits.
         print(
             f"{workers} workers on {CORES} {'core' if CORES == 1 else 'cores'}: more than one for "
             "each core need more memory and save no time"
