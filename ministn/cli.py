@@ -2,10 +2,11 @@
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ministn.errors import UserError
 from ministn.parallel.mpi import led
@@ -13,8 +14,25 @@ from ministn.parallel.mpi import led
 INTERRUPTED = 130  # the shells' convention for a command that Ctrl-C ended
 
 
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Descriptions and examples of several lines stay as they are written, and no name is cut at
+    its hyphen.
+    """
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return super()._fill_text(text, width, indent)
+        return textwrap.fill(text, width, break_on_hyphens=False)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser to which an impossible flag is an error like any other: one line."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**{"formatter_class": Help} | how)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; --help lists all flags")

@@ -71,8 +71,8 @@ def draw(split: Split, theta: np.ndarray, warped: np.ndarray, read: np.ndarray) 
 def main() -> int:
     parser = cli.Parser(
         prog="python -m ministn.demo",
-        description="Draw where a trained spatial transformer looks, on embedded digits.",
-        epilog="example: python -m ministn.demo    (a few seconds; writes ministn-demo.png here)",
+        description="Draw where a trained spatial transformer looks, on scikit-learn's digits.",
+        epilog=f"example:\n  python -m ministn.demo    (a few seconds; writes {PICTURE} here)",
     )
     parser.add_argument(
         "--out",

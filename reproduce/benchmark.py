@@ -49,57 +49,61 @@ def parser() -> argparse.ArgumentParser:
         prog="python reproduce/benchmark.py",
         description=__doc__,
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    engine = p.add_mutually_exclusive_group(required=True)
-    engine.add_argument("--cpu", action="store_true", help="measure the CPU engine")
-    engine.add_argument("--gpu", action="store_true", help="measure the GPU engine")
-    p.add_argument(
+    what = p.add_argument_group("what to measure, --cpu or --gpu")
+    engine = what.add_mutually_exclusive_group(required=True)
+    engine.add_argument("--cpu", action="store_true", help="the CPU engine")
+    engine.add_argument("--gpu", action="store_true", help="the GPU engine")
+    what.add_argument(
         "--nets",
         nargs="+",
         choices=models.NETWORKS,
         default=table3.SIX,
         metavar="NET",
-        help=f"of {' '.join(models.NETWORKS)}; default: the first six",
+        help=f"which networks, of {' '.join(models.NETWORKS)}; default: the first six",
     )
-    p.add_argument(
+    what.add_argument(
         "--batch-size",
         nargs="+",
         type=int,
         metavar="N",
-        help="default: 64 and 256 on a CPU, 256 on a GPU, which takes one only",
+        help="images in a step; default: 64 and 256 on a CPU, 256 on a GPU, which takes one only",
     )
-    p.add_argument(
+    what.add_argument(
         "--only",
         nargs="+",
         metavar="PART",
-        help=f"of {' '.join(PARTS['cpu'])} on a CPU, of {' '.join(PARTS['gpu'])} on a GPU; "
-        "default: all",
+        help=f"only these parts, of {' '.join(PARTS['cpu'])} on a CPU, of "
+        f"{' '.join(PARTS['gpu'])} on a GPU; default: all",
     )
-    p.add_argument(
+    what.add_argument(
+        "--precision",
+        nargs="+",
+        choices=PRECISIONS,
+        metavar="P",
+        help="how products are computed, with --gpu only, of fp32 tf32; default: both",
+    )
+    how = p.add_argument_group("how to run")
+    how.add_argument(
         "--rounds",
         type=int,
         metavar="N",
-        help="counted times of each side: of one step on a CPU (default: 5), "
-        "of ten steps or of one call of a kernel on a GPU (default: 20)",
+        help="how often each side is timed: one step on a CPU, ten steps or one call of a kernel "
+        "on a GPU; default: 5 on a CPU, 20 on a GPU",
     )
-    p.add_argument(
+    how.add_argument(
         "--out",
         type=Path,
         metavar="FILE",
-        help="record to write; default: reproduce/records/benchmark-cpu.json or benchmark-gpu.json",
+        help="record to write; what it has already and is not measured again stays; default: "
+        "reproduce/records/benchmark-cpu.json or benchmark-gpu.json",
     )
-    cpu = p.add_argument_group("with --cpu")
-    cpu.add_argument(
+    how.add_argument(
         "--workers",
         type=int,
         metavar="N",
-        help="our processes, and PyTorch's threads; "
-        f"default: one for each core, here {sweep.CORES}",
-    )
-    gpu = p.add_argument_group("with --gpu")
-    gpu.add_argument(
-        "--precision", nargs="+", choices=PRECISIONS, metavar="P", help="default: fp32 tf32"
+        help="our processes, and PyTorch's threads, with --cpu only; default: one for each core, "
+        f"here {sweep.CORES}",
     )
     return p
 

@@ -8,10 +8,10 @@ table3    the paper's protocol in tf32, network after network (table3.py)
 profile   each kernel of a step under ncu, where there is one
 sanitize  a step under compute-sanitizer, where there is one
 
-Every part has a limit, see PARTS, and runs in processes of its own: nothing is lost when one fails,
-hangs or is killed. The same command again skips what is done and goes on with the rest, with these
-sources. Where the check finds the engine wrong, tests with long tracebacks take the place of what
-would measure it.
+Every part has its share of the time left and runs in processes of its own: nothing is lost when one
+fails, hangs or is killed. The same command again skips what is done and goes on with the rest; once
+the sources have changed it begins anew. Where the check finds the engine wrong, tests with long
+tracebacks take the place of what would measure it.
 
 Files in DIR, few and small: gpu-check.json (what was done), check.json, tests.log, tests-before.log
 (of other sources), benchmark.json, table3.tar (the runs' records), output.log (all else printed).
@@ -85,31 +85,38 @@ def parser() -> argparse.ArgumentParser:
         prog="python reproduce/gpu_check.py",
         description=__doc__,
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("--minutes", type=float, required=True, metavar="M", help="for all together")
-    p.add_argument(
-        "--out", type=Path, default=Path("gpu-check"), metavar="DIR", help="default: gpu-check"
+    what = p.add_argument_group("what to do")
+    what.add_argument(
+        "--minutes", type=float, required=True, metavar="M", help="how long, for all parts together"
     )
-    p.add_argument(
+    what.add_argument(
         "--parts",
         nargs="+",
         choices=PARTS,
         default=list(PARTS),
         metavar="PART",
-        help="default: all",
+        help=f"only these, of {' '.join(PARTS)}; default: all",
     )
-    p.add_argument(
+    what.add_argument(
+        "--small", action="store_true", help="everything at its smallest size: seconds each"
+    )
+    how = p.add_argument_group("how to run")
+    how.add_argument(
+        "--out",
+        type=Path,
+        default=Path("gpu-check"),
+        metavar="DIR",
+        help="where the files named above go; default: gpu-check",
+    )
+    how.add_argument(
         "--runs",
         type=Path,
         default=Path("runs/gpu-check"),
         metavar="DIR",
         help="where table3 trains, with its checkpoints; default: runs/gpu-check",
     )
-    p.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="the only place to look for MNIST's four files"
-    )
-    p.add_argument("--small", action="store_true", help="all at the smallest size: seconds each")
+    how.add_argument("--data-dir", type=Path, metavar="DIR", help="as in table3.py --help")
     return p
 
 

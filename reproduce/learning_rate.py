@@ -6,7 +6,7 @@ that only the localisation network has. Five epochs show a collapse; where the a
 seed is in the image after them, all seeds of that network and setting go on to fifteen.
 """
 
-import argparse
+from dataclasses import replace
 from itertools import groupby
 from math import inf
 from pathlib import Path
@@ -21,7 +21,9 @@ from papers.tstn import TABLE3, label
 from papers.tstn_report import data_line
 
 from ministn import cli, models, runs
+from ministn.errors import UserError
 from ministn.plot import drawing
+from ministn.runs import sweep
 
 NETWORKS = ("arch1-untied", "arch1-tstn")
 RATES = ((0.001, 1.0), (0.0003, 1.0), (0.0001, 1.0), (0.001, 0.1))  # lr, loc-lr
@@ -33,7 +35,7 @@ FIGURE = "learning-rate.png"
 EXAMPLES = """\
 examples (times on two cores of a 2020 server):
   python reproduce/learning_rate.py
-      all 24 runs, to be stopped with Ctrl-C and continued by the same command: about two hours
+      all runs, to be stopped with Ctrl-C and continued by the same command: about two hours
   python reproduce/learning_rate.py --seeds 0
       a third of them
   python reproduce/learning_rate.py --report reproduce/records/learning-rate
@@ -175,6 +177,30 @@ def record_path(network: str, rate: tuple[float, float], seed: int, out: Path) -
     return runs.Run(out, settings, "", "").record_path
 
 
+def studied(folders: list[Path]) -> list[Record]:
+    """The study's records among those under the folders. Raises UserError if there is none.
+
+    Older records of the same settings do not say how far theta moved: they are none of it.
+    """
+    asked = [
+        table3.EXPERIMENT.parse(flags(network, rate, [0], WHOLE))[0]
+        for network in NETWORKS
+        for rate in RATES
+    ]
+    records = sweep.own(table3.EXPERIMENT, folders)
+    found = [
+        r
+        for r in records
+        if replace(r["settings"], seed=0).for_epochs(WHOLE) in asked
+        and all("moved" in epoch for epoch in r["epochs"])
+    ]
+    if not found:
+        raise UserError(f"no run under {', '.join(map(str, folders))} is of this study")
+    if len(found) < len(records):
+        print(f"left out: runs of table3.py that this study has not ({len(records) - len(found)})")
+    return found
+
+
 def trained(path: Path) -> float:
     """Epochs that a run has done; all that there can be, if it diverged."""
     if not path.exists():
@@ -188,17 +214,27 @@ def main() -> int:
         prog="python reproduce/learning_rate.py",
         description=__doc__,
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="as in table3.py")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR")
-    parser.add_argument(
-        "--report", nargs="+", type=Path, metavar="DIR", help="only show the records in there"
-    )
+    what = parser.add_argument_group("what to train")
+    what.add_argument(
+        "--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED",
+        help="of initial values, shuffling and dropout: eight runs for each of these; "
+        "default: 0 1 2",
+    )  # fmt: skip
+    what.add_argument("--data-dir", type=Path, metavar="DIR", help="as in table3.py --help")
+    how = parser.add_argument_group("how to run")
+    how.add_argument(
+        "--out", type=Path, default=Path("runs"), metavar="DIR",
+        help="folder in which each run has one of its own, and the figure is drawn; default: runs",
+    )  # fmt: skip
+    instead = parser.add_argument_group("instead of training")
+    instead.add_argument(
+        "--report", nargs="+", type=Path, metavar="DIR",
+        help="print the table of this study's records under these folders, and draw its figure",
+    )  # fmt: skip
     arguments = parser.parse_args()
     if arguments.report:
-        show(runs.find_records(arguments.report, "table3"), arguments.out)
+        show(studied(arguments.report), arguments.out)
         return 0
     common = ["--out", str(arguments.out)]
     common += ["--data-dir", str(arguments.data_dir)] if arguments.data_dir else []

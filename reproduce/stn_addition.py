@@ -20,14 +20,15 @@ MODELS = {network.name: replace(network, halved="sampled") for network in stn.AD
 QUICK = "fcn", "cnn", "st-fcn-affine", "2st-fcn-affine"
 
 FLAGS = stn_runs.flags(
-    f"data digits, models {' '.join(QUICK)}, iterations 1500, batch-size 32, loc-lr 0.3, seeds 0",
+    f"--data digits --models {' '.join(QUICK)} --iterations 1500 --batch-size 32 --loc-lr 0.3 "
+    "--seeds 0",
     models=list(MODELS),
 )
 
 EXAMPLES = """\
-examples (times on two cores of a 2020 server):
+examples (times on two cores of a 2020 server; --plan tells those on yours):
   python reproduce/stn_addition.py --quick
-      four networks on embedded digits, nothing to download
+      four networks on scikit-learn's digits, nothing to download: about four minutes
   python reproduce/stn_addition.py --models st-fcn-affine 2st-fcn-affine \\
       --optimizer adam --lr 0.001 --loc-lr 0.1 --iterations 60000 --batch-size 64 \\
       --decay-every 48000 --seeds 0

@@ -41,21 +41,22 @@ PROTOCOL = settling(Training(lr=0.005, batch_size=200, iterations=1), 500)
 ENCODER = Training(SGD(0.9, 0.002), 0.02, StepDecay(0.1, 1600), batch_size=64, iterations=2000)
 
 FLAGS = stn_runs.flags(
-    "data digits, digits 0 7, clutter none",
+    "--data digits --digits 0 7 --clutter none",
     PROTOCOL,
     table=False,
+    examples="pairs of images",
     digits=[*DIGITS, NO_DIGIT],
     clutter=list(CLUTTER),
 )
 
 EXAMPLES = """\
-examples:
+examples (times on one core of a 2020 server; --plan tells those on yours):
   python reproduce/stn_colocalisation.py --quick
-      two digits of the embedded ones, nothing to download
+      two of scikit-learn's digits, nothing to download: about a minute
   python reproduce/stn_colocalisation.py --clutter none
-      all ten digits, each alone in its images
+      all ten digits, each alone in its images: about six minutes
   python reproduce/stn_colocalisation.py --shard 1/2
-      a half of the runs; the encoder that all need is trained by whoever comes first
+      a half of the runs; the encoder, which all need, is trained by whichever half comes first
 """
 
 

@@ -20,17 +20,20 @@ MODELS = {f"{'st-' if network.transformed else ''}{network.base}": network for n
 QUICK = stn_runs.falling(stn_runs.PROJECTION, 400)
 
 FLAGS = stn_runs.flags(
-    "data digits, iterations 400, seeds 0", stn_runs.PROJECTION, models=list(MODELS)
+    "--data digits --iterations 400 --seeds 0",
+    stn_runs.PROJECTION,
+    examples="volumes",
+    models=list(MODELS),
 )
 
 EXAMPLES = """\
-examples (times on two cores of a 2020 server):
+examples (times on two cores of a 2020 server; --plan tells those on yours):
   python reproduce/stn_projection3d.py --quick
-      all four networks on embedded digits, nothing to download
+      all four networks on scikit-learn's digits, nothing to download: about four minutes
   python reproduce/stn_projection3d.py --models cnn st-cnn --iterations 1500 --seeds 0
-      half of the protocol for the convolutional networks
+      half of the iterations for the convolutional networks: about half an hour
   python reproduce/stn_projection3d.py --plan
-      what the whole protocol would take on this machine
+      how long the whole protocol would take on this machine
 """
 
 

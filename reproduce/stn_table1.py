@@ -3,7 +3,8 @@
 Trains fully connected and convolutional networks, without a spatial transformer and with an
 affine, a projective or a thin plate spline one, on digits rotated (r), rotated, translated and
 scaled (rts), translated among clutter (tc), in perspective (p) and elastically distorted (e). Of tc
-the paper has one figure for each kind, and by default the transformers there are affine.
+the paper has one figure for each kind of network, and there the default --models are fcn, cnn and
+the affine ones.
 """
 
 import argparse
@@ -25,21 +26,21 @@ HALVED = {"RTS": "pooled", "TC": "pooled"}  # how the networks read half as much
 
 # At loc-lr 1 an ST-CNN lost the image.
 FLAGS = stn_runs.flags(
-    f"data digits, sets r, models {' '.join(AFFINE)}, iterations 1500, batch-size 32, loc-lr 0.3, "
-    "seeds 0",
+    f"--data digits --sets r --models {' '.join(AFFINE)} --iterations 1500 --batch-size 32 "
+    "--loc-lr 0.3 --seeds 0",
     sets=list(SETS),
     models=list(MODELS),
 )
 
 EXAMPLES = """\
-examples (times on two cores of a 2020 server):
+examples (times on two cores of a 2020 server; --plan tells those on yours):
   python reproduce/stn_table1.py --quick
-      four networks on embedded digits, nothing to download
+      four networks on scikit-learn's digits, nothing to download: about three minutes
   python reproduce/stn_table1.py --sets r rts --models fcn cnn st-fcn-affine st-cnn-affine \\
       --iterations 3000 --batch-size 64 --seeds 0
-      a fiftieth of the paper's iterations
+      a fiftieth of the paper's iterations: about an hour and a half
   python reproduce/stn_table1.py --plan
-      what the paper's protocol would take on this machine
+      how long the paper's protocol would take on this machine
   python reproduce/stn_table1.py --gpu
       the paper's protocol on a GPU
 """

@@ -35,13 +35,13 @@ QUICK_SIZE = 2000
 EXAMPLES = """\
 examples (times on two cores of a 2020 server):
   python reproduce/table3.py --quick
-      all six networks on embedded digits, nothing to download: about three minutes
+      all six networks on embedded digits, nothing to download: about four minutes
   python reproduce/table3.py --plan
-      what the paper's protocol would take on this machine: under a minute
+      how long the paper's protocol would take on this machine: under a minute
   python reproduce/table3.py --nets arch1-cnn arch1-tstn --train-size 10000 --epochs 15
-      two networks on a fifth of the images: about an hour
+      two networks on a fifth of the images: about a quarter of an hour
   python reproduce/table3.py --nets arch1-cnn arch1-tstn --compress 8 --loc-lr 0.3
-      the same on all images, the paper's protocol eight times faster: about two hours
+      the same on all images, the paper's protocol eight times shorter: about an hour and a half
   python reproduce/table3.py --seeds 0 1 2 --shard 2/6 --out runs && \\
   python reproduce/table3.py --report
       every sixth run of a sweep, from the second; then the table of all that has run
@@ -60,34 +60,36 @@ def epochs(text: str) -> int | str:
 FLAGS = [
     Flag(
         "--quick", "",
-        "a small setting, from which other flags may still differ: data digits, train-size 2000, "
-        "epochs 4, batch-size 16, lr 0.0005, loc-lr 0.1",
+        "other defaults, for a first try: --data digits --train-size 2000 --epochs 4 "
+        "--batch-size 16 --lr 0.0005 --loc-lr 0.1",
         bool,
     ),
     Flag(
-        "--nets", "", f"of {' '.join(NETWORKS)}; default: the first six",
+        "--nets", "", f"which networks, of {' '.join(NETWORKS)}; default: the first six",
         many=True, choices=list(NETWORKS), metavar="NET",
     ),
     Flag(
         "--epochs", "training.epochs",
-        "for every network; 'paper' (default): as many as the paper trained",
+        "passes over the training images, for every network; default: paper, as many as the paper "
+        "trained each",
         epochs, metavar="N|paper", apart=[PAPER],
     ),
     Flag(
         "--compress", "",
-        "the paper's protocol K times faster: its epochs and --decay-every divided by K and "
-        "rounded; 1 is the paper",
+        "the paper's protocol K times shorter: its epochs and --decay-every divided by K and "
+        "rounded; default: 1",
         float, metavar="K",
     ),
     Flag(
-        "--train-size", "data.train_size", "the first N training images; default: all",
-        int, metavar="N",
+        "--train-size", "data.train_size",
+        "only the first N training images; default: all, 50000, digits 8000", int, metavar="N",
     ),
-    Flag("--batch-size", "training.batch_size", "default: 256", int, metavar="N"),
-    Flag("--lr", "training.lr", "Adam's starting learning rate; default: 0.001", float),
+    Flag("--batch-size", "training.batch_size", "images in a step; default: 256", int, metavar="N"),
+    Flag("--lr", "training.lr", "Adam's learning rate at the start; default: 0.001", float,
+         metavar="RATE"),
     Flag(
         "--loc-lr", "training.loc_lr",
-        "times --lr for layers only the localisation network has; default: 1",
+        "times --lr for the layers that only the localisation network has; default: 1",
         float, metavar="FACTOR",
     ),
     Flag(
@@ -97,16 +99,17 @@ FLAGS = [
     ),
     Flag(
         "--downsample", "network.downsample",
-        "the transformer's output is smaller than the image by this factor, which need not be "
-        "whole; a CNN has none; default: 1",
+        "the transformer's output is D times smaller than the image, each way; D need not be "
+        "whole; not for a CNN; default: 1",
         float, metavar="D",
     ),
     Flag(
-        "--data", "", "cluttered MNIST, or embedded digits; default: mnist",
+        "--data", "",
+        "cluttered MNIST, or the small digits that come with scikit-learn; default: mnist",
         choices=list(data.CLUTTERED), group=DATA,
     ),
     Flag(
-        "--canvas", "data.canvas", "side of the images; default: 60, digits 36",
+        "--canvas", "data.canvas", "height and width of the images; default: 60, digits 36",
         int, metavar="PIXELS", group=DATA,
     ),
     Flag(
@@ -115,7 +118,7 @@ FLAGS = [
         int, metavar="N", group=DATA,
     ),
     Flag(
-        "--patch", "data.patch", "side of a distractor; default: 8, digits 6",
+        "--patch", "data.patch", "height and width of a distractor; default: 8, digits 6",
         int, metavar="PIXELS", group=DATA,
     ),
 ]  # fmt: skip

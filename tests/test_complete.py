@@ -1,5 +1,6 @@
 """Whatever is added has each of its places, or fails here: an operation, a layer, an optimiser, a
-transform, a sampler kernel, a network, a data set.
+transform, a sampler kernel, a network, a data set, a schedule, a task, a script that trains.
+README.md says in which order.
 
 What exists is read from the modules, see helpers.py; ``..._places`` says what one thing needs, in
 which file, and whether it is there. What follows has no place here: cases of test_ops.py run on the
@@ -20,9 +21,12 @@ import test_bad_arrays
 import test_cuda_cases
 import test_data_pictures
 import test_data_sets
+import test_each_task
 import test_layers
 import test_ops
 import test_optimizers
+import test_schedules
+import test_stn_tables
 import test_transforms
 from helpers import concrete, functions, operations, pair
 
@@ -34,12 +38,14 @@ from ministn.gradcheck.operations import OPERATIONS
 from ministn.layers import Layer
 from ministn.models import Architecture
 from ministn.ops.sampling import BORDERS
+from ministn.tasks import Task
 from ministn.transformer import samplers
 from ministn.transformer.transforms import Affine, Transform
 
 # What does not apply, and why.
 NO_TWIN = {"conv2d"}  # a GPU computes conv_block, of which it is a part
 BASES = {"OfMatrix", "WithoutParameters"}  # not abstract, but subclasses say what they compute
+PREPARED = {"Judging"}  # made of another task for one network: no record has it
 OWN_TESTS = {
     "Description": "test_colocalisation_runs.py",  # a trained network: it learns nothing
     "Affine3d": "test_cuda_volumes.py",  # of volumes
@@ -210,6 +216,38 @@ def data_places(cls):
     }
 
 
+# ---- schedules, tasks, and the scripts that train
+
+
+def schedules():
+    """They have no base class: a schedule is what ``at`` asks for."""
+    ours = (cls for cls in kinds.KINDS.values() if cls.__module__.startswith("ministn."))
+    return [cls for cls in ours if hasattr(cls, "at")]
+
+
+def schedule_places(cls):
+    entry = getattr(cls, "kind", "") in test_schedules.KNOWN
+    return value_places(cls) | {"an entry in KNOWN of tests/test_schedules.py": entry}
+
+
+def task_places(cls):
+    entry = getattr(cls, "kind", "") in test_each_task.TASKS
+    return value_places(cls) | {"an entry in TASKS of tests/test_each_task.py": entry}
+
+
+def scripts():
+    """By name: what help and examples must be like, test_help.py asks of each."""
+    folder = Path(__file__).parents[1] / "reproduce"
+    return [path.stem for path in folder.glob("*.py") if "sweep.Experiment(" in path.read_text()]
+
+
+def script_places(name):
+    return {
+        "commands in COMMANDS of tests/test_stn_tables.py": name in test_stn_tables.COMMANDS,
+        "a record in SHARED of tests/test_stn_tables.py": name in test_stn_tables.SHARED,
+    }
+
+
 KINDS = {
     "operation": (operations, operation_places),
     "function": (functions, function_places),
@@ -219,6 +257,9 @@ KINDS = {
     "sampler kernel": (lambda: samplers.KERNELS + samplers.VOLUME_KERNELS, kernel_places),
     "network": (lambda: concrete(Architecture), network_places),
     "data set": (lambda: concrete(Data), data_places),
+    "schedule": (schedules, schedule_places),
+    "task": (lambda: concrete(Task), task_places),
+    "script": (scripts, script_places),
 }
 
 
@@ -227,7 +268,7 @@ def forgotten(kind):
     things = {getattr(thing, "__name__", thing): thing for thing in existing()}
     return [
         f"{name} lacks {what}"
-        for name in sorted(things.keys() - BASES)
+        for name in sorted(things.keys() - BASES - PREPARED)
         for what, there in places(things[name]).items()
         if not there
     ]
@@ -237,12 +278,13 @@ def forgotten(kind):
 def test_nothing_is_forgotten(kind):
     lines = forgotten(kind)
     assert not lines, "\n".join(lines)
-    assert len(KINDS[kind][0]()) >= 2
+    assert len(KINDS[kind][0]()) >= (1 if kind == "schedule" else 2)
 
 
 def test_exceptions_are_needed():
     assert not exported(cuda, *NO_TWIN)
-    assert {kind.__name__ for kind in concrete(Layer) + concrete(Transform)} >= BASES
+    made = {kind.__name__ for base in (Layer, Transform, Task) for kind in concrete(base)}
+    assert made >= BASES | PREPARED | OWN_TESTS.keys()
     for name, file in OWN_TESTS.items():
         assert re.search(rf"\b{name}\b", (Path(__file__).parent / file).read_text()), name
 
@@ -280,6 +322,10 @@ def without(things, taken):
         ("data set", test_data_sets, "KNOWN", "crops", "Crops lacks an entry in KNOWN of"),
         ("data set", test_data_pictures, "SHEETS", "one digit", "OneDigit lacks a contact sheet"),
         ("data set", kinds, "KINDS", "addition", "Addition lacks a kind of its own"),
+        ("schedule", test_schedules, "KNOWN", "step decay", "StepDecay lacks an entry in KNOWN"),
+        ("task", test_each_task, "TASKS", "colocalisation", "Colocalisation lacks an entry in T"),
+        ("script", test_stn_tables, "COMMANDS", "table3", "table3 lacks commands in COMMANDS of"),
+        ("script", test_stn_tables, "SHARED", "table3", "table3 lacks a record in SHARED of"),
     ],
 )
 def test_what_is_taken_out_is_missed(monkeypatch, kind, module, table, taken, said):
@@ -311,6 +357,7 @@ def test_a_new_operation_lacks_everything_whatever_its_name_has_in_it(monkeypatc
         ("transform", Transform),
         ("network", Architecture),
         ("data set", Data),
+        ("task", Task),
     ],
 )
 def test_a_new_class_lacks_everything(kind, base):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from synthetic import record
 
-from ministn import runs
+from ministn import cli, runs
 
 SCRIPTS = Path(__file__).parents[1] / "reproduce"
 
@@ -93,3 +93,36 @@ def test_only_survivors_go_on_and_nothing_is_trained_twice(study, monkeypatch, t
     assert study.main() == 0
     assert "steps of each network" not in capsys.readouterr().out
     assert runs.find_records([tmp_path]) == records
+
+
+@pytest.fixture
+def said(study, monkeypatch, tmp_path, capsys):
+    """Run the command in this process and a folder of its own: (status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["learning_rate.py", *words])
+        with pytest.raises(SystemExit) as end:
+            cli.run(study.main)
+        return end.value.code, *capsys.readouterr()
+
+    return run
+
+
+def test_a_report_takes_the_studys_runs_only(said, study):
+    """Among Table 3's records are some of the same settings, in which theta was not measured."""
+    records = SCRIPTS / "records"
+    status, alone, err = said("--report", str(records / "learning-rate"))
+    assert (status, err) == (0, "") and "Arch 1 untied STN" in alone and "left out" not in alone
+    status, out, err = said("--report", str(records))
+    assert (status, err) == (0, "") and "skipped: " in out
+    assert "left out: runs of table3.py that this study has not (" in out
+    table = alone[: alone.index("wrote")]
+    assert "3 of 3" in table and table in out
+
+
+def test_a_folder_without_a_run_of_the_study_is_one_line(said, tmp_path):
+    status, out, err = said("--report", str(SCRIPTS / "records" / "quick"))
+    assert (status, out) == (2, "") and err.count("\n") == 1
+    assert err.startswith("error: no run under ") and err.endswith(" is of this study\n")
+    assert list(tmp_path.iterdir()) == []

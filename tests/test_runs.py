@@ -192,7 +192,7 @@ def test_a_finished_run_is_skipped_and_left_alone(resume, out):
     ("spoil", "epochs", "resume", "message"),
     [
         (None, 2, False, r"exists and is finished \(epoch 1 of 1\): add --resume"),
-        (lambda r: r.update(status="running"), 1, False, "exists and is running"),
+        (lambda r: r.update(status="running"), 1, False, "exists and was cut off"),
         (in_training(epochs=3), 2, True, "started for 3 epochs: .* may grow, not shrink to 2"),
         (in_training(epochs=3), 2, False, "started for 3 epochs: .* may grow, not shrink to 2"),
         (in_training(lr=0.1), 1, False, r"other settings \(training.lr\): found \[0.1\]"),

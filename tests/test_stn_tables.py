@@ -252,7 +252,10 @@ def test_scripts_may_share_a_folder(name, script, tmp_path):
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(run()))
     status, out, err = script(name, "--report")
-    assert (status, err) == (0, "") and "4 runs of other scripts are left out" in out
+    assert (status, err) == (0, "") and "left out: runs of other scripts (4)" in out
     (tmp_path / "runs" / name / "record.json").unlink()
     status, _, err = script(name, "--report")
-    assert status == 2 and f"none of the 4 runs under runs is of reproduce/{name}.py" in err
+    assert (
+        status == 2
+        and f"no run under runs is of reproduce/{name}.py, only of other scripts (4)" in err
+    )

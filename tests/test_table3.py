@@ -225,7 +225,7 @@ def test_plan_only_plans(epochs, smaller, table3, tmp_path):
     assert (status, err) == (0, "")
     first, network, together, *more = out.splitlines()
     assert first == "plan, from a few timed steps of each network:"
-    assert re.match(rf"  small-stn +2 runs of +{epochs} epochs, +\d+\.\d\d s a step: \d", network)
+    assert re.match(rf"  small-stn +2 runs of +{epochs} epochs, +\d+\.\d\d\d s a step: \d", network)
     assert re.match(r"  together 2 runs, [\d.]+ \w+, \d MB of checkpoints", together)
     assert bool(more) == smaller
     if smaller:

@@ -117,8 +117,10 @@ def test_its_kinds_are_foreign_to_others_and_are_counted(script, tmp_path):
     )
     folder = Path(sys.modules["table3"].__file__).parent
     said = child(code, str(folder))
-    assert said.returncode == 2 and f"of the 1 runs under runs is of {EXPERIMENT.script}" in (
-        said.stderr
+    assert (
+        said.returncode == 2
+        and f"no run under runs is of {EXPERIMENT.script}, only of other scripts (1)"
+        in (said.stderr)
     )
 
 

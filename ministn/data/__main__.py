@@ -12,26 +12,33 @@ from ministn.plot.drawing import save
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status. Raises UserError."""
-    parser = cli.Parser(prog="python -m ministn.data", description="The data sets.")
+    parser = cli.Parser(
+        prog="python -m ministn.data",
+        description="Fetch MNIST, or look at the images of a data set.",
+        epilog="Each command has its own --help: python -m ministn.data show --help",
+    )
     commands = parser.add_subparsers(required=True, metavar="command")
     fetch = commands.add_parser(
         "fetch",
         help="download MNIST where it is missing, and check its four files",
         description="Look for MNIST's four files, download those that are missing and check the "
         "content of all four.",
-        epilog="For a machine without network: fetch to FOLDER/mnist, copy FOLDER there and set "
-        "MINISTN_DATA=FOLDER.",
+        epilog="for a machine without network:\n"
+        "  python -m ministn.data fetch --data-dir FOLDER/mnist\n"
+        "      then copy FOLDER there and set MINISTN_DATA=FOLDER",
     )
     fetch.set_defaults(run=_fetch)
     show = commands.add_parser(
         "show",
-        help="draw the first images of a set",
-        description="Draw the first test images of a set, with labels and true poses.",
-        epilog="example: python -m ministn.data show RTS    (writes RTS.png here)",
+        help="draw the first test images of a data set",
+        description="Draw the first test images of a data set, with labels and true poses.",
+        epilog="R, RTS, P, E and TC are explained by reproduce/stn_table1.py --help; mnist and "
+        "digits are cluttered.\n\n"
+        "example:\n  python -m ministn.data show RTS    (writes RTS.png here)",
     )
     show.set_defaults(run=_show)
-    show.add_argument("set", choices=SETS, metavar="SET", help=", ".join(SETS))
-    show.add_argument("--seed", type=int, default=0, help="of the data; default: 0")
+    show.add_argument("set", choices=SETS, metavar="SET", help="one of " + ", ".join(SETS))
+    show.add_argument("--seed", type=int, default=0, help="of the images' random draws; default: 0")
     show.add_argument(
         "--out", type=Path, metavar="PNG", help="where to write the picture; default: SET.png"
     )
@@ -40,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "--data-dir",
             type=Path,
             metavar="DIR",
-            help="the only folder to look in and to download to (default: $MINISTN_DATA/mnist, "
-            "then the user's cache; downloads go to the cache)",
+            help="the only folder to look in and to download to; default: $MINISTN_DATA/mnist, "
+            "then the user's cache; downloads go to the cache",
         )
     options = parser.parse_args(arguments)
     options.run(options)

@@ -12,8 +12,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status. Raises UserError."""
     parser = cli.Parser(
         prog="python -m ministn.plot",
-        description="Draw what the transformers of a recorded run look at in its test images.",
-        epilog="example: python -m ministn.plot runs/NAME/record.json --gif attention.gif",
+        description="Draw what the transformers of a recorded run look at in its test images: as a "
+        "GIF, as a picture, or both.",
+        epilog="example:\n  python -m ministn.plot runs/NAME/record.json --gif attention.gif",
     )
     parser.add_argument("record", type=Path, metavar="RECORD", help="a run's record.json")
     parser.add_argument(

@@ -41,7 +41,7 @@ class Flag(NamedTuple):
 DATA_SEED = Flag(
     "--data-seed",
     "data.seed",
-    "of what the data sets draw, shared by all runs; default: 0",
+    "of all random draws that make the images, the same for all runs; default: 0",
     int,
     metavar="SEED",
     group=DATA,
@@ -49,7 +49,8 @@ DATA_SEED = Flag(
 PRECISION = Flag(
     "--precision",
     "precision",
-    "with --gpu: of products; tf32 is faster and rounds factors to 11 bits; default: fp32",
+    "how products are computed; tf32, with --gpu only, is faster and rounds their factors to 11 "
+    "bits; default: fp32",
     choices=PRECISIONS,
     group=HOW,
 )
@@ -63,7 +64,6 @@ def parser(
         prog=f"python {script}",
         description=description,
         epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     groups = {name: p.add_argument_group(name) for name in (WHAT, DATA, HOW, INSTEAD)}
     for flag in [*flags, DATA_SEED, PRECISION]:
@@ -79,7 +79,11 @@ def parser(
                 nargs="+" if flag.many else None,
             )
     groups[DATA].add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="the only place to look for MNIST's four files"
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="the only folder to look in for MNIST's four files; default: $MINISTN_DATA/mnist, "
+        "then the user's cache, then a download",
     )
     _running(groups[HOW])
     _instead(groups[INSTEAD])
@@ -92,39 +96,48 @@ def _running(how: Any) -> None:
         type=Path,
         default=Path("runs"),
         metavar="DIR",
-        help="each run gets its own folder in here; default: runs",
+        help="folder in which each run has one of its own; default: runs",
     )
-    how.add_argument("--resume", action="store_true", help="go on with unfinished runs")
+    how.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with runs that were begun; without it they are refused, unless finished",
+    )
     how.add_argument(
         "--shard",
         metavar="I/N",
-        help="only every N-th run, from the I-th (1 to N): for arrays of jobs",
+        help="only every N-th run, from the I-th on (1 to N), for several jobs that share the "
+        "runs; default: all",
     )
     how.add_argument(
         "--workers",
         type=int,
         metavar="N",
-        help="processes that share every batch; default: one for each core, with --resume as many "
-        "as before, under mpirun those that it started",
+        help="CPU processes that share every batch: at most as many as it has images; more than "
+        "there are cores are possible, but no faster; default: one for each core, with --resume as "
+        "many as before, under mpirun those that it started",
     )
     how.add_argument(
         "--threads",
         type=int,
         metavar="N",
-        help="of the linear algebra library in each of them; default: 1, or as before",
+        help="threads of the linear algebra library in each worker; default: 1, with --resume as "
+        "many as before",
     )
-    how.add_argument("--gpu", action="store_true", help="train on the GPU, with the CUDA engine")
+    how.add_argument("--gpu", action="store_true", help="train on a GPU, in one process")
 
 
 def _instead(group: Any) -> None:
-    group.add_argument("--plan", action="store_true", help="print what it would take, and stop")
+    group.add_argument(
+        "--plan", action="store_true", help="print how long it would take here, and stop"
+    )
     group.add_argument(
         "--report",
         nargs="*",
         type=Path,
         metavar="DIR",
-        help="print the table of the records under --out, or under these folders, and draw the "
-        "figures that compare runs into --out",
+        help="print the table of all records under these folders, default: under --out, and draw "
+        "into --out the figures that compare runs; other files are skipped",
     )
 
 

@@ -104,7 +104,7 @@ def describe(runs: Sequence[Settings], cost: dict[Hashable, Cost]) -> str:
         seconds = sum(cost[key].seconds(settings) for settings in mine)
         lines.append(
             f"  {names[key]:<{width}} {len(mine):>2} {'run' if len(mine) == 1 else 'runs'} of "
-            f"{mine[0].training.length:>10}, {cost[key].step:6.2f} s a step: {hours(seconds)}"
+            f"{mine[0].training.length:>10}, {cost[key].step:7.3f} s a step: {hours(seconds)}"
         )
     disk = sum(cost[alike(settings)].parameters for settings in runs) * BYTES_PER_PARAMETER
     lines.append(

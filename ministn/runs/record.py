@@ -3,7 +3,7 @@
 import json
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ministn.errors import UserError
 from ministn.kinds import differences, from_json
@@ -13,6 +13,9 @@ from ministn.runs.settings import Settings
 FORMAT = 2
 RECORD = "record.json"
 LONGEST = 150  # characters of what differs in a folder's name; its eight digits tell all
+
+# What all records have, and no other file that this project writes.
+MARKS = {"status", "epochs"}
 
 Record = dict[str, Any]
 
@@ -49,21 +52,46 @@ def find_records(folders: list[Path], experiment: str | None = None) -> list[Rec
 
     Raises UserError if there is no record, or as read_record does.
     """
-    return own_and_others(folders, experiment)[0]
+    return find(folders, experiment).own
 
 
-def own_and_others(folders: list[Path], experiment: str | None) -> tuple[list[Record], int]:
-    """The same, and how many records there are of other experiments."""
+class Found(NamedTuple):
+    """own: the records asked for. others: how many there are of other experiments. skipped: files
+    that are no records.
+    """
+
+    own: list[Record]
+    others: int
+    skipped: list[Path]
+
+
+def find(folders: list[Path], experiment: str | None) -> Found:
+    """All that find_records meets. Raises UserError as it does."""
+    places = ", ".join(map(str, folders))
     paths = sorted(path for folder in folders for path in folder.rglob("*.json"))
     if not paths:
-        raise UserError(f"no {RECORD} under {', '.join(map(str, folders))}: nothing to report")
-    records = {path: _read(path) for path in paths}
+        raise UserError(f"no {RECORD} under {places}: nothing to report")
+    records = {path: _read(path) for path in paths if _is_record(path)}
+    if not records:
+        raise UserError(f"no {RECORD} under {places}, only other JSON files: nothing to report")
     own = [
         _valued(path, record)
         for path, record in records.items()
         if experiment in (None, record.get("experiment"))
     ]
-    return own, len(records) - len(own)
+    skipped = [path for path in dict.fromkeys(paths) if path not in records]
+    return Found(own, len(records) - len(own), skipped)
+
+
+def _is_record(path: Path) -> bool:
+    """Whether the file means to be a record: if it is damaged, a report may not pass over it."""
+    if path.name == RECORD:
+        return True
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.keys() >= MARKS
 
 
 def _read(path: Path) -> Record:

@@ -35,6 +35,7 @@ from ministn.runs.settings import Settings
 from ministn.training.examples import examples
 from ministn.training.trainer import BEST, LAST, Trainer, check_same
 
+LOCK = "run.lock"
 LESS_MEMORY = "a smaller --batch-size needs less"
 GPU_SAVES_EVERY = 30.0  # seconds: an epoch may take less time there than writing its checkpoint
 
@@ -98,8 +99,10 @@ class Run:
                 f"shrink to {self.settings.training.epochs}"
             )
         if not resume:
+            # Whoever calls this holds the folder or has seen it free: no process is writing it.
+            how = "was cut off" if status == "running" else f"is {status}"
             raise UserError(
-                f"{self.folder} exists and is {status} (epoch {len(record['epochs'])} of "
+                f"{self.folder} exists and {how} (epoch {len(record['epochs'])} of "
                 f"{begun.total_epochs}): add --resume to go on, or choose another --out"
             )
         return None
@@ -121,6 +124,23 @@ class Run:
         threads = device.get("threads")
         return device.get("workers", threads and 1), threads
 
+    def check_free(self) -> None:
+        """Raise UserError if another process is writing the run. Creates nothing."""
+        lock = self.folder / LOCK
+        if lock.exists():
+            try:
+                with FileLock(lock, timeout=0):
+                    pass
+            except Timeout:
+                raise self._taken() from None
+            except OSError:  # it may not be written: whoever tries to will be told
+                pass
+
+    def _taken(self) -> UserError:
+        return UserError(
+            f"another process is writing {self.folder}: wait for its end, or choose another --out"
+        )
+
     @contextmanager
     def locked(self, wait: bool = False) -> Iterator[None]:
         """Own the folder. Another process's death releases it.
@@ -129,12 +149,12 @@ class Run:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / "run.lock")
+            lock = FileLock(self.folder / LOCK)
             try:
                 lock.acquire(timeout=0)
             except Timeout:
                 if not wait:
-                    raise UserError(f"another process is writing {self.folder}") from None
+                    raise self._taken() from None
                 tqdm.write(f"waiting for another process to finish {self.folder}")
                 lock.acquire()
         except OSError as error:

@@ -21,7 +21,7 @@ from ministn.errors import UserError
 from ministn.kinds import replaced
 from ministn.runs import Record, flags, planning
 from ministn.runs.flags import Flag
-from ministn.runs.record import own_and_others
+from ministn.runs.record import find
 from ministn.runs.settings import Settings
 
 # The cores this process may use: a scheduler may have given it fewer than there are.
@@ -67,7 +67,9 @@ class Experiment:
         self.flags = [
             *flags,
             Flag(
-                "--seeds", "", f"one run of each network for each of these; default: {usual}",
+                "--seeds", "",
+                "of initial values, shuffling and dropout: a run of each network for each of "
+                f"these; default: {usual}",
                 int, many=True, metavar="SEED",
             ),
         ]  # fmt: skip
@@ -146,8 +148,18 @@ def main(experiment: Experiment, words: list[str] | None = None) -> int:
             f"{experiment.script} trains in one process: for several at a time, give each a part "
             "of the runs with --shard"
         )
-    cores = 1 if alone else CORES
-    workers = arguments.workers or ranks or min(cores, *(s.training.batch_size for s in chosen))
+    images = min(min(s.training.batch_size, s.data.train_size) for s in chosen)  # of a batch
+    workers = arguments.workers or ranks or min(1 if alone else CORES, images)
+    if workers > images:
+        raise UserError(
+            f"{workers} workers cannot share a batch of {images} images: take at most {images}"
+        )
+    if arguments.workers and not ranks and workers > CORES:
+        # Allowed: it takes as many to repeat a record's last bits.
+        print(
+            f"{workers} workers on {CORES} {'core' if CORES == 1 else 'cores'}: more than one for "
+            "each core need more memory and save no time"
+        )
     with parallel.team(1 if arguments.gpu else workers, arguments.threads or 1) as team:
         everything = [
             runs.Run(
@@ -184,6 +196,8 @@ def train(
         if run.settings in awaited and run.folder.exists() and not arguments.plan:
             with run.locked(wait=True):
                 pass
+        elif not arguments.plan:
+            run.check_free()
         finished = None if arguments.plan else run.already_finished(arguments.resume)
         if finished:
             print(finished)
@@ -284,15 +298,17 @@ def own(experiment: Experiment, folders: list[Path]) -> list[Record]:
 
     Raises UserError if there is none.
     """
-    found, others = own_and_others(folders, experiment.name)
-    if not found:
+    found = find(folders, experiment.name)
+    if not found.own:
         raise UserError(
-            f"none of the {others} runs under {', '.join(map(str, folders))} is of "
-            f"{experiment.script}: nothing to report"
+            f"no run under {', '.join(map(str, folders))} is of {experiment.script}, only of other "
+            f"scripts ({found.others}): nothing to report"
         )
-    if others:
-        print(f"{others} runs of other scripts are left out")
-    return found
+    for path in found.skipped:
+        print(f"skipped: {path} is not a record of a run")
+    if found.others:
+        print(f"left out: runs of other scripts ({found.others})")
+    return found.own
 
 
 def show(experiment: Experiment, records: list[Record], out: Path) -> None:

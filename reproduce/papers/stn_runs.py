@@ -55,37 +55,51 @@ QUICK = falling(replace(PROTOCOL, batch_size=32, loc_lr=0.3), 1500)
 
 Cell = tuple[Data, Architecture]
 
+# What the flags of this name choose, and by default.
+CHOSEN = {
+    "sets": ("which distortions", "all"),
+    "models": ("which networks", "all"),
+    "digits": ("which digits to find, a run for each; none: only the encoder", "all digits"),
+    "clutter": ("how many distractors an image has", "both"),
+}
+
 
 def flags(
-    quick: str, protocol: Training = PROTOCOL, table: bool = True, **chosen_from: Sequence[str]
+    quick: str,
+    protocol: Training = PROTOCOL,
+    table: bool = True,
+    examples: str = "images",
+    **chosen_from: Sequence[str],
 ) -> list[Flag]:
     """A script's flags. quick: what --quick changes, in words. protocol: what it trains by. table:
-    whether it is a table of errors. chosen_from: the values that a flag of this name takes, by
-    default all.
+    whether it is a table of errors. examples: what a batch is made of. chosen_from: the values that
+    a flag of this name takes, by default all.
     """
     found = [
         Flag(
             "--quick",
             "",
-            f"a small setting, from which other flags may still differ: {quick}",
+            f"other defaults, for a first try: {quick}",
             bool,
         )
     ]
     for name, values in chosen_from.items():
         metavar = name.upper().removesuffix("S")
-        words = f"of {' '.join(values)}"
+        what, usual = CHOSEN[name]
+        words = f"{what}; of {' '.join(values)}; default: {usual}"
         found.append(Flag(f"--{name}", "", words, many=True, choices=values, metavar=metavar))
     found += [
         Flag(
-            "--iterations", "training.iterations", f"default: {protocol.iterations}",
-            int, metavar="N",
+            "--iterations", "training.iterations",
+            f"steps of training; default: {protocol.iterations}", int, metavar="N",
         ),
         Flag(
-            "--batch-size", "training.batch_size", f"default: {protocol.batch_size}",
-            int, metavar="N",
+            "--batch-size", "training.batch_size",
+            f"{examples} in a step; default: {protocol.batch_size}", int, metavar="N",
         ),
         Flag(
-            "--lr", "training.lr", f"starting learning rate; default: {protocol.lr:g}", float
+            "--lr", "training.lr", f"learning rate at the start; default: {protocol.lr:g}",
+            float, metavar="RATE",
         ),
     ]  # fmt: skip
     if table:
@@ -93,28 +107,31 @@ def flags(
             Flag(
                 "--decay-every", "training.schedule.every",
                 "iterations after which the learning rate falls to a tenth, each time; "
-                "default: a third of them",
+                "default: a third of --iterations",
                 int, metavar="N",
             )
         )  # fmt: skip
     if protocol.optimizer == OPTIMIZERS["sgd"]:
         found += [
             Flag(
-                "--optimizer", "", "default: sgd, for which the default of --lr is meant",
+                "--optimizer", "",
+                "default: sgd; the default of --lr is meant for it, so give adam its own",
                 choices=list(OPTIMIZERS),
             ),
             Flag(
-                "--momentum", "training.optimizer.momentum", "of sgd; default: 0.9", float
+                "--momentum", "training.optimizer.momentum", "of sgd; default: 0.9",
+                float, metavar="FACTOR",
             ),
         ]  # fmt: skip
     found += [
         Flag(
             "--loc-lr", "training.loc_lr",
-            "times --lr for layers only a localisation network has; default: 1",
+            "times --lr for the layers that only a localisation network has; default: 1",
             float, metavar="FACTOR",
         ),
         Flag(
-            "--data", "", "whose digits: MNIST's, or embedded ones",
+            "--data", "",
+            "whose digits: MNIST's, or the small ones that come with scikit-learn; default: mnist",
             choices=(MNIST, EMBEDDED), group=DATA,
         ),
     ]  # fmt: skip
@@ -122,7 +139,8 @@ def flags(
         found.append(
             Flag(
                 "--train-size", "data.train_size",
-                f"images of an epoch, each of another digit; default: {SIZES[MNIST].train}",
+                f"examples that are drawn anew in each epoch, each from a digit of its own; "
+                f"default: all, {SIZES[MNIST].train}, digits {SIZES[EMBEDDED].train}",
                 int, metavar="N", group=DATA,
             )
         )  # fmt: skip
