@@ -129,7 +129,7 @@ def _sample(framed: np.ndarray, grid: np.ndarray, y: np.ndarray, slopes: np.ndar
     row = np.fmin(np.fmax(above, -FRAME), height).astype(np.intp)
     first = np.arange(n)[:, None, None] * (rows * columns) + FRAME * (columns + 1)
     index = first + row * columns + column
-    pixels = framed.reshape(-1, channels)
+    pixels = framed.reshape(n * rows * columns, channels)
     u00, u01 = pixels.take(index, axis=0), pixels.take(index + 1, axis=0)
     u10, u11 = pixels.take(index + columns, axis=0), pixels.take(index + columns + 1, axis=0)
 

@@ -83,7 +83,7 @@ def checked_margin(
 ) -> tuple[int, int]:
     """Rows and columns of zeros that a convolution puts on each side of x.
 
-    sizes: of H, W, kh and kw. window: side of the windows that are pooled afterwards, 1 for none.
+    sizes: of H, W, kh, kw, C and K. window: side of the windows that are pooled afterwards, 1 for none.
     Raises ValueError for a wrong padding or stride, an even kernel or an x too small to fill one
     window.
     """
@@ -92,6 +92,8 @@ def checked_margin(
         raise ValueError(f"padding must be 'same' or 'valid', got {padding!r}")
     if not isinstance(stride, int) or stride < 1:
         raise ValueError(f"stride must be a whole number of at least 1, got {stride!r}")
+    if sizes["C"] == 0 or sizes["K"] == 0:
+        raise ValueError("weight must have at least one channel and one map, got none")
     if kh % 2 == 0 or kw % 2 == 0:
         raise ValueError(f"weight must have an odd height and width, got {kh} by {kw}")
     margin = (kh // 2, kw // 2) if padding == "same" else (0, 0)
