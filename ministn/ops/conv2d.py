@@ -84,8 +84,8 @@ def checked_margin(
     """Rows and columns of zeros that a convolution puts on each side of x.
 
     sizes: of H, W, kh, kw, C and K. window: side of the windows that are pooled afterwards, 1 for
-    none. Raises ValueError for a wrong padding or stride, an even kernel or an x too small to fill one
-    window.
+    none. Raises ValueError for a wrong padding or stride, an even kernel, no channels or maps, or
+    an x too small to fill one window.
     """
     kh, kw = sizes["kh"], sizes["kw"]
     if padding not in ("same", "valid"):
