@@ -193,7 +193,8 @@ def speed() -> str:
         row = steps[f"{network}/256"]
         times = [shown(row[side], 1, 2) for side in ("ours", "torch", "compiled")]
         lines.append([network, *times, shown(row.get("ratio"), 1, 2)])
-    header = ["step of 256 images", "ours, s", "PyTorch eager, s", "torch.compile, s", "ours / eager"]
+    header = ["step of 256 images", "ours, s", "PyTorch eager, s", "torch.compile, s"]
+    header.append("ours / eager")
     return layout.pipes(header, lines)
 
 

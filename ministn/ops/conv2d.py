@@ -92,7 +92,7 @@ def checked_margin(
         raise ValueError(f"padding must be 'same' or 'valid', got {padding!r}")
     if not isinstance(stride, int) or stride < 1:
         raise ValueError(f"stride must be a whole number of at least 1, got {stride!r}")
-    if sizes["C"] == 0 or sizes["K"] == 0:
+    if 0 in (sizes.get("C", 1), sizes.get("K", 1)):
         raise ValueError("weight must have at least one channel and one map, got none")
     if kh % 2 == 0 or kw % 2 == 0:
         raise ValueError(f"weight must have an odd height and width, got {kh} by {kw}")
