@@ -8,7 +8,7 @@ from tqdm import trange
 
 from ministn.backend import Array, to_cpu
 from ministn.data import as_batch
-from ministn.errors import UserError
+from ministn.errors import FROM_0, UserError, check_numbers
 from ministn.models import Network
 from ministn.optimizers import Adam, Optimizer
 from ministn.parameter import ParameterBuffer
@@ -36,10 +36,11 @@ def train(
     another order. loc_lr: times lr for the layers that only localisation networks have. seed: of
     initial values, order and dropout. task: see train_on_batch.
 
-    Raises UserError for fewer images than a batch, and as train_on_batch does.
+    Raises UserError for fewer images than a batch, impossible rates, and as train_on_batch does.
     """
     if not 1 <= batch_size <= len(images):
         raise UserError(f"batch_size must be from 1 to {len(images)} images, got {batch_size}")
+    check_numbers(FROM_0, lr=lr, loc_lr=loc_lr)
     for parameter in network.localisation_only():
         parameter.lr_multiplier = loc_lr
     optimizer = Optimizer(Adam(), ParameterBuffer(network.parameters(), seed))
@@ -74,8 +75,10 @@ def train_on_batch(
     (N,), or as the task has them. lr: learning rate. seed: of dropout, whose masks follow from it
     and the optimiser's t. task: what is learned, by default to classify by cross entropy.
 
-    Raises UserError, and updates nothing, where the loss is not finite: it names the layer.
+    Raises UserError, and updates nothing, for an impossible lr, and where the loss is not finite:
+    then it names the layer.
     """
+    check_numbers(FROM_0, lr=lr)
     x = as_batch(images) if images.dtype == np.uint8 else images
     step = Step(seed, optimizer.t)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):

@@ -11,7 +11,7 @@ import numpy as np
 
 from ministn.backend import Array, assign
 from ministn.engines import function
-from ministn.errors import UserError
+from ministn.errors import ABOVE_0, FROM_0, FROM_0_BELOW_1, check_numbers
 from ministn.kinds import kind
 from ministn.parameter import ParameterBuffer
 
@@ -20,11 +20,16 @@ class Rule(ABC):
     """How a step changes parameters p, given their gradients g.
 
     moments: names of the arrays like p that change with it, zero at first; they are in checkpoints.
-    kind: its name there, see kinds.py.
+    kind: its name there, see kinds.py. Making one raises UserError for numbers that cannot be.
     """
 
     kind: ClassVar[str]
     moments: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def words(self) -> str:
+        """Its name for a reader."""
+        return type(self).__name__
 
     def step_size(self, lr: float, t: int) -> float:
         """What step ``t``, counted from 1, multiplies the direction with."""
@@ -59,6 +64,10 @@ class Adam(Rule):
 
     moments: ClassVar[tuple[str, ...]] = ("m", "v")
 
+    def __post_init__(self) -> None:
+        check_numbers(FROM_0_BELOW_1, beta1=self.beta1, beta2=self.beta2)
+        check_numbers(ABOVE_0, epsilon=self.epsilon)
+
     def step_size(self, lr: float, t: int) -> float:
         """a_t."""
         return lr * (np.sqrt(1 - self.beta2**t) / (1 - self.beta1**t))
@@ -66,6 +75,31 @@ class Adam(Rule):
     def update(self, p: Array, g: Array, step_size: Any, **arrays: Array) -> None:
         adam = function("adam", p)
         adam(p, g, arrays["m"], arrays["v"], step_size, self.beta1, self.beta2, self.epsilon)
+
+
+@kind("rmsprop")
+class RMSprop(Rule):
+    """RMSprop (Tieleman & Hinton 2012) in Lasagne's form.
+
+        a    <- rho * a + (1 - rho) * g^2
+        p    <- p - lr * g / sqrt(a + epsilon)
+
+    epsilon is added within the root, where the default weighs like 1e-3 outside it, which is where
+    PyTorch adds its own. a begins at 0, so the first steps are up to 1 / sqrt(1 - rho) times as
+    long as later ones.
+    """
+
+    rho: float = 0.9
+    epsilon: float = 1e-6
+
+    moments: ClassVar[tuple[str, ...]] = ("a",)
+
+    def __post_init__(self) -> None:
+        check_numbers(FROM_0_BELOW_1, rho=self.rho)
+        check_numbers(ABOVE_0, epsilon=self.epsilon)
+
+    def update(self, p: Array, g: Array, step_size: Any, **arrays: Array) -> None:
+        function("rmsprop", p)(p, g, arrays["a"], step_size, self.rho, self.epsilon)
 
 
 @kind("sgd")
@@ -82,8 +116,6 @@ class SGD(Rule):
     weight_decay: of all parameters but biases, of biases too if ``decay_biases``; it is the
     gradient of weight_decay / 2 * |p|^2 added to the loss. Biases are the parameters whose names
     end in "/bias".
-
-    Raises UserError for numbers that cannot be.
     """
 
     momentum: float = 0.9
@@ -93,10 +125,12 @@ class SGD(Rule):
     moments: ClassVar[tuple[str, ...]] = ("v",)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.momentum < 1:
-            raise UserError(f"momentum must be at least 0 and below 1, got {self.momentum}")
-        if not 0 <= self.weight_decay < np.inf:
-            raise UserError(f"weight_decay must be a number from 0 up, got {self.weight_decay}")
+        check_numbers(FROM_0_BELOW_1, momentum=self.momentum)
+        check_numbers(FROM_0, weight_decay=self.weight_decay)
+
+    @property
+    def words(self) -> str:
+        return f"momentum {self.momentum:g}"
 
     def constants(self, buffer: ParameterBuffer) -> dict[str, Array]:
         """decay: of each value."""
@@ -111,6 +145,27 @@ class SGD(Rule):
     def update(self, p: Array, g: Array, step_size: Any, **arrays: Array) -> None:
         sgd = function("sgd", p)
         sgd(p, g, arrays["v"], arrays["decay"], step_size, self.momentum)
+
+
+@kind("nesterov")
+class Nesterov(SGD):
+    """SGD with Nesterov's momentum in Lasagne's form, and weight decay as SGD has it.
+
+        v    <- momentum * v - lr * (g + decay * p)
+        p    <- p + momentum * v - lr * (g + decay * p)        with the new v
+
+    p is already where the velocity would take it next: there Nesterov takes the slope. At a
+    constant learning rate this is PyTorch's. It is a kind of its own and no field of SGD, so that
+    records of SGD stay as they are.
+    """
+
+    @property
+    def words(self) -> str:
+        return f"Nesterov's momentum {self.momentum:g}"
+
+    def update(self, p: Array, g: Array, step_size: Any, **arrays: Array) -> None:
+        nesterov = function("nesterov", p)
+        nesterov(p, g, arrays["v"], arrays["decay"], step_size, self.momentum)
 
 
 class Optimizer:

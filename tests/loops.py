@@ -307,6 +307,25 @@ def adam(p, gradients, rates, beta1=0.9, beta2=0.999, epsilon=1e-8):
     return p
 
 
+def rmsprop(p, gradients, rates, rho=0.9, epsilon=1e-6):
+    """lasagne.updates.rmsprop, line by line."""
+    accumulated = np.zeros_like(p)
+    for g, lr in zip(gradients, rates, strict=True):
+        accumulated = rho * accumulated + (1 - rho) * g**2
+        p = p - lr * g / np.sqrt(accumulated + epsilon)
+    return p
+
+
+def nesterov(p, gradients, rates, momentum=0.9, decay=0.0):
+    """lasagne.updates.nesterov_momentum with an L2 penalty, as its documentation has it."""
+    velocity = np.zeros_like(p)
+    for g, lr in zip(gradients, rates, strict=True):
+        gradient = g + decay * p
+        velocity = momentum * velocity - lr * gradient
+        p = p + momentum * velocity - lr * gradient
+    return p
+
+
 def sgd(p, gradients, rates, momentum=0.9, decay=0.0):
     """lasagne.updates.momentum with an L2 penalty, line by line."""
     velocity = np.zeros_like(p)

@@ -19,9 +19,11 @@ from ministn.cuda.dense import dense, dense_backward
 from ministn.cuda.dropout import dropout, dropout_backward
 from ministn.cuda.max_pool2d import max_pool2d, max_pool2d_backward
 from ministn.cuda.nearest import nearest_sampler, nearest_sampler_backward
+from ministn.cuda.nesterov import nesterov
 from ministn.cuda.projection import projection, projection_backward
 from ministn.cuda.projective_grid import projective_grid, projective_grid_backward
 from ministn.cuda.relu import relu, relu_backward
+from ministn.cuda.rmsprop import rmsprop
 from ministn.cuda.sgd import sgd
 from ministn.cuda.sigmoid import sigmoid, sigmoid_backward
 from ministn.cuda.softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_backward
@@ -59,12 +61,14 @@ __all__ = [
     "max_pool2d_backward",
     "nearest_sampler",
     "nearest_sampler_backward",
+    "nesterov",
     "projection",
     "projection_backward",
     "projective_grid",
     "projective_grid_backward",
     "relu",
     "relu_backward",
+    "rmsprop",
     "sgd",
     "sigmoid",
     "sigmoid_backward",

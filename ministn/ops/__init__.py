@@ -28,9 +28,11 @@ from ministn.ops.dense import dense, dense_backward
 from ministn.ops.dropout import dropout, dropout_backward
 from ministn.ops.max_pool2d import max_pool2d, max_pool2d_backward
 from ministn.ops.nearest import nearest_sampler, nearest_sampler_backward
+from ministn.ops.nesterov import nesterov
 from ministn.ops.projection import projection, projection_backward
 from ministn.ops.projective_grid import projective_grid, projective_grid_backward
 from ministn.ops.relu import relu, relu_backward
+from ministn.ops.rmsprop import rmsprop
 from ministn.ops.sgd import sgd
 from ministn.ops.sigmoid import sigmoid, sigmoid_backward
 from ministn.ops.softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_backward
@@ -69,12 +71,14 @@ __all__ = [
     "max_pool2d_backward",
     "nearest_sampler",
     "nearest_sampler_backward",
+    "nesterov",
     "projection",
     "projection_backward",
     "projective_grid",
     "projective_grid_backward",
     "relu",
     "relu_backward",
+    "rmsprop",
     "sgd",
     "sigmoid",
     "sigmoid_backward",

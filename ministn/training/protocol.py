@@ -1,9 +1,8 @@
 """How a network is trained: optimiser, learning rate, batches, for how long."""
 
 from dataclasses import replace
-from math import inf
 
-from ministn.errors import UserError
+from ministn.errors import FROM_0, UserError, check_numbers, check_whole
 from ministn.kinds import kind
 from ministn.optimizers import Adam, Rule
 from ministn.schedules import Schedule, StepDecay, compressed
@@ -32,12 +31,9 @@ class Training:
                 raise UserError(f"{name} of a training cannot be {getattr(self, name)!r}")
         if (self.epochs is None) == (self.iterations is None):
             raise UserError("a run needs a number of epochs, or else one of iterations")
-        for name in ("iterations" if self.epochs is None else "epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("lr", "loc_lr"):
-            if not 0 <= getattr(self, name) < inf:
-                raise UserError(f"{name} must be a number from 0 up, got {getattr(self, name)}")
+        name = "iterations" if self.epochs is None else "epochs"
+        check_whole(**{name: getattr(self, name)}, batch_size=self.batch_size)
+        check_numbers(FROM_0, lr=self.lr, loc_lr=self.loc_lr)
 
     @property
     def length(self) -> str:
