@@ -4,7 +4,7 @@ A rule is a value: how parameters follow from their gradients. An Optimizer is a
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -168,15 +168,30 @@ class Nesterov(SGD):
         nesterov(p, g, arrays["v"], arrays["decay"], step_size, self.momentum)
 
 
+def check_clipping(clip: float | None, clip_norm: float | None) -> None:
+    """Raise UserError for limits on a gradient that cannot be; None is no limit."""
+    limits = {"clip": clip, "clip_norm": clip_norm}
+    check_numbers(ABOVE_0, **{name: limit for name, limit in limits.items() if limit is not None})
+
+
 class Optimizer:
     """A rule at work on the parameters of a buffer.
 
-    moments, constants: flat arrays like the buffer's, by name: see Rule. t: the calls of ``step``;
-    whoever calls ``update`` counts for itself.
+    clip, clip_norm: limits on the gradient, None for none: see ``limit``. moments, constants: flat
+    arrays like the buffer's, by name: see Rule. t: the calls of ``step``; whoever calls ``limit``
+    and ``update`` counts for itself. Raises UserError for limits that cannot be.
     """
 
-    def __init__(self, rule: Rule, buffer: ParameterBuffer) -> None:
+    def __init__(
+        self,
+        rule: Rule,
+        buffer: ParameterBuffer,
+        clip: float | None = None,
+        clip_norm: float | None = None,
+    ) -> None:
+        check_clipping(clip, clip_norm)
         self.rule, self.buffer = rule, buffer
+        self.clip, self.clip_norm = clip, clip_norm
         self.moments = {name: buffer.zeros() for name in rule.moments}
         self.constants = rule.constants(buffer)
         self.t = 0
@@ -190,13 +205,32 @@ class Optimizer:
         self.moments = dict(zip(self.moments, moments, strict=True))
 
     def step(self, lr: float) -> None:
-        """Update every parameter from its gradient; ``lr`` times each group's multiplier."""
+        """Limit the gradient, then update every parameter; ``lr`` times each group's multiplier."""
         self.t += 1
+        self.limit()
         self.update(self.step_sizes(lr, self.t))
 
     def step_sizes(self, lr: float, t: int) -> list[float]:
         """What step ``t``, counted from 1, multiplies each group's direction with."""
         return [self.rule.step_size(lr * multiplier, t) for _, multiplier in self.buffer.groups]
+
+    def limit(
+        self, grad: Array | None = None, over_ranks: Callable[[Any], Any] = lambda squares: squares
+    ) -> None:
+        """Limit the whole gradient of a step, of all parameters together, in place:
+
+            each value to [-clip, clip]
+            then all times min(n, clip_norm) / (n + 1e-7), where n is their norm
+
+        as Lasagne's total_norm_constraint has it. grad: flat, the buffer's own unless given. Where
+        it is a rank's part, over_ranks makes of the part's sum of squares that of the whole.
+        """
+        grad = self.buffer.grad if grad is None else grad
+        if self.clip is not None:
+            function("clip", grad)(grad, self.clip)
+        if self.clip_norm is not None:
+            squares = over_ranks(function("sum_of_squares", grad)(grad))
+            function("limit_norm", grad)(grad, squares, self.clip_norm)
 
     def update(
         self,
@@ -204,7 +238,7 @@ class Optimizer:
         grad: np.ndarray | None = None,
         part: slice | None = None,
     ) -> None:
-        """Update every parameter, with a step size for each group.
+        """Update every parameter from its gradient as it is, with a step size for each group.
 
         grad: flat, the buffer's own unless given. part: of the flat arrays, to update only that.
         """

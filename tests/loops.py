@@ -4,7 +4,7 @@ STN = Jaderberg et al. 2015. Letters as in ``ministn.ops``.
 """
 
 from itertools import product
-from math import exp, floor, log, prod, sqrt
+from math import exp, floor, fsum, log, prod, sqrt
 
 import numpy as np
 
@@ -291,6 +291,25 @@ def voxel_at(u, voxel, border, fill):
         inside = all(0 <= k < length for k, length in zip(place, lengths, strict=True))
         return u[place] if inside else fill
     return u[tuple(folded(k, length, border) for k, length in zip(place, lengths, strict=True))]
+
+
+# ---- limits on a gradient
+
+
+def clip(g, limit):
+    return np.array([min(max(value, -limit), limit) for value in g])
+
+
+def sum_of_squares(g):
+    return fsum(float(value) ** 2 for value in g)
+
+
+def limit_norm(g, squares, most):
+    """lasagne.updates.total_norm_constraint of one array, line by line."""
+    norm = sqrt(squares)
+    target_norm = min(norm, most)
+    multiplier = target_norm / (1e-7 + norm)
+    return np.array([value * multiplier for value in g])
 
 
 # ---- optimisers: p after these gradients, each with its learning rate

@@ -18,7 +18,6 @@ import test_cuda_ops
 import test_cuda_sampler
 import test_cuda_training_kernels
 import test_cuda_transforms
-import test_rmsprop
 import test_sgd
 import test_triplet_hinge
 import volume_faults
@@ -125,7 +124,6 @@ CASES = {
     "sgd": partial(test_sgd.test_sgd_is_that_of_ops_to_the_last_bit, size=257),
     "sgd, schedule": partial(test_sgd.test_sgd_takes_its_step_size_from_the_schedule, first=4),
     "sgd, halted": test_sgd.test_sgd_changes_nothing_once_halted,
-    **test_rmsprop.CASES,
     "projective_grid": partial(
         test_cuda_transforms.test_projective_grid_agrees_with_ops, n=5, size=(17, 31)
     ),
@@ -291,19 +289,6 @@ FAULTS = [
           DIFFERENT),
     Fault("relu", "if (i < size) y[i]", "if (i <= size) y[i]", "relu", READ),
     Fault("relu", "x[i] < 0.f ? 0.f : x[i]", "fmaxf(x[i], 0.f)", "relu, nan", DIFFERENT),
-    Fault("rmsprop", "i >= size || *halted", "*halted", "rmsprop", READ),
-    Fault("rmsprop", "i >= size || *halted", "i >= size", "rmsprop, halted", DIFFERENT),
-    Fault("rmsprop", "*number % period", "0", "rmsprop, schedule", DIFFERENT),
-    Fault("rmsprop", "sqrtf(ai + epsilon)", "(sqrtf(ai) + epsilon)", "rmsprop", DIFFERENT),
-    Fault("rmsprop", "__fadd_rn(__fmul_rn(a[i], rho), ", "__fmaf_rn(a[i], rho, ", "rmsprop",
-          DIFFERENT),
-    Fault("rmsprop", "    a[i] = ai;\n", "", "rmsprop", DIFFERENT),
-    Fault("nesterov", "i >= size || *halted", "*halted", "nesterov", READ),
-    Fault("nesterov", "i >= size || *halted", "i >= size", "nesterov, halted", DIFFERENT),
-    Fault("nesterov", "*number % period", "0", "nesterov, schedule", DIFFERENT),
-    Fault("nesterov", "__fmul_rn(vi, momentum)", "__fmul_rn(v[i], 1.f)", "nesterov", DIFFERENT),
-    Fault("nesterov", "__fsub_rn(p[i], step)", "p[i]", "nesterov", DIFFERENT),
-    Fault("nesterov", "__fmul_rn(decay[i], p[i])", "0.f", "nesterov", DIFFERENT),
     Fault("sgd", "i >= size || *halted", "*halted", "sgd", READ),
     Fault("sgd", "i >= size || *halted", "i >= size", "sgd, halted", DIFFERENT),
     Fault("sgd", "*number % period", "0", "sgd, schedule", DIFFERENT),

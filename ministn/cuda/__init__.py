@@ -14,6 +14,7 @@ from ministn.cuda.basis_grid import basis_grid, basis_grid_backward, grid_produc
 from ministn.cuda.batch import as_batch
 from ministn.cuda.bicubic import bicubic_sampler, bicubic_sampler_backward
 from ministn.cuda.bilinear import bilinear_sampler, bilinear_sampler_backward
+from ministn.cuda.clip import clip, limit_norm, sum_of_squares
 from ministn.cuda.conv_block import conv_block, conv_block_backward
 from ministn.cuda.dense import dense, dense_backward
 from ministn.cuda.dropout import dropout, dropout_backward
@@ -48,6 +49,7 @@ __all__ = [
     "bicubic_sampler_backward",
     "bilinear_sampler",
     "bilinear_sampler_backward",
+    "clip",
     "compose",
     "compose_backward",
     "conv_block",
@@ -57,6 +59,7 @@ __all__ = [
     "dropout",
     "dropout_backward",
     "grid_products",
+    "limit_norm",
     "max_pool2d",
     "max_pool2d_backward",
     "nearest_sampler",
@@ -74,6 +77,7 @@ __all__ = [
     "sigmoid_backward",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
+    "sum_of_squares",
     "trilinear_sampler",
     "trilinear_sampler_backward",
     "triplet_hinge",

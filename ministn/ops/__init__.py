@@ -21,6 +21,7 @@ from ministn.ops.basis_grid import basis_grid, basis_grid_backward, grid_product
 from ministn.ops.batch import as_batch
 from ministn.ops.bicubic import bicubic_sampler, bicubic_sampler_backward
 from ministn.ops.bilinear import bilinear_sampler, bilinear_sampler_backward
+from ministn.ops.clip import clip, limit_norm, sum_of_squares
 from ministn.ops.compose import compose, compose_backward
 from ministn.ops.conv2d import conv2d, conv2d_backward
 from ministn.ops.conv_block import conv_block, conv_block_backward
@@ -56,6 +57,7 @@ __all__ = [
     "bicubic_sampler_backward",
     "bilinear_sampler",
     "bilinear_sampler_backward",
+    "clip",
     "compose",
     "compose_backward",
     "conv2d",
@@ -67,6 +69,7 @@ __all__ = [
     "dropout",
     "dropout_backward",
     "grid_products",
+    "limit_norm",
     "max_pool2d",
     "max_pool2d_backward",
     "nearest_sampler",
@@ -84,6 +87,7 @@ __all__ = [
     "sigmoid_backward",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
+    "sum_of_squares",
     "trilinear_sampler",
     "trilinear_sampler_backward",
     "triplet_hinge",

@@ -160,7 +160,8 @@ def scope(record: Record) -> str:
     protocol = protocol_of(record)
     if data.source == EMBEDDED:
         return "reduced, other data"
-    same = (training.lr, training.optimizer) == (protocol.lr, protocol.optimizer)
+    kept = "lr", "optimizer", "clip", "clip_norm"
+    same = all(getattr(training, name) == getattr(protocol, name) for name in kept)
     same = same and training.schedule.every == usual_decay(training.iterations)
     size = [getattr(training, n) - getattr(protocol, n) for n in ("iterations", "batch_size")]
     size.append(data.train_size - record["full_train_size"])
