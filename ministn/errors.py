@@ -1,4 +1,4 @@
-"""Errors a person can act on, and the one check every operation makes of its arrays."""
+"""Errors a person can act on, and the checks of numbers and of every operation's arrays."""
 
 from math import inf, isfinite
 from typing import Any
@@ -9,6 +9,14 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 # Of NumPy's own arrays; a masked array or a matrix has dtype and shape, but computes otherwise.
 PLAIN = (np.ndarray, np.memmap)
 
+# In words: from, up to but not including. A GPU takes smaller float32 numbers than that for 0.
+RANGES = {
+    "at least 0 and below 1": (0.0, 1.0),
+    "a number from 0 up": (0.0, inf),
+    "a number from 1.2e-38 up": (float(np.finfo(np.float32).tiny), inf),
+}
+FROM_0_BELOW_1, FROM_0, ABOVE_0 = RANGES
+
 
 class UserError(Exception):
     """Something the person at the keyboard can put right.
@@ -16,6 +24,24 @@ class UserError(Exception):
     The message is one line: what is wrong, where, and what to do. Command lines print it and
     exit with a non-zero status; they never show a traceback for it.
     """
+
+
+def check_numbers(wanted: str, **numbers: Any) -> None:
+    """Raise UserError naming the first that is no number, or not within ``wanted``, of RANGES."""
+    least, below = RANGES[wanted]
+    for name, number in numbers.items():
+        is_number = isinstance(number, (int, float, np.integer, np.floating))
+        if not is_number or isinstance(number, bool) or not least <= number < below:
+            raise UserError(f"{name} must be {wanted}, got {number!r}")
+
+
+def check_whole(**numbers: Any) -> None:
+    """Raise UserError naming the first that is not a whole number from 1 up."""
+    for name, number in numbers.items():
+        if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
+            raise UserError(f"{name} must be a whole number, got {number!r}")
+        if number < 1:
+            raise UserError(f"{name} must be at least 1, got {number}")
 
 
 def check_arrays(**arrays: tuple[Any, str]) -> dict[str, int]:

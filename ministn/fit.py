@@ -12,7 +12,7 @@ from tqdm import tqdm, trange
 
 from ministn.backend import Array, to_cpu
 from ministn.data import as_batch
-from ministn.errors import UserError, check_plain, number
+from ministn.errors import FROM_0, UserError, check_numbers, check_plain
 from ministn.metrics.attention import watched
 from ministn.models import Network
 from ministn.ops.left_image import left_image
@@ -45,14 +45,13 @@ def train(
     Where most of a batch's attention leaves the image, it is said: theta gets hardly any gradient
     there, and a lower loc_lr helps.
 
-    Raises UserError for fewer images than a batch, and as train_on_batch does; a refused call
-    changes nothing.
+    Raises UserError for fewer images than a batch and impossible rates, and as train_on_batch does;
+    a refused call changes nothing.
     """
     _check(images, labels)
     if not 1 <= batch_size <= len(images):
         raise UserError(f"batch_size must be from 1 to {len(images)} images, got {batch_size}")
-    for name, rate in (("lr", lr), ("loc_lr", loc_lr)):
-        number(name, rate, 0)
+    check_numbers(FROM_0, lr=lr, loc_lr=loc_lr)
     with _unchanged_if_refused(network) as accepted:
         for parameter in network.localisation_only():
             parameter.lr_multiplier = loc_lr
@@ -96,8 +95,10 @@ def train_on_batch(
     (N,), or as the task has them. lr: learning rate. seed: of dropout, whose masks follow from it
     and the optimiser's t. task: what is learned, by default to classify by cross entropy.
 
-    Raises UserError, and updates nothing, where the loss is not finite: it names the layer.
+    Raises UserError, and updates nothing, for an impossible lr, and where the loss is not finite:
+    then it names the layer.
     """
+    check_numbers(FROM_0, lr=lr)
     _check(images, labels)
     loss, _ = _step(network, optimizer, images, labels, lr=lr, seed=seed, task=task)
     return loss

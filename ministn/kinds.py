@@ -5,15 +5,17 @@
         factor: float = 0.7
         every: int = 20
 
-A value is made of numbers, texts, tuples and other values. In JSON it is a dictionary with its kind
-beside its fields; read again, a missing field has its default. Nothing falls through: an unknown
-kind or field is an error, so what a record names is what trains. A default never changes, since
-records rely on it.
+A value is made of numbers, texts, tuples and other values; of NumPy's numbers it makes Python's. In
+JSON it is a dictionary with its kind beside its fields; read again, a missing field has its
+default. Nothing falls through: an unknown kind or field is an error, so what a record names is what
+trains. A default never changes, since records rely on it.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from typing import Any, NamedTuple, TypeVar, cast, dataclass_transform
+
+import numpy as np
 
 from ministn.errors import UserError
 
@@ -34,12 +36,34 @@ def kind(name: str) -> Callable[[Class], Class]:
         known = KINDS.get(name, cls)
         if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise ValueError(f"there is a kind {name!r} already: {known.__qualname__}")
+        _with_pythons_numbers(cls)
         made: Any = dataclass(frozen=True)(cls)
         made.kind = name
         KINDS[name] = made
         return cast(Class, made)
 
     return register
+
+
+def _with_pythons_numbers(cls: Any) -> None:
+    """Have NumPy's numbers in fields become Python's, before the class checks what it was given."""
+    check = getattr(cls, "__post_init__", None)
+
+    def post_init(self: Any) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, _python(getattr(self, field.name)))
+        if check is not None:
+            check(self)
+
+    cls.__post_init__ = post_init
+
+
+def _python(value: Any) -> Any:
+    if type(value) is tuple:
+        return tuple(map(_python, value))
+    if isinstance(value, np.floating):
+        return float(value)
+    return value.item() if isinstance(value, np.generic) else value
 
 
 # -- JSON ------------------------------------------------------------------------------------------

@@ -4,14 +4,14 @@ A rule is a value: how parameters follow from their gradients. An Optimizer is a
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ministn.backend import Array, assign
 from ministn.engines import function
-from ministn.errors import UserError
+from ministn.errors import ABOVE_0, FROM_0, FROM_0_BELOW_1, check_numbers
 from ministn.kinds import kind
 from ministn.parameter import ParameterBuffer
 
@@ -20,11 +20,16 @@ class Rule(ABC):
     """How a step changes parameters p, given their gradients g.
 
     moments: names of the arrays like p that change with it, zero at first; they are in checkpoints.
-    kind: its name there, see kinds.py.
+    kind: its name there, see kinds.py. Making one raises UserError for numbers that cannot be.
     """
 
     kind: ClassVar[str]
     moments: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def words(self) -> str:
+        """Its name for a reader."""
+        return type(self).__name__
 
     def step_size(self, lr: float, t: int) -> float:
         """What step ``t``, counted from 1, multiplies the direction with."""
@@ -59,6 +64,10 @@ class Adam(Rule):
 
     moments: ClassVar[tuple[str, ...]] = ("m", "v")
 
+    def __post_init__(self) -> None:
+        check_numbers(FROM_0_BELOW_1, beta1=self.beta1, beta2=self.beta2)
+        check_numbers(ABOVE_0, epsilon=self.epsilon)
+
     def step_size(self, lr: float, t: int) -> float:
         """a_t."""
         return lr * (np.sqrt(1 - self.beta2**t) / (1 - self.beta1**t))
@@ -66,6 +75,31 @@ class Adam(Rule):
     def update(self, p: Array, g: Array, step_size: Any, **arrays: Array) -> None:
         adam = function("adam", p)
         adam(p, g, arrays["m"], arrays["v"], step_size, self.beta1, self.beta2, self.epsilon)
+
+
+@kind("rmsprop")
+class RMSprop(Rule):
+    """RMSprop (Tieleman & Hinton 2012) in Lasagne's form.
+
+        a    <- rho * a + (1 - rho) * g^2
+        p    <- p - lr * g / sqrt(a + epsilon)
+
+    epsilon is added within the root, where the default weighs like 1e-3 outside it, which is where
+    PyTorch adds its own. a begins at 0, so the first steps are up to 1 / sqrt(1 - rho) times as
+    long as later ones.
+    """
+
+    rho: float = 0.9
+    epsilon: float = 1e-6
+
+    moments: ClassVar[tuple[str, ...]] = ("a",)
+
+    def __post_init__(self) -> None:
+        check_numbers(FROM_0_BELOW_1, rho=self.rho)
+        check_numbers(ABOVE_0, epsilon=self.epsilon)
+
+    def update(self, p: Array, g: Array, step_size: Any, **arrays: Array) -> None:
+        function("rmsprop", p)(p, g, arrays["a"], step_size, self.rho, self.epsilon)
 
 
 @kind("sgd")
@@ -82,8 +116,6 @@ class SGD(Rule):
     weight_decay: of all parameters but biases, of biases too if ``decay_biases``; it is the
     gradient of weight_decay / 2 * |p|^2 added to the loss. Biases are the parameters whose names
     end in "/bias".
-
-    Raises UserError for numbers that cannot be.
     """
 
     momentum: float = 0.9
@@ -93,10 +125,12 @@ class SGD(Rule):
     moments: ClassVar[tuple[str, ...]] = ("v",)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.momentum < 1:
-            raise UserError(f"momentum must be at least 0 and below 1, got {self.momentum}")
-        if not 0 <= self.weight_decay < np.inf:
-            raise UserError(f"weight_decay must be a number from 0 up, got {self.weight_decay}")
+        check_numbers(FROM_0_BELOW_1, momentum=self.momentum)
+        check_numbers(FROM_0, weight_decay=self.weight_decay)
+
+    @property
+    def words(self) -> str:
+        return f"momentum {self.momentum:g}"
 
     def constants(self, buffer: ParameterBuffer) -> dict[str, Array]:
         """decay: of each value."""
@@ -113,15 +147,51 @@ class SGD(Rule):
         sgd(p, g, arrays["v"], arrays["decay"], step_size, self.momentum)
 
 
+@kind("nesterov")
+class Nesterov(SGD):
+    """SGD with Nesterov's momentum in Lasagne's form, and weight decay as SGD has it.
+
+        v    <- momentum * v - lr * (g + decay * p)
+        p    <- p + momentum * v - lr * (g + decay * p)        with the new v
+
+    p is already where the velocity would take it next: there Nesterov takes the slope. At a
+    constant learning rate this is PyTorch's. It is a kind of its own and no field of SGD, so that
+    records of SGD stay as they are.
+    """
+
+    @property
+    def words(self) -> str:
+        return f"Nesterov's momentum {self.momentum:g}"
+
+    def update(self, p: Array, g: Array, step_size: Any, **arrays: Array) -> None:
+        nesterov = function("nesterov", p)
+        nesterov(p, g, arrays["v"], arrays["decay"], step_size, self.momentum)
+
+
+def check_clipping(clip: float | None, clip_norm: float | None) -> None:
+    """Raise UserError for limits on a gradient that cannot be; None is no limit."""
+    limits = {"clip": clip, "clip_norm": clip_norm}
+    check_numbers(ABOVE_0, **{name: limit for name, limit in limits.items() if limit is not None})
+
+
 class Optimizer:
     """A rule at work on the parameters of a buffer.
 
-    moments, constants: flat arrays like the buffer's, by name: see Rule. t: the calls of ``step``;
-    whoever calls ``update`` counts for itself.
+    clip, clip_norm: limits on the gradient, None for none: see ``limit``. moments, constants: flat
+    arrays like the buffer's, by name: see Rule. t: the calls of ``step``; whoever calls ``limit``
+    and ``update`` counts for itself. Raises UserError for limits that cannot be.
     """
 
-    def __init__(self, rule: Rule, buffer: ParameterBuffer) -> None:
+    def __init__(
+        self,
+        rule: Rule,
+        buffer: ParameterBuffer,
+        clip: float | None = None,
+        clip_norm: float | None = None,
+    ) -> None:
+        check_clipping(clip, clip_norm)
         self.rule, self.buffer = rule, buffer
+        self.clip, self.clip_norm = clip, clip_norm
         self.moments = {name: buffer.zeros() for name in rule.moments}
         self.constants = rule.constants(buffer)
         self.t = 0
@@ -135,13 +205,32 @@ class Optimizer:
         self.moments = dict(zip(self.moments, moments, strict=True))
 
     def step(self, lr: float) -> None:
-        """Update every parameter from its gradient; ``lr`` times each group's multiplier."""
+        """Limit the gradient, then update every parameter; ``lr`` times each group's multiplier."""
         self.t += 1
+        self.limit()
         self.update(self.step_sizes(lr, self.t))
 
     def step_sizes(self, lr: float, t: int) -> list[float]:
         """What step ``t``, counted from 1, multiplies each group's direction with."""
         return [self.rule.step_size(lr * multiplier, t) for _, multiplier in self.buffer.groups]
+
+    def limit(
+        self, grad: Array | None = None, over_ranks: Callable[[Any], Any] = lambda squares: squares
+    ) -> None:
+        """Limit the whole gradient of a step, of all parameters together, in place:
+
+            each value to [-clip, clip]
+            then all times min(n, clip_norm) / (n + 1e-7), where n is their norm
+
+        as Lasagne's total_norm_constraint has it. grad: flat, the buffer's own unless given. Where
+        it is a rank's part, over_ranks makes of the part's sum of squares that of the whole.
+        """
+        grad = self.buffer.grad if grad is None else grad
+        if self.clip is not None:
+            function("clip", grad)(grad, self.clip)
+        if self.clip_norm is not None:
+            squares = over_ranks(function("sum_of_squares", grad)(grad))
+            function("limit_norm", grad)(grad, squares, self.clip_norm)
 
     def update(
         self,
@@ -149,7 +238,7 @@ class Optimizer:
         grad: np.ndarray | None = None,
         part: slice | None = None,
     ) -> None:
-        """Update every parameter, with a step size for each group.
+        """Update every parameter from its gradient as it is, with a step size for each group.
 
         grad: flat, the buffer's own unless given. part: of the flat arrays, to update only that.
         """

@@ -1,9 +1,9 @@
 """How the learning rate falls: a function of the number of an epoch or iteration."""
 
-from math import floor, inf
+from math import floor
 from typing import Protocol, runtime_checkable
 
-from ministn.errors import UserError
+from ministn.errors import FROM_0, check_numbers, check_whole
 from ministn.kinds import kind
 
 
@@ -33,12 +33,10 @@ class StepDecay:
     first: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.factor < inf:
-            raise UserError(f"decay must be a number from 0 up, got {self.factor}")
-        if self.every < 1:
-            raise UserError(f"decay_every must be at least 1, got {self.every}")
-        if self.first is not None and self.first < 1:
-            raise UserError(f"the first decay must be in epoch 1 or later, got {self.first}")
+        check_numbers(FROM_0, decay=self.factor)
+        check_whole(decay_every=self.every)
+        if self.first is not None:
+            check_whole(first_decay=self.first)
 
     def at(self, number: int) -> float:
         first = self.every + 1 if self.first is None else self.first

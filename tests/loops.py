@@ -4,7 +4,7 @@ STN = Jaderberg et al. 2015. Letters as in ``ministn.ops``.
 """
 
 from itertools import product
-from math import exp, floor, log, prod, sqrt
+from math import exp, floor, fsum, log, prod, sqrt
 
 import numpy as np
 
@@ -293,6 +293,25 @@ def voxel_at(u, voxel, border, fill):
     return u[tuple(folded(k, length, border) for k, length in zip(place, lengths, strict=True))]
 
 
+# ---- limits on a gradient
+
+
+def clip(g, limit):
+    return np.array([min(max(value, -limit), limit) for value in g])
+
+
+def sum_of_squares(g):
+    return fsum(float(value) ** 2 for value in g)
+
+
+def limit_norm(g, squares, most):
+    """lasagne.updates.total_norm_constraint of one array, line by line."""
+    norm = sqrt(squares)
+    target_norm = min(norm, most)
+    multiplier = target_norm / (1e-7 + norm)
+    return np.array([value * multiplier for value in g])
+
+
 # ---- optimisers: p after these gradients, each with its learning rate
 
 
@@ -304,6 +323,25 @@ def adam(p, gradients, rates, beta1=0.9, beta2=0.999, epsilon=1e-8):
         m = beta1 * m + (1 - beta1) * g
         v = beta2 * v + (1 - beta2) * g**2
         p = p - a_t * m / (np.sqrt(v) + epsilon)
+    return p
+
+
+def rmsprop(p, gradients, rates, rho=0.9, epsilon=1e-6):
+    """lasagne.updates.rmsprop, line by line."""
+    accumulated = np.zeros_like(p)
+    for g, lr in zip(gradients, rates, strict=True):
+        accumulated = rho * accumulated + (1 - rho) * g**2
+        p = p - lr * g / np.sqrt(accumulated + epsilon)
+    return p
+
+
+def nesterov(p, gradients, rates, momentum=0.9, decay=0.0):
+    """lasagne.updates.nesterov_momentum with an L2 penalty, as its documentation has it."""
+    velocity = np.zeros_like(p)
+    for g, lr in zip(gradients, rates, strict=True):
+        gradient = g + decay * p
+        velocity = momentum * velocity - lr * gradient
+        p = p + momentum * velocity - lr * gradient
     return p
 
 

@@ -106,10 +106,14 @@ def _disturb(amount: float) -> None:
 
 
 def train(some: Team, *runs: str) -> None:
-    """``folder:epochs:batch_size`` each, going on with what is there."""
+    """``folder:epochs:batch_size:clip:clip_norm`` each, going on with what is there."""
     for text in runs:
-        folder, epochs, batch_size = text.split(":")
-        run = run_in(Path(folder), epochs=int(epochs), batch_size=int(batch_size))
+        folder, epochs, batch_size, *limits = text.split(":")
+        clip, clip_norm = (float(limit) if limit else None for limit in limits)
+        run = run_in(
+            Path(folder), epochs=int(epochs), batch_size=int(batch_size), clip=clip,
+            clip_norm=clip_norm,
+        )  # fmt: skip
         run.train(data_set(), some, resume=True, bar=False)
 
 

@@ -18,6 +18,7 @@ import loops
 import pytest
 import test_architectures
 import test_bad_arrays
+import test_clip
 import test_cuda_cases
 import test_data_pictures
 import test_data_sets
@@ -102,7 +103,7 @@ def function_places(name):
     return {
         "its GPU twin in ministn/cuda/__init__.py": exported(cuda, name),
         LOOP: has_loop(name),
-        "a case in FUNCTIONS of tests/test_ops.py": name in cases,
+        "a case in FUNCTIONS of tests/test_ops.py": name in cases | test_clip.LIMITS.keys(),
     }
 
 

@@ -222,7 +222,8 @@ def test_products_and_copies_are_those_of_tensor_cores_where_they_should_be(file
         assert ("cp.async.cg.shared.global" in instructions) == copies, name
 
 
-IN_DOUBLE = {"mean", "note_left"}  # on purpose, and little of it
+# On purpose, and little of it.
+IN_DOUBLE = {"limit_norm", "mean", "note_left", "squares_of_blocks", "sum_of_blocks"}
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -231,9 +232,13 @@ def test_no_arithmetic_is_in_double_by_accident(file):
         assert (".f64" in instructions) == (name in IN_DOUBLE), name
 
 
-@pytest.mark.parametrize(
-    "name", ["adam", "affine_grid", "affine_grid_3d", "projective_grid", "note_left"]
-)
+ONE_BY_ONE = (
+    "adam", "affine_grid", "affine_grid_3d", "nesterov", "note_left", "projective_grid", "rmsprop",
+    "sgd",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ONE_BY_ONE)
 def test_what_is_rounded_one_by_one_is_not_fused(name):
     """No fused multiply-add, and no product that ptxas may still make one of."""
     (file,) = (file for file in FILES if name in launch.signatures(file))

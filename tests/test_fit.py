@@ -92,6 +92,21 @@ def test_training_is_steps_of_adam_in_an_order_of_its_own():
         np.testing.assert_array_equal(one.data, other.data)
 
 
+@pytest.mark.parametrize("rate", [np.nan, np.inf, -0.1, "0.1", None])
+def test_impossible_rates_change_nothing(rate):
+    made, optimizer = network()
+    before = optimizer.buffer.data.copy()
+    for call in (
+        lambda: train_on_batch(made, optimizer, IMAGES, LABELS, lr=rate),
+        lambda: train(made, IMAGES, LABELS, steps=1, batch_size=2, lr=rate),
+    ):
+        with pytest.raises(UserError, match=f"^lr must be a number from 0 up, got {rate!r}"):
+            call()
+    with pytest.raises(UserError, match=r"^loc_lr must be a number from 0 up, got"):
+        train(made, IMAGES, LABELS, steps=1, batch_size=2, loc_lr=rate)
+    np.testing.assert_array_equal(optimizer.buffer.data, before)
+
+
 @pytest.mark.parametrize("batch_size", [0, 7])
 def test_a_batch_has_some_images_and_not_more_than_there_are(batch_size):
     with pytest.raises(UserError, match=f"batch_size must be from 1 to 6 images, got {batch_size}"):

@@ -3,6 +3,7 @@
 import json
 from dataclasses import MISSING, fields, replace
 
+import numpy as np
 import pytest
 import stn_addition
 import stn_colocalisation
@@ -38,7 +39,7 @@ from ministn.models import (
     Tstn,
     UntiedStn,
 )
-from ministn.optimizers import SGD, Adam
+from ministn.optimizers import SGD, Adam, Nesterov, RMSprop
 from ministn.runs import Settings, folder_name
 from ministn.schedules import StepDecay
 from ministn.tasks import Classification, Colocalisation
@@ -151,6 +152,24 @@ def test_a_value_of_another_class_does_not_fit():
 def test_what_is_no_value_is_refused(value):
     with pytest.raises(TypeError, match="a value is made of values, numbers, texts and tuples"):
         to_json(value)
+
+
+def test_numpys_numbers_become_pythons():
+    """Whatever field they are in; also numbers in tuples."""
+    settings = replace(
+        SETTINGS, seed=np.uint64(2**64 - 1), data=Cluttered(canvas=np.int16(40)),
+        training=Training(batch_size=np.int64(8), lr=np.longdouble(0.5), epochs=np.int32(2)),
+    )  # fmt: skip
+    assert from_json(json.loads(json.dumps(to_json(settings)))) == settings
+    assert {type(held) for held in leaves(settings).values()} <= {int, float, str, type(None)}
+
+    @kind("test pair")
+    class Pair:
+        both: tuple = (1, 2)
+
+    (one, (other,)) = Pair((np.int8(3), (np.float16(0.5),))).both
+    assert (type(one), one, type(other), other) == (int, 3, float, 0.5)
+    del KINDS["test pair"]
 
 
 def test_a_name_is_of_one_class():
@@ -270,13 +289,24 @@ CHANGED = [
     ),
     (ENCODER, SET | {"network": ClassificationCnn(1)}),
     (Settings(Cluttered(), ClassificationCnn(1), STEPS), {"network.architecture": 2}),
+    (
+        Settings(Cluttered(), ClassificationCnn(1), Training(RMSprop(), iterations=9)),
+        {"training.optimizer.rho": 0.8, "training.optimizer.epsilon": 1e-7},
+    ),
+    (
+        Settings(Cluttered(), ClassificationCnn(1), Training(Nesterov(), iterations=9)),
+        {
+            "training.optimizer": SGD(), "training.optimizer.momentum": 0.8,
+            "training.optimizer.weight_decay": 0.1, "training.optimizer.decay_biases": True,
+        },
+    ),
 ]  # fmt: skip
 # Epochs may grow, and of one digit all pairs are learned from.
 NEVER = {("training", "epochs"), ("one digit", "train_size")}
 
 
 @pytest.mark.parametrize(
-    ("settings", "others"), CHANGED, ids=[each.network.name for each, _ in CHANGED]
+    ("settings", "others"), CHANGED, ids=[folder_name(each) for each, _ in CHANGED]
 )
 def test_every_field_but_the_epochs_names_another_folder(settings, others):
     names = [folder_name(replaced(settings, *other)) for other in others.items()]

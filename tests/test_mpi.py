@@ -98,26 +98,33 @@ def test_gradients_are_added_in_the_ranks_order(size, count, tmp_path):
     succeeded(size, f"sums {count}", tmp_path)
 
 
-def trained(folder: Path, epochs: int, batch_size: int) -> tuple[bytes, bytes, dict]:
+def trained(folder: Path, **changes) -> tuple[bytes, bytes, dict]:
     """Weights, best weights and record but for what made them."""
-    last, best, record = outcome(run_in(folder, epochs=epochs, batch_size=batch_size))
+    last, best, record = outcome(run_in(folder, **changes))
     return last, best, {name: record[name] for name in ("status", "epochs", "best", "settings")}
 
 
 @needs_mpi
-@pytest.mark.parametrize(("size", "batch_size", "epochs"), [(2, 16, 3), (3, 2, 1)])
-def test_ranks_and_worker_processes_end_with_equal_bits(size, batch_size, epochs, tmp_path):
+@pytest.mark.parametrize(
+    ("size", "batch_size", "epochs", "clip", "clip_norm"),
+    [(2, 16, 3, None, None), (3, 2, 1, None, None), (3, 16, 2, 0.01, 0.2)],
+)
+def test_ranks_and_worker_processes_end_with_equal_bits(
+    size, batch_size, epochs, clip, clip_norm, tmp_path
+):
     """Three ranks share batches of two images: one of them has none."""
-    run = run_in(tmp_path / "processes", epochs=epochs, batch_size=batch_size)
+    changes = {"batch_size": batch_size, "clip": clip, "clip_norm": clip_norm}
+    run = run_in(tmp_path / "processes", epochs=epochs, **changes)
     with team(size) as some:
         run.train(data_set(), some, resume=False, bar=False)
-    expected = trained(tmp_path / "processes", epochs, batch_size)
+    expected = trained(tmp_path / "processes", epochs=epochs, **changes)
     assert expected[2]["best"]["test_error"] is not None
-    succeeded(size, f"train ranks:{epochs}:{batch_size} stopped:1:{batch_size}", tmp_path)
-    assert trained(tmp_path / "ranks", epochs, batch_size) == expected
+    words = f"{batch_size}:{clip or ''}:{clip_norm or ''}"
+    succeeded(size, f"train ranks:{epochs}:{words} stopped:1:{words}", tmp_path)
+    assert trained(tmp_path / "ranks", epochs=epochs, **changes) == expected
     if epochs > 1:
-        succeeded(size, f"train stopped:{epochs}:{batch_size}", tmp_path)
-    assert trained(tmp_path / "stopped", epochs, batch_size) == expected
+        succeeded(size, f"train stopped:{epochs}:{words}", tmp_path)
+    assert trained(tmp_path / "stopped", epochs=epochs, **changes) == expected
 
 
 @needs_mpi

@@ -1,16 +1,21 @@
-"""Every optimiser against the loops, on either engine; Adam, and the learning-rate schedule."""
+"""Every optimiser against the loops, on either engine; what no rule may be; Adam, and the
+learning-rate schedule.
+"""
 
+from dataclasses import fields
 from functools import partial
-from math import sqrt
+from math import inf, nan, sqrt
 
 import loops
 import numpy as np
 import pytest
 from helpers import concrete
 
+from ministn.errors import UserError
 from ministn.initializers import Normal
+from ministn.kinds import to_json
 from ministn.ops.adam import BLOCK
-from ministn.optimizers import Adam, Optimizer, Rule
+from ministn.optimizers import SGD, Adam, Nesterov, Optimizer, RMSprop, Rule
 from ministn.parameter import Parameter, ParameterBuffer
 from ministn.schedules import StepDecay
 
@@ -86,6 +91,54 @@ def test_an_optimizer_on_a_gpu_is_that_of_the_cpu(device, name):
         assert want.any()
 
 
+# ---- numbers that cannot be
+
+RULES = concrete(Rule)
+SHARES = "beta1", "beta2", "rho", "momentum"  # from 0 to below 1
+NOWHERE = nan, inf, -inf, -0.1, "0.5", None, True, 1j, np.float32(nan), np.array(0.5)
+IMPOSSIBLE = {
+    **dict.fromkeys(SHARES, (1.0, 1, np.float32(1))),
+    "epsilon": (0.0, 0, 1e-39),  # the last is 0 for a GPU
+    "weight_decay": (),
+}
+
+
+def test_every_number_of_every_rule_is_checked():
+    named = {field.name for rule in RULES for field in fields(rule)} - {"decay_biases"}
+    assert named == IMPOSSIBLE.keys()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_impossible_numbers_are_refused_by_name(rule):
+    for name in {field.name for field in fields(rule)} & IMPOSSIBLE.keys():
+        for value in (*NOWHERE, *IMPOSSIBLE[name]):
+            with pytest.raises(UserError, match=rf"^{name} must be (at least 0|a number from) "):
+                rule(**{name: value})
+        for value in (0, 0.0, 0.999) if name in SHARES else (1e-30, 1, 3.5):
+            assert getattr(rule(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_numpys_numbers_are_pythons(rule):
+    for name in {field.name for field in fields(rule)} & IMPOSSIBLE.keys():
+        for value, kind in ((np.float32(0.5), float), (np.float64(0.5), float)):
+            made = rule(**{name: value})
+            assert made == rule(**{name: 0.5}) and type(getattr(made, name)) is kind
+            assert to_json(made)[name] == 0.5 and hash(made) == hash(rule(**{name: 0.5}))
+    assert type(SGD(momentum=np.int64(0)).momentum) is int
+    assert type(SGD(decay_biases=np.bool_(True)).decay_biases) is bool
+
+
+def test_rules_in_words():
+    rules = Adam(), RMSprop(), SGD(), SGD(0.5), Nesterov(0.95)
+    assert [rule.words for rule in rules] == [
+        "Adam", "RMSprop", "momentum 0.9", "momentum 0.5", "Nesterov's momentum 0.95",
+    ]  # fmt: skip
+
+
+# ---- Adam
+
+
 def test_first_step_is_the_learning_rate_against_the_sign():
     """Far above epsilon; far below it, the uncorrected sqrt(v) makes the step small."""
     (long, small), buffer = network(multipliers=(1.0, 1.0))
@@ -116,6 +169,9 @@ def test_update_is_in_place():
     buffer.grad[...] = 1.0
     Optimizer(Adam(), buffer).step(0.1)
     assert views[0] is long.data and views[0].base is views[1].base is buffer.data
+
+
+# ---- the learning rate
 
 
 @pytest.mark.parametrize(

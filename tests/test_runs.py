@@ -50,6 +50,8 @@ OTHER = {
     "training.schedule.first": 2,
     "training.batch_size": 17,
     "training.loc_lr": 0.5,
+    "training.clip": 1.0,
+    "training.clip_norm": 5.0,
     "task": Colocalisation(),
     "task.counts": "sequence",
     "task.over": "sum",

@@ -16,7 +16,7 @@ from ministn import backend, cli, runs
 from ministn.data import Distorted, distorted
 from ministn.data.sources import Sizes
 from ministn.models import Projected, Stn
-from ministn.optimizers import SGD, Adam
+from ministn.optimizers import SGD, Adam, Nesterov, RMSprop
 from ministn.runs import planning
 from ministn.schedules import StepDecay
 
@@ -119,6 +119,10 @@ def test_another_optimizer_and_another_fall_of_the_learning_rate(monkeypatch):
     (s,) = chosen(monkeypatch, "stn_addition", line)
     assert (s.training.optimizer, s.training.lr) == (Adam(), 0.001)
     assert s.training.schedule == StepDecay(0.1, 80)
+    (s,) = chosen(monkeypatch, "stn_addition", line.replace("adam", "rmsprop"))
+    assert s.training.optimizer == RMSprop(rho=0.9, epsilon=1e-6)
+    (s,) = chosen(monkeypatch, "stn_addition", line.replace("adam", "nesterov --momentum 0.5"))
+    assert s.training.optimizer == Nesterov(0.5)
 
 
 COMMANDS = {
@@ -127,7 +131,8 @@ COMMANDS = {
                "--nets small-stn --epochs 9 --decay-every 3 --distractors 0 --data-seed 5"],
     "stn_table1": ["", "--quick", "--sets tc r --models cnn st-cnn-tps --momentum 0.8 --seeds 4",
                    "--data digits --train-size 40 --decay-every 20 --iterations 300 --lr 0.1"],
-    "stn_addition": ["", "--quick", "--optimizer adam --lr 0.001 --loc-lr 0.1 --precision tf32"],
+    "stn_addition": ["", "--quick", "--optimizer adam --lr 0.001 --loc-lr 0.1 --precision tf32",
+                     "--optimizer rmsprop --lr 0.0005", "--optimizer nesterov --momentum 0.95"],
     "stn_projection3d": ["", "--quick", "--models st-cnn --lr 0.1 --batch-size 8"],
     "stn_colocalisation": ["", "--quick", "--digits none", "--digits none --data digits",
                            "--digits 3 --iterations 20 --data-seed 4 --seeds 3 --loc-lr 0.5"],
@@ -159,6 +164,10 @@ def test_the_command_of_a_run_gives_just_this_run(name, monkeypatch):
         ("--train-size -5", "train_size must be at least 1, got -5"),
         ("--momentum 1", "momentum must be at least 0 and below 1, got 1.0"),
         ("--optimizer adam --momentum 0.5", "--momentum is not for adam: leave it out"),
+        ("--optimizer rmsprop --momentum 0.5", "--momentum is not for rmsprop: leave it out"),
+        ("--optimizer nesterov --momentum nan", "momentum must be at least 0 and below 1, got nan"),
+        ("--lr nan", "lr must be a number from 0 up, got nan"),
+        ("--loc-lr inf", "loc_lr must be a number from 0 up, got inf"),
         ("--train-size 60001", "--train-size must be at most 60000"),
         ("--lr x", "argument --lr: invalid float value: 'x'"),
         ("--epochs 3", "unrecognized arguments: --epochs 3"),

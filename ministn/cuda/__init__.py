@@ -14,14 +14,17 @@ from ministn.cuda.basis_grid import basis_grid, basis_grid_backward, grid_produc
 from ministn.cuda.batch import as_batch
 from ministn.cuda.bicubic import bicubic_sampler, bicubic_sampler_backward
 from ministn.cuda.bilinear import bilinear_sampler, bilinear_sampler_backward
+from ministn.cuda.clip import clip, limit_norm, sum_of_squares
 from ministn.cuda.conv_block import conv_block, conv_block_backward
 from ministn.cuda.dense import dense, dense_backward
 from ministn.cuda.dropout import dropout, dropout_backward
 from ministn.cuda.max_pool2d import max_pool2d, max_pool2d_backward
 from ministn.cuda.nearest import nearest_sampler, nearest_sampler_backward
+from ministn.cuda.nesterov import nesterov
 from ministn.cuda.projection import projection, projection_backward
 from ministn.cuda.projective_grid import projective_grid, projective_grid_backward
 from ministn.cuda.relu import relu, relu_backward
+from ministn.cuda.rmsprop import rmsprop
 from ministn.cuda.sgd import sgd
 from ministn.cuda.sigmoid import sigmoid, sigmoid_backward
 from ministn.cuda.softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_backward
@@ -46,6 +49,7 @@ __all__ = [
     "bicubic_sampler_backward",
     "bilinear_sampler",
     "bilinear_sampler_backward",
+    "clip",
     "compose",
     "compose_backward",
     "conv_block",
@@ -55,21 +59,25 @@ __all__ = [
     "dropout",
     "dropout_backward",
     "grid_products",
+    "limit_norm",
     "max_pool2d",
     "max_pool2d_backward",
     "nearest_sampler",
     "nearest_sampler_backward",
+    "nesterov",
     "projection",
     "projection_backward",
     "projective_grid",
     "projective_grid_backward",
     "relu",
     "relu_backward",
+    "rmsprop",
     "sgd",
     "sigmoid",
     "sigmoid_backward",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
+    "sum_of_squares",
     "trilinear_sampler",
     "trilinear_sampler_backward",
     "triplet_hinge",

@@ -5,9 +5,10 @@
 // sixteen slices are asked for together: there are few elements and many slices, so the time goes
 // into waiting.
 //
-// mean: y = 1/N sum_i x_i. One block for the one number. Each thread sums every 256th x, then warps
-// and block add up in a tree, in double: the sum of any batch is exact to float32. Shared memory
-// holds the sums of the warps.
+// mean: y = 1/N sum_i x_i. One block for the one number. Each thread sums every 256th x, then the
+// block adds up in a tree, in double: the sum of any batch is exact to float32.
+
+#include "double_sum.cuh"
 
 extern "C" __global__ void __launch_bounds__(128)
 sum_partials(const float* __restrict__ partials, float* __restrict__ y, int slices, int size) {
@@ -21,15 +22,8 @@ sum_partials(const float* __restrict__ partials, float* __restrict__ y, int slic
 
 extern "C" __global__ void __launch_bounds__(256)
 mean(const float* __restrict__ x, float* __restrict__ y, int size) {
-    __shared__ double of_warp[8];
     double sum = 0.0;
     for (int i = threadIdx.x; i < size; i += 256) sum += (double)x[i];
-    for (int offset = 16; offset > 0; offset /= 2)
-        sum += __shfl_down_sync(0xffffffffu, sum, offset);
-    if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = sum;
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        for (int warp = 1; warp < 8; ++warp) sum += of_warp[warp];
-        *y = (float)(sum / size);
-    }
+    sum = double_sum(sum);
+    if (threadIdx.x == 0) *y = (float)(sum / size);
 }

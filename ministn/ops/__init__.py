@@ -21,6 +21,7 @@ from ministn.ops.basis_grid import basis_grid, basis_grid_backward, grid_product
 from ministn.ops.batch import as_batch
 from ministn.ops.bicubic import bicubic_sampler, bicubic_sampler_backward
 from ministn.ops.bilinear import bilinear_sampler, bilinear_sampler_backward
+from ministn.ops.clip import clip, limit_norm, sum_of_squares
 from ministn.ops.compose import compose, compose_backward
 from ministn.ops.conv2d import conv2d, conv2d_backward
 from ministn.ops.conv_block import conv_block, conv_block_backward
@@ -28,9 +29,11 @@ from ministn.ops.dense import dense, dense_backward
 from ministn.ops.dropout import dropout, dropout_backward
 from ministn.ops.max_pool2d import max_pool2d, max_pool2d_backward
 from ministn.ops.nearest import nearest_sampler, nearest_sampler_backward
+from ministn.ops.nesterov import nesterov
 from ministn.ops.projection import projection, projection_backward
 from ministn.ops.projective_grid import projective_grid, projective_grid_backward
 from ministn.ops.relu import relu, relu_backward
+from ministn.ops.rmsprop import rmsprop
 from ministn.ops.sgd import sgd
 from ministn.ops.sigmoid import sigmoid, sigmoid_backward
 from ministn.ops.softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_backward
@@ -54,6 +57,7 @@ __all__ = [
     "bicubic_sampler_backward",
     "bilinear_sampler",
     "bilinear_sampler_backward",
+    "clip",
     "compose",
     "compose_backward",
     "conv2d",
@@ -65,21 +69,25 @@ __all__ = [
     "dropout",
     "dropout_backward",
     "grid_products",
+    "limit_norm",
     "max_pool2d",
     "max_pool2d_backward",
     "nearest_sampler",
     "nearest_sampler_backward",
+    "nesterov",
     "projection",
     "projection_backward",
     "projective_grid",
     "projective_grid_backward",
     "relu",
     "relu_backward",
+    "rmsprop",
     "sgd",
     "sigmoid",
     "sigmoid_backward",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
+    "sum_of_squares",
     "trilinear_sampler",
     "trilinear_sampler_backward",
     "triplet_hinge",

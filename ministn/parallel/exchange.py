@@ -46,7 +46,8 @@ class Exchange(Protocol):
         """Give all ranks the parameters and moments that rank 0 has."""
 
     def update(self, step_sizes: list[float]) -> None:
-        """Add the ranks' gradients up, in their order, and update all ranks' parameters by it.
+        """Add the ranks' gradients up, in their order; limit the sum as the optimiser does, and
+        update all ranks' parameters by it.
 
         What is left in the gradients is undefined. No rank may still be writing its gradient.
         """
@@ -71,6 +72,7 @@ class Alone:
         pass
 
     def update(self, step_sizes: list[float]) -> None:
+        self._optimizer.limit()
         self._optimizer.update(step_sizes)
 
 

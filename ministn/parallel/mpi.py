@@ -1,8 +1,8 @@
 """An Exchange between the ranks that mpirun started, on one machine or several.
 
 Each rank has its own parameters, moments and gradients. An update is cut by parameters: each rank
-gets all gradients of its own part, adds them up in the ranks' order, and gives all ranks the sum;
-then each updates all its parameters, to the same bits.
+gets all gradients of its own part, adds them up in the ranks' order, limits the sum where it has to
+be, and gives it to all ranks; then each updates all its parameters, to the same bits.
 
 All ranks run the same program. Rank 0 alone does what it says; the others wait in ``led`` for its
 orders, and end when it does. Where that cannot be arranged, because a rank fails in the middle of
@@ -101,8 +101,15 @@ class World:
             total = self._gradients[0]
             for gradient in self._gradients[1:]:
                 total += gradient
+            self._optimizer.limit(total, self._over_ranks)
             _result(self._comm.Iallgatherv(total, (whole, self._counts)).test)
         self._optimizer.update(step_sizes)
+
+    def _over_ranks(self, number: float) -> float:
+        """The sum of what each rank has, in the ranks' order, the same to all."""
+        numbers = np.empty(self.size)
+        _result(self._comm.Iallgather(np.array([number]), numbers).test)
+        return sum(numbers.tolist())
 
     def dismiss(self) -> None:
         """Rank 0 has no more orders."""

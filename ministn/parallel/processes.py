@@ -1,7 +1,8 @@
 """An Exchange between processes on one machine: messages through pipes, arrays in shared memory.
 
 Parameters and moments exist once; each rank has a gradient of its own, and all see all. An update
-is cut by parameters: each rank adds up, in the ranks' order, and updates its own part of them.
+is cut by parameters: each rank adds up, in the ranks' order, and updates its own part of them. Only
+where the gradient's norm is limited do they need to hear of each other's parts in between.
 
 A pipe ends when the process at its other end does, in whatever way. That is how rank 0 learns
 of a worker's death, and how workers learn that they are no longer needed.
@@ -67,7 +68,13 @@ class SharedMemory(Exchange):
         total = self._gradients[0]
         for gradient in self._gradients[1:]:
             total[mine] += gradient[mine]
+        self._optimizer.limit(total[mine], self._over_ranks)
         self._optimizer.update(step_sizes, total, mine)
+
+    def _over_ranks(self, number: float) -> float:
+        """The sum of what each rank has, in the ranks' order, the same to all."""
+        numbers = self.gather(number)
+        return self.scatter(numbers and [sum(numbers)] * self.size)
 
 
 class Leader(SharedMemory):

@@ -1,11 +1,10 @@
 """How a network is trained: optimiser, learning rate, batches, for how long."""
 
 from dataclasses import replace
-from math import inf
 
-from ministn.errors import UserError
+from ministn.errors import FROM_0, UserError, check_numbers, check_whole
 from ministn.kinds import kind
-from ministn.optimizers import Adam, Rule
+from ministn.optimizers import Adam, Rule, check_clipping
 from ministn.schedules import Schedule, StepDecay, compressed
 
 
@@ -15,7 +14,10 @@ class Training:
 
     optimizer: with its own numbers. lr: the starting learning rate; schedule: how it falls.
     epochs or iterations: how long, the other is None. loc_lr: multiplier on lr for the layers that
-    only localisation networks have. Raises UserError for what cannot be.
+    only localisation networks have. clip, clip_norm: limits on each value and on the norm of a
+    step's whole gradient, in this order, see Optimizer.limit; None for none.
+
+    Raises UserError for what cannot be.
     """
 
     optimizer: Rule = Adam()
@@ -25,6 +27,8 @@ class Training:
     epochs: int | None = None
     iterations: int | None = None
     loc_lr: float = 1.0
+    clip: float | None = None
+    clip_norm: float | None = None
 
     def __post_init__(self) -> None:
         for name, cls in (("optimizer", Rule), ("schedule", Schedule)):
@@ -32,12 +36,10 @@ class Training:
                 raise UserError(f"{name} of a training cannot be {getattr(self, name)!r}")
         if (self.epochs is None) == (self.iterations is None):
             raise UserError("a run needs a number of epochs, or else one of iterations")
-        for name in ("iterations" if self.epochs is None else "epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("lr", "loc_lr"):
-            if not 0 <= getattr(self, name) < inf:
-                raise UserError(f"{name} must be a number from 0 up, got {getattr(self, name)}")
+        name = "iterations" if self.epochs is None else "epochs"
+        check_whole(**{name: getattr(self, name)}, batch_size=self.batch_size)
+        check_numbers(FROM_0, lr=self.lr, loc_lr=self.loc_lr)
+        check_clipping(self.clip, self.clip_norm)
 
     @property
     def length(self) -> str:

@@ -257,6 +257,7 @@ class QueuedSteps:
             log.note(loss, *answers, self.network.thetas(cache))
             self.optimizer.buffer.zero_grad()
             self.network.backward(self.task.loss_backward(loss_cache), cache)
+            self.optimizer.limit()
             self.optimizer.update(self._schedules)
             log.count_step()
 

@@ -52,9 +52,8 @@ def optimized(
         parameter.lr_multiplier = training.loc_lr
     if fixed := network.fixed_parameters():
         ParameterBuffer(fixed, seed, device=device)
-    return network, Optimizer(
-        training.optimizer, ParameterBuffer(network.parameters(), seed, device=device)
-    )
+    buffer = ParameterBuffer(network.parameters(), seed, device=device)
+    return network, Optimizer(training.optimizer, buffer, training.clip, training.clip_norm)
 
 
 class Trainer:
@@ -344,6 +343,8 @@ def check_same(path: Path, name: str, content: dict[str, Any], wanted: Any) -> N
     if isinstance(found, dict) and isinstance(wanted, dict):
         found, wanted = _flat(found), _flat(wanted)
         keys = sorted(k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k))
+        if not keys:  # what differs are fields that are None, and that there were not yet
+            return
         name = f"{name} ({', '.join(keys)})"
         found, wanted = [found.get(k) for k in keys], [wanted.get(k) for k in keys]
     raise UserError(f"{path} has other {name}: found {found}, expected {wanted}")

@@ -14,7 +14,6 @@ from ministn.data.sources import EMBEDDED
 from ministn.errors import UserError
 from ministn.kinds import leaves
 from ministn.models import projection, stn
-from ministn.optimizers import SGD
 from ministn.plot import drawing
 from ministn.runs import Settings
 from ministn.training.protocol import Training
@@ -140,8 +139,7 @@ def protocol_of(record: Record) -> Training:
 def title(record: Record) -> str:
     """What was trained on, for how long, and how far that is from the paper."""
     data, training = record["settings"].data, record["settings"].training
-    rule, schedule, iterations = training.optimizer, training.schedule, training.iterations
-    method = f"momentum {rule.momentum:g}" if rule.kind == SGD.kind else "Adam"
+    schedule, iterations = training.schedule, training.iterations
     source = "scikit-learn's digits, enlarged" if data.source == EMBEDDED else "MNIST"
     rate = f"learning rate {training.lr:g}"
     if schedule.every != usual_decay(iterations):
@@ -149,7 +147,8 @@ def title(record: Record) -> str:
         rate += f" {falls if schedule.every < iterations else 'throughout'}"
     text = (
         f"{iterations:,} iterations of batch {training.batch_size}, {rate}, "
-        f"{method}; {source}, {data.train_size:,} images an epoch, data seed {data.seed}"
+        f"{training.optimizer.words}; {source}, {data.train_size:,} images an epoch, "
+        f"data seed {data.seed}"
     )
     whole = "The paper's" if protocol_of(record) is PROTOCOL else "Our"
     return f"{scope(record).upper() or f'{whole} protocol'}: {text}"
@@ -161,7 +160,8 @@ def scope(record: Record) -> str:
     protocol = protocol_of(record)
     if data.source == EMBEDDED:
         return "reduced, other data"
-    same = (training.lr, training.optimizer) == (protocol.lr, protocol.optimizer)
+    kept = "lr", "optimizer", "clip", "clip_norm"
+    same = all(getattr(training, name) == getattr(protocol, name) for name in kept)
     same = same and training.schedule.every == usual_decay(training.iterations)
     size = [getattr(training, n) - getattr(protocol, n) for n in ("iterations", "batch_size")]
     size.append(data.train_size - record["full_train_size"])

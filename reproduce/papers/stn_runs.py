@@ -21,7 +21,7 @@ from ministn.data import Data
 from ministn.data.distorted import SIZES
 from ministn.data.sources import EMBEDDED, MNIST
 from ministn.models import Architecture
-from ministn.optimizers import SGD, Adam, Rule
+from ministn.optimizers import SGD, Adam, Nesterov, RMSprop, Rule
 from ministn.runs import Settings
 from ministn.runs.flags import DATA, Flag, at_most, each_once
 from ministn.schedules import StepDecay
@@ -31,7 +31,12 @@ THIRDS = 3  # of the iterations; the learning rate falls after each
 FALL = 0.1
 
 # What the flag --optimizer names.
-OPTIMIZERS: dict[str, Rule] = {"adam": Adam(), "sgd": SGD(momentum=0.9)}
+OPTIMIZERS: dict[str, Rule] = {
+    "adam": Adam(),
+    "sgd": SGD(momentum=0.9),
+    "nesterov": Nesterov(momentum=0.9),
+    "rmsprop": RMSprop(),
+}
 
 
 def falling(training: Training, iterations: int) -> Training:
@@ -119,7 +124,7 @@ def flags(
                 choices=list(OPTIMIZERS),
             ),
             Flag(
-                "--momentum", "training.optimizer.momentum", "of sgd; default: 0.9",
+                "--momentum", "training.optimizer.momentum", "of sgd, nesterov; default: 0.9",
                 float, metavar="FACTOR",
             ),
         ]  # fmt: skip
