@@ -65,6 +65,26 @@ def check_kind(name: str, value: Any, kind: type) -> None:
         raise TypeError(f"{name} must be a {kind.__name__}, got {got}")
 
 
+def check_count(name: str, value: Any) -> int:
+    """The value as an int, be it Python's or NumPy's.
+
+    Raises ValueError, under the argument's name, unless it is whole and at least 1.
+    """
+    if not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    return int(value)
+
+
+def check_share(name: str, value: Any) -> float:
+    """The value as a float, be it Python's or NumPy's.
+
+    Raises ValueError, under the argument's name, unless it is at least 0 and below 1.
+    """
+    if not isinstance(value, (int, float, np.integer, np.floating)) or not 0 <= value < 1:
+        raise ValueError(f"{name} must be at least 0 and below 1, got {value!r}")
+    return float(value)
+
+
 def check_float32(**arrays: Any) -> None:
     """Raise TypeError naming the first array that is not float32."""
     for name, array in arrays.items():

@@ -17,6 +17,7 @@ from ministn.cuda.bilinear import bilinear_sampler, bilinear_sampler_backward
 from ministn.cuda.conv_block import conv_block, conv_block_backward
 from ministn.cuda.dense import dense, dense_backward
 from ministn.cuda.dropout import dropout, dropout_backward
+from ministn.cuda.leaky_relu import leaky_relu, leaky_relu_backward
 from ministn.cuda.max_pool2d import max_pool2d, max_pool2d_backward
 from ministn.cuda.nearest import nearest_sampler, nearest_sampler_backward
 from ministn.cuda.projection import projection, projection_backward
@@ -25,6 +26,7 @@ from ministn.cuda.relu import relu, relu_backward
 from ministn.cuda.sgd import sgd
 from ministn.cuda.sigmoid import sigmoid, sigmoid_backward
 from ministn.cuda.softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_backward
+from ministn.cuda.tanh import tanh, tanh_backward
 from ministn.cuda.trilinear import trilinear_sampler, trilinear_sampler_backward
 from ministn.cuda.triplet_hinge import triplet_hinge, triplet_hinge_backward
 from ministn.ops.compose import compose, compose_backward  # array code, which runs on both
@@ -55,6 +57,8 @@ __all__ = [
     "dropout",
     "dropout_backward",
     "grid_products",
+    "leaky_relu",
+    "leaky_relu_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "nearest_sampler",
@@ -70,6 +74,8 @@ __all__ = [
     "sigmoid_backward",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
+    "tanh",
+    "tanh_backward",
     "trilinear_sampler",
     "trilinear_sampler_backward",
     "triplet_hinge",

@@ -26,6 +26,7 @@ from ministn.ops.conv2d import conv2d, conv2d_backward
 from ministn.ops.conv_block import conv_block, conv_block_backward
 from ministn.ops.dense import dense, dense_backward
 from ministn.ops.dropout import dropout, dropout_backward
+from ministn.ops.leaky_relu import leaky_relu, leaky_relu_backward
 from ministn.ops.max_pool2d import max_pool2d, max_pool2d_backward
 from ministn.ops.nearest import nearest_sampler, nearest_sampler_backward
 from ministn.ops.projection import projection, projection_backward
@@ -34,6 +35,7 @@ from ministn.ops.relu import relu, relu_backward
 from ministn.ops.sgd import sgd
 from ministn.ops.sigmoid import sigmoid, sigmoid_backward
 from ministn.ops.softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_backward
+from ministn.ops.tanh import tanh, tanh_backward
 from ministn.ops.trilinear import trilinear_sampler, trilinear_sampler_backward
 from ministn.ops.triplet_hinge import triplet_hinge, triplet_hinge_backward
 
@@ -65,6 +67,8 @@ __all__ = [
     "dropout",
     "dropout_backward",
     "grid_products",
+    "leaky_relu",
+    "leaky_relu_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "nearest_sampler",
@@ -80,6 +84,8 @@ __all__ = [
     "sigmoid_backward",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
+    "tanh",
+    "tanh_backward",
     "trilinear_sampler",
     "trilinear_sampler_backward",
     "triplet_hinge",
