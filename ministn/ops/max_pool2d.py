@@ -44,17 +44,22 @@ def max_pool2d_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     """dy (N, h, w, C) -> dx (N, H, W, C)."""
     y, winner, shape, size, stride = cache
     check_arrays(y=(y, "N h w C"), dy=(dy, "N h w C"))
-    _, h, w, _ = dy.shape
+    n, h, w, channels = dy.shape
     dx = np.zeros(shape, dy.dtype)
+    if stride == size:  # the windows lie side by side, and so do their gradients
+        dwindows = np.zeros((*dy.shape, size * size), dy.dtype)
+        np.put_along_axis(dwindows, winner, dy[..., None], axis=-1)
+        dx[:, : h * size, : w * size] = (
+            dwindows.reshape(n, h, w, channels, size, size)
+            .transpose(0, 1, 4, 2, 5, 3)
+            .reshape(n, h * size, w * size, channels)
+        )
+        return dx
     for p in range(size):
         for q in range(size):
             # The pixels at this place of the windows: no two windows have the same one.
             pixels = dx[:, p : p + stride * h : stride, q : q + stride * w : stride]
-            won = winner[..., 0] == p * size + q
-            if stride < size:
-                pixels += np.where(won, dy, 0)  # onto what other windows gave it
-            else:
-                np.copyto(pixels, dy, where=won)
+            pixels += np.where(winner[..., 0] == p * size + q, dy, 0)
     return dx
 
 
