@@ -26,19 +26,28 @@ class UserError(Exception):
     """
 
 
+def is_whole(value: Any) -> bool:
+    """Whether it is a whole number, Python's or NumPy's."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a number, Python's or NumPy's."""
+    return is_whole(value) or isinstance(value, (float, np.floating))
+
+
 def check_numbers(wanted: str, **numbers: Any) -> None:
     """Raise UserError naming the first that is no number, or not within ``wanted``, of RANGES."""
     least, below = RANGES[wanted]
     for name, number in numbers.items():
-        is_number = isinstance(number, (int, float, np.integer, np.floating))
-        if not is_number or isinstance(number, bool) or not least <= number < below:
+        if not is_number(number) or not least <= number < below:
             raise UserError(f"{name} must be {wanted}, got {number!r}")
 
 
 def check_whole(**numbers: Any) -> None:
     """Raise UserError naming the first that is not a whole number from 1 up."""
     for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
+        if not is_whole(number):
             raise UserError(f"{name} must be a whole number, got {number!r}")
         if number < 1:
             raise UserError(f"{name} must be at least 1, got {number}")
@@ -95,22 +104,14 @@ def check_plain(name: str, array: Any) -> None:
         raise TypeError(f"{name} must be a plain array, got {type(array).__name__}")
 
 
-def whole(name: str, value: Any, least: int = 1) -> int:
-    """A whole number, NumPy's too, as Python's. Raises ValueError under the argument's name."""
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
-    return int(value)
-
-
-def number(
+def check_number(
     name: str, value: Any, low: float = -inf, high: float = inf, *, below: bool = False
 ) -> float:
     """A finite number from low to high, NumPy's too, as Python's; less than high if ``below``.
 
     Raises ValueError under the argument's name.
     """
-    kinds = (int, float, np.integer, np.floating)
-    possible = isinstance(value, kinds) and not isinstance(value, bool) and isfinite(value)
+    possible = is_number(value) and isfinite(value)
     if not possible or not low <= value <= high or (below and value == high):
         bounds = [f"of at least {low:g}"] if low > -inf else []
         bounds += [f"{'below' if below else 'at most'} {high:g}"] if high < inf else []
@@ -124,6 +125,26 @@ def check_kind(name: str, value: Any, kind: type) -> None:
     if not isinstance(value, kind):
         got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
         raise TypeError(f"{name} must be a {kind.__name__}, got {got}")
+
+
+def check_count(name: str, value: Any) -> int:
+    """The value as an int, be it Python's or NumPy's.
+
+    Raises ValueError, under the argument's name, unless it is whole and at least 1.
+    """
+    if not is_whole(value) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    return int(value)
+
+
+def check_share(name: str, value: Any) -> float:
+    """The value as a float, be it Python's or NumPy's.
+
+    Raises ValueError, under the argument's name, unless it is at least 0 and below 1.
+    """
+    if not is_number(value) or not 0 <= value < 1:
+        raise ValueError(f"{name} must be at least 0 and below 1, got {value!r}")
+    return float(value)
 
 
 def check_float32(**arrays: Any) -> None:

@@ -12,7 +12,7 @@ from tqdm import tqdm, trange
 
 from ministn.backend import Array, to_cpu
 from ministn.data import as_batch
-from ministn.errors import FROM_0, UserError, check_numbers, check_plain
+from ministn.errors import FROM_0, UserError, check_numbers, check_plain, check_whole
 from ministn.metrics.attention import watched
 from ministn.models import Network
 from ministn.ops.left_image import left_image
@@ -52,6 +52,7 @@ def train(
     if not 1 <= batch_size <= len(images):
         raise UserError(f"batch_size must be from 1 to {len(images)} images, got {batch_size}")
     check_numbers(FROM_0, lr=lr, loc_lr=loc_lr)
+    check_whole(steps=steps)
     with _unchanged_if_refused(network) as accepted:
         for parameter in network.localisation_only():
             parameter.lr_multiplier = loc_lr

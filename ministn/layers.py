@@ -13,6 +13,7 @@ sharing weights means using the same layer object.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from math import prod
 from typing import Any
@@ -20,8 +21,11 @@ from typing import Any
 import numpy as np
 
 from ministn.engines import implementation
-from ministn.errors import check_arrays, check_kind
+from ministn.errors import check_arrays, check_kind, check_share
 from ministn.initializers import ZEROS, HeUniform, Initializer
+from ministn.ops.conv_block import check_options
+from ministn.ops.leaky_relu import SLOPE
+from ministn.ops.max_pool2d import check_windows
 from ministn.parameter import Parameter, unique
 from ministn.randomness import Step, stream
 
@@ -75,35 +79,49 @@ class Layer(ABC):
 
 
 class Weighted(Layer):
-    """A layer that is one operation with a weight (..., K) and a bias (K,) to learn."""
+    """A layer that is one operation with a weight (..., K) and, if any, a bias (K,) to learn."""
+
+    bias: Parameter | None
 
     def __init__(
         self,
         path: str,
         shape: tuple[int, ...],
         initial: Initializer,
-        initial_bias: Initializer = ZEROS,
+        initial_bias: Initializer | None = ZEROS,
     ) -> None:
         self.path = path
         self.weight = Parameter(path + "/weight", shape, initial)
-        self.bias = Parameter(path + "/bias", shape[-1:], initial_bias)
+        self.bias = None
+        if initial_bias is not None:
+            self.bias = Parameter(path + "/bias", shape[-1:], initial_bias)
 
     def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
         backward, cache = cache
         dx, dweight, dbias = backward(dy, cache, need_dx)
-        self.weight.add(dweight)
-        self.bias.add(dbias)
+        self._add(dweight, dbias)
         return dx
 
+    def _add(self, dweight: np.ndarray, dbias: np.ndarray | None) -> None:
+        self.weight.add(dweight)
+        if self.bias is not None and dbias is not None:
+            self.bias.add(dbias)
+
     def parameters(self) -> list[Parameter]:
-        return [self.weight, self.bias]
+        return [self.weight] if self.bias is None else [self.weight, self.bias]
+
+    def values(self) -> list[np.ndarray]:
+        """Of its parameters, in the order in which the operation takes them."""
+        return [parameter.data for parameter in self.parameters()]
 
 
 class Conv2d(Weighted):
-    """Convolution block: convolution, then 2x2 max pooling if ``pool``, bias and ReLU.
+    """Convolution block: convolution, then 2x2 max pooling if ``pool``, bias and activation.
 
     x (N, H, W, C) -> y (N, h, w, K). ``path`` names the parameters path/weight (kernel, kernel,
-    C, K) and path/bias (K,). padding: "same" or "valid". stride: of the convolution alone.
+    C, K) and, if ``bias``, path/bias (K,). padding: "same" or "valid". stride: of the convolution
+    alone. activation: "relu", "leaky_relu", whose slope below zero is ``slope``, or None.
+    Raises ValueError for an activation, slope or pool that there is not.
     """
 
     def __init__(
@@ -116,12 +134,19 @@ class Conv2d(Weighted):
         padding: str = "same",
         stride: int = 1,
         pool: bool = False,
+        activation: str | None = "relu",
+        slope: float = SLOPE,
+        bias: bool = True,
         initial: Initializer = HE_UNIFORM,
     ) -> None:
-        super().__init__(path, (kernel, kernel, in_channels, channels), initial)
+        check_options(pool, activation, slope)
+        shape = kernel, kernel, in_channels, channels
+        super().__init__(path, shape, initial, ZEROS if bias else None)
         self.padding = padding
         self.stride = stride
         self.pool = pool
+        self.activation = activation
+        self.slope = slope
 
     def with_pool(self, pool: bool) -> "Conv2d":
         """The same layer, sharing its parameters, with pooling on or off."""
@@ -133,11 +158,12 @@ class Conv2d(Weighted):
         forward, backward = implementation("conv_block", x)
         y, cache = forward(
             x,
-            self.weight.data,
-            self.bias.data,
+            *self.values(),
             padding=self.padding,
             stride=self.stride,
             pool=self.pool,
+            activation=self.activation,
+            slope=self.slope,
         )
         return y, None if step is None else (backward, cache)
 
@@ -158,29 +184,29 @@ class Dense(Weighted):
 
     def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
         forward, backward = implementation("dense", x)
-        y, cache = forward(x, self.weight.data, self.bias.data)
+        y, cache = forward(x, *self.values())
         return y, None if step is None else (backward, cache)
 
     def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
         backward, cache = cache
         # Dense weights are most of a network's: their gradient is written where it stays.
         dx, dweight, dbias = backward(dy, cache, need_dx, self.weight.room())
-        self.weight.add(dweight)
-        self.bias.add(dbias)
+        self._add(dweight, dbias)
         return dx
 
 
 class WithoutParameters(Layer):
-    """A layer that is one operation and learns nothing."""
+    """A layer that is one operation, with these options, and learns nothing."""
 
     operation: str
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, **options: Any) -> None:
         self.path = path
+        self.options = options
 
     def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
         forward, backward = implementation(self.operation, x)
-        y, cache = forward(x)
+        y, cache = forward(x, **self.options)
         return y, None if step is None else (backward, cache)
 
     def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
@@ -192,6 +218,21 @@ class ReLU(WithoutParameters):
     """max(x, 0)."""
 
     operation = "relu"
+
+
+class LeakyReLU(WithoutParameters):
+    """x where it is positive, slope times x elsewhere; 0 <= slope < 1."""
+
+    operation = "leaky_relu"
+
+    def __init__(self, path: str, slope: float = SLOPE) -> None:
+        super().__init__(path, slope=check_share("slope", slope))
+
+
+class Tanh(WithoutParameters):
+    """tanh(x)."""
+
+    operation = "tanh"
 
 
 class Bounded(WithoutParameters):
@@ -222,9 +263,16 @@ class Bounded(WithoutParameters):
 
 
 class MaxPool2d(WithoutParameters):
-    """2x2 max pooling with stride 2: (N, H, W, C) -> (N, H // 2, W // 2, C)."""
+    """Max pooling of size x size pixels, every ``stride`` pixels: (N, H, W, C) -> (N, h, w, C).
+
+    h = (H - size) // stride + 1, and w likewise. stride: None for windows that tile the image.
+    """
 
     operation = "max_pool2d"
+
+    def __init__(self, path: str, size: int = 2, stride: int | None = None) -> None:
+        self.size, self.stride = check_windows(size, stride)
+        super().__init__(path, size=self.size, stride=self.stride)
 
 
 class AvgPool2d(WithoutParameters):
@@ -233,13 +281,8 @@ class AvgPool2d(WithoutParameters):
     operation = "avg_pool2d"
 
     def __init__(self, path: str, size: int = 2) -> None:
-        super().__init__(path)
+        super().__init__(path, size=size)
         self.size = size
-
-    def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
-        forward, backward = implementation(self.operation, x)
-        y, cache = forward(x, self.size)
-        return y, None if step is None else (backward, cache)
 
 
 class AvgPool3d(AvgPool2d):
@@ -255,7 +298,7 @@ class Projection(WithoutParameters):
 
 
 class Dropout(WithoutParameters):
-    """Inverted dropout of (N, D) activations; the identity in evaluation.
+    """Inverted dropout of activations (N, ...) of any shape; the identity in evaluation.
 
     The mask is a function of the Step and the layer's path alone.
     """
@@ -286,6 +329,19 @@ class Flatten(Layer):
         return dy.reshape(cache) if need_dx else None
 
 
+@contextmanager
+def named(layer: Layer) -> Iterator[None]:
+    """Errors of arguments inside this block begin with the path of the innermost layer."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        path = getattr(layer, "path", "")
+        if path and not hasattr(error, "layer"):
+            error.layer = path  # type: ignore[union-attr]
+            error.args = (f"{path}: {error}",)
+        raise
+
+
 class Sequential(Layer):
     """Layers one after another; its cache is the list of theirs.
 
@@ -300,7 +356,8 @@ class Sequential(Layer):
     def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
         caches = []
         for layer in self.layers:
-            x, cache = layer.forward(x, step)
+            with named(layer):
+                x, cache = layer.forward(x, step)
             caches.append(cache)
         return x, None if step is None else caches
 
@@ -336,7 +393,8 @@ class Sequential(Layer):
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, list[Any]]:
         looks = []
         for layer in self.layers:
-            x, looked = layer.predict(x)
+            with named(layer):
+                x, looked = layer.predict(x)
             looks += looked
         return x, looks
 

@@ -26,12 +26,14 @@ def conv2d(x, weight, bias=None, padding="same", stride=1):
     return y
 
 
-def max_pool2d(x, size=2):
-    """y_nijc = max_pq x_n,(si+p),(sj+q),c."""
+def max_pool2d(x, size=2, stride=None):
+    """y_nijc = max_pq x_n,(ti+p),(tj+q),c, where no window has a row or column outside."""
     N, H, W, C = x.shape
-    y = np.zeros((N, H // size, W // size, C))
+    t = size if stride is None else stride
+    h, w = (len(range(0, length - size + 1, t)) for length in (H, W))
+    y = np.zeros((N, h, w, C))
     for n, i, j, c in np.ndindex(y.shape):
-        y[n, i, j, c] = max(x[n, size * i + p, size * j + q, c] for p, q in np.ndindex(size, size))
+        y[n, i, j, c] = max(x[n, t * i + p, t * j + q, c] for p, q in np.ndindex(size, size))
     return y
 
 
@@ -72,6 +74,22 @@ def relu(x):
     return y
 
 
+def leaky_relu(x, slope=1 / 3):
+    """y = x where x > 0, else slope x."""
+    y = np.zeros(x.shape)
+    for i in np.ndindex(x.shape):
+        y[i] = x[i] if x[i] > 0 else slope * x[i]
+    return y
+
+
+def tanh(x):
+    """y = (exp(x) - exp(-x)) / (exp(x) + exp(-x))."""
+    y = np.zeros(x.shape)
+    for i in np.ndindex(x.shape):
+        y[i] = (exp(x[i]) - exp(-x[i])) / (exp(x[i]) + exp(-x[i]))
+    return y
+
+
 def sigmoid(x):
     """y = 1 / (1 + exp(-x))."""
     y = np.zeros(x.shape)
@@ -80,9 +98,15 @@ def sigmoid(x):
     return y
 
 
-def conv_block(x, weight, bias, padding="same", stride=1, pool=False):
-    """Convolution, bias, ReLU, pool, in the order in which the papers draw them."""
-    y = relu(conv2d(x, weight, bias, padding, stride))
+def conv_block(
+    x, weight, bias=None, padding="same", stride=1, pool=False, activation="relu", slope=1 / 3
+):
+    """Convolution, bias, activation, pool, in the order in which the papers draw them."""
+    y = conv2d(x, weight, bias, padding, stride)
+    if activation == "relu":
+        y = relu(y)
+    if activation == "leaky_relu":
+        y = leaky_relu(y, slope)
     return max_pool2d(y) if pool else y
 
 
@@ -97,14 +121,14 @@ def dense(x, weight, bias):
 
 def dropout(x, rate: float, step: Step, stream: int):
     """Element e of the whole batch is word e % 4 of the Philox counter that begins with e // 4."""
-    N, D = x.shape
-    y = np.zeros((N, D))
+    N, D = len(x), prod(x.shape[1:])
+    y, x_rows = np.zeros((N, D)), x.reshape(N, D)
     for n, d in np.ndindex(N, D):
         element = (step.first_row + n) * D + d
         counter = np.array([[element // 4], [step.number], [step.call], [stream]], np.uint64)
         bits = philox4x32(counter, (step.seed % 2**32, step.seed // 2**32))[element % 4, 0]
-        y[n, d] = x[n, d] / (1 - rate) if bits / 2**32 >= rate else 0
-    return y
+        y[n, d] = x_rows[n, d] / (1 - rate) if bits / 2**32 >= rate else 0
+    return y.reshape(x.shape)
 
 
 def softmax_cross_entropy(logits, labels):

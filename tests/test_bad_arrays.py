@@ -17,6 +17,8 @@ GOOD = {
     "avg_pool3d": {"x": (2, 4, 6, 5)},
     "projection": {"x": (2, 4, 5, 3)},
     "relu": {"x": (2, 4, 5, 3)},
+    "leaky_relu": {"x": (2, 4, 5, 3)},
+    "tanh": {"x": (2, 4, 5, 3)},
     "sigmoid": {"x": (2, 4, 5, 3)},
     "dense": {"x": (2, 5), "weight": (5, 3), "bias": (3,)},
     "dropout": {"x": (2, 5)},
@@ -42,7 +44,7 @@ OPTIONS = {
 }
 BORDER = "border must be one of 'nearest', 'zeros', 'mirror', 'wrap', got"
 ARGUMENTS = [(name, argument) for name, arrays in GOOD.items() for argument in arrays]
-ANY_SHAPE = "relu", "sigmoid"
+ANY_SHAPE = "relu", "leaky_relu", "tanh", "sigmoid"
 # What the gradient is called that a backward pass takes first: the cache if it is a loss's.
 FIRST = {name: next(iter(signature(getattr(ops, f"{name}_backward")).parameters)) for name in GOOD}
 BACKWARD = [name for name in GOOD if FIRST[name] != "cache"]
@@ -85,6 +87,8 @@ def test_mixed_dtypes(name, argument):
 @pytest.mark.parametrize(("name", "argument"), [p for p in ARGUMENTS if p[0] not in ANY_SHAPE])
 @pytest.mark.parametrize("change", ["one axis more", "one axis less"])
 def test_wrong_number_of_axes(name, argument, change):
+    if (name, change) == ("dropout", "one axis more"):
+        pytest.skip("it takes rows of any shape")
     good = np.ones(GOOD[name][argument], np.float32)
     wrong = good[None] if change == "one axis more" else good[0]
     with pytest.raises(ValueError, match=rf"^{argument} must have shape \(.*\), got \("):
@@ -140,6 +144,22 @@ def test_wrong_size(name, argument, shape):
             "x must be at least 5 by 1 pixels",
         ),
         ("conv_block", {"x": np.ones((2, 1, 5, 3), "f"), "pool": True}, "x must be at least 2"),
+        ("conv_block", {"pool": 3}, "pool must be True or False, got 3"),
+        (
+            "conv_block",
+            {"activation": "tanh"},
+            "activation must be 'relu', 'leaky_relu' or",
+        ),
+        ("conv_block", {"slope": 1.0}, "slope must be at least 0 and below 1, got 1.0"),
+        ("conv_block", {"slope": None}, "slope must be at least 0 and below 1, got None"),
+        ("leaky_relu", {"slope": 1}, "slope must be at least 0 and below 1, got 1"),
+        ("leaky_relu", {"slope": -0.1}, "slope must be at least 0 and below 1, got -0.1"),
+        ("leaky_relu", {"slope": np.nan}, "slope must be at least 0 and below 1, got nan"),
+        ("leaky_relu", {"slope": "0.1"}, "slope must be at least 0 and below 1, got '0.1'"),
+        ("max_pool2d", {"stride": 0}, "stride must be a whole number of at least 1, got 0"),
+        ("max_pool2d", {"stride": 2.0}, "stride must be a whole number of at least 1, got 2.0"),
+        ("max_pool2d", {"size": 5, "stride": 1}, "x must be at least 5 by 5 pixels"),
+        ("dropout", {"rate": "0.5"}, "rate must be at least 0 and below 1, got '0.5'"),
         ("max_pool2d", {"size": 5}, "x must be at least 5 by 5 pixels"),
         ("max_pool2d", {"size": 0}, "size must be a whole number of at least 1, got 0"),
         ("max_pool2d", {"size": 2.0}, "size must be a whole number of at least 1, got 2.0"),

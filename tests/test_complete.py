@@ -311,7 +311,7 @@ def without(things, taken):
         ("function", test_ops, "FUNCTIONS", "as_batch", "as_batch lacks a case in"),
         ("function", cuda, "__all__", "adam", "adam lacks its GPU twin in"),
         ("optimiser", ops, "__all__", "adam", "adam lacks its update in"),
-        ("layer", suite, "PROBLEMS", "layer MaxPool2d", "MaxPool2d lacks a problem in"),
+        ("layer", suite, "PROBLEMS", "layer Tanh", "Tanh lacks a problem in"),
         ("layer", faults, "FAULTS", "layer Bounded", "Bounded lacks a fault in"),
         ("layer", test_layers, "LAYERS", "relu", "ReLU lacks an entry in LAYERS of"),
         ("transform", test_transforms, "KNOWN", Affine, "Affine lacks its grid in KNOWN of"),

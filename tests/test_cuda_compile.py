@@ -27,6 +27,8 @@ STATIC_SHARED = 48 * 1024  # bytes
 BLOCKS = {
     "forward_wide": 3,
     "forward_narrow": 3,
+    "forward_wide_leaky": 3,
+    "forward_narrow_leaky": 3,
     "input_gradient_wide": 3,
     "input_gradient_narrow": 3,
     "weight_gradient_wide": 3,
@@ -35,6 +37,10 @@ BLOCKS = {
     "conv_tf32_32_pool": 3,
     "conv_tf32_64": 2,
     "conv_tf32_64_pool": 2,
+    "conv_tf32_32_leaky": 3,
+    "conv_tf32_32_pool_leaky": 3,
+    "conv_tf32_64_leaky": 2,
+    "conv_tf32_64_pool_leaky": 2,
     "conv_tf32_input_gradient_32": 3,
     "conv_tf32_input_gradient_32_pool": 3,
     "conv_tf32_input_gradient_64": 2,
@@ -170,8 +176,8 @@ def dynamic_shared(name):
     """Bytes that conv_tf32.py asks for at the launch of a kernel; nothing else asks for any."""
     if name in ("conv_tf32_weight_gradient", "conv_tf32_weight_gradient_pool"):
         return conv_tf32.WEIGHT_STAGES
-    if outputs := re.fullmatch(r"conv_tf32_(input_gradient_)?(32|64)(_pool)?", name):
-        gradient, out, pool = outputs.groups()
+    if outputs := re.fullmatch(r"conv_tf32_(input_gradient_)?(32|64)(_pool)?(_leaky)?", name):
+        gradient, out, pool, _ = outputs.groups()
         return conv_tf32._stages(int(out)) + (conv_tf32._raw(bool(pool)) if gradient else 0)
     return 0
 
@@ -265,7 +271,8 @@ def test_spills_are_seen():
 def test_too_few_blocks_are_seen():
     log = re.sub(r"Used \d+ registers", "Used 169 registers", compiled_file("conv_exact", 90).log)
     found = [line.split(",")[0] for line in too_few_blocks("conv_exact", log)]
-    kernels = "forward_narrow", "forward_wide", "input_gradient_narrow", "input_gradient_wide"
+    ways = "forward_{}", "forward_{}_leaky", "input_gradient_{}"
+    kernels = sorted(way.format(kind) for way in ways for kind in ("narrow", "wide"))
     assert sorted(found) == [f"{name}: 2 blocks at once" for name in kernels] + [
         "turn: 1 blocks at once"
     ]

@@ -8,6 +8,7 @@ by the results. The case that finds it passes without the fault.
 import shutil
 from functools import partial
 
+import activation_faults
 import devices
 import numpy as np
 import pytest
@@ -136,7 +137,6 @@ CASES = {
     ),
     "relu": partial(test_cuda_ops.test_relu_is_that_of_ops, shape=(257,)),
     "relu, nan": test_cuda_ops.test_relu_keeps_nan_and_passes_no_gradient_there,
-    "sigmoid": partial(test_cuda_ops.test_sigmoid_agrees_with_ops, shape=(257,)),
     "triplet_hinge": partial(
         test_triplet_hinge.test_a_gpu_agrees_with_ops, rows=33, features=33, count=259, margin=0.0
     ),
@@ -154,11 +154,13 @@ CASES = {
     "softmax, labels": partial(
         test_cuda_ops.test_label_out_of_range_gives_nan, label=2**31 - 1
     ),
+    **activation_faults.CASES,
     **step_faults.CASES,
     **volume_faults.CASES,
 }  # fmt: skip
 
 FAULTS = [
+    *activation_faults.FAULTS,
     *step_faults.FAULTS,
     *volume_faults.FAULTS,
     Fault("adam", "i >= size || *halted", "*halted", "adam", READ),
@@ -295,8 +297,6 @@ FAULTS = [
     Fault("sgd", "__fsub_rn(__fmul_rn(v[i], momentum), __fmul_rn(slope, step_size))",
           "__fmaf_rn(v[i], momentum, -__fmul_rn(slope, step_size))", "sgd", DIFFERENT),
     Fault("sgd", "__fmul_rn(decay[i], p[i])", "__fmul_rn(decay[i], v[i])", "sgd", DIFFERENT),
-    Fault("sigmoid", "if (i < size) dx[i]", "if (i <= size) dx[i]", "sigmoid", READ),
-    Fault("sigmoid", "tanhf(x[i] / 2.f)", "tanhf(x[i])", "sigmoid", DIFFERENT),
     Fault("reduce", "__syncthreads();", "", "softmax", UNORDERED),
     Fault("reduce", "warp < 8;", "warp < 9;", "softmax", "index out of bounds"),
     Fault("softmax_cross_entropy", "losses[row] = known ?", "losses[row] = true ?",

@@ -1,4 +1,4 @@
-"""ReLU, sigmoid, pooling, dropout and softmax with cross entropy on the GPU, against ops."""
+"""ReLU, pooling, dropout and softmax with cross entropy on the GPU, against ops."""
 
 from dataclasses import replace
 
@@ -13,7 +13,6 @@ from ministn.cuda.avg_pool2d import avg_pool2d, avg_pool2d_backward
 from ministn.cuda.dropout import dropout, dropout_backward
 from ministn.cuda.max_pool2d import max_pool2d, max_pool2d_backward
 from ministn.cuda.relu import relu, relu_backward
-from ministn.cuda.sigmoid import sigmoid, sigmoid_backward
 from ministn.cuda.softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_backward
 from ministn.randomness import Step
 
@@ -50,29 +49,6 @@ def test_relu_keeps_nan_and_passes_no_gradient_there(device):
     np.testing.assert_array_equal(device.to_cpu(dx), [0, 0, 7, 0, 7, 0])
 
 
-# ---- the logistic function
-
-
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_sigmoid_agrees_with_ops(device, shape):
-    x, dy = 5 * float32(*shape), float32(*shape, 1)[..., 0]
-    expected, ops_cache = ops.sigmoid(x.astype(np.float64))
-    y, cache = sigmoid(device.to_gpu(x))
-    compare("y", device.to_cpu(y), expected, 0, 2e-7)  # three roundings and tanh's of numbers < 1
-    dx = sigmoid_backward(device.to_gpu(dy), cache)
-    compare(
-        "dx", device.to_cpu(dx), ops.sigmoid_backward(dy.astype(np.float64), ops_cache), 0, 1e-6
-    )
-
-
-def test_sigmoid_overflows_nowhere(device):
-    x = np.float32([-np.inf, -1e30, -100, 0, 100, 1e30, np.inf, np.nan])
-    y, cache = sigmoid(device.to_gpu(x))
-    np.testing.assert_array_equal(device.to_cpu(y), np.float32([0, 0, 0, 0.5, 1, 1, 1, np.nan]))
-    dx = sigmoid_backward(device.to_gpu(np.ones(8, np.float32)), cache)
-    np.testing.assert_array_equal(device.to_cpu(dx), [0, 0, 0, 0.25, 0, 0, 0, np.nan])
-
-
 # ---- max pooling: comparisons and copies, so everything is exact
 
 POOLS = [
@@ -85,12 +61,17 @@ POOLS = [
     ((1, 9, 4, 33), 4),
     ((0, 4, 4, 2), 2),
 ]
+STRIDED = [
+    *(((2, 8, 7, 3), 3, 2), ((1, 3, 9, 33), np.int64(3), np.int64(2)), ((1, 95, 95, 1), 3, 2)),
+    *(((2, 5, 4, 2), 3, 1), ((2, 8, 7, 3), 2, 3), ((2, 5, 1, 1), 1, 2)),
+    *(((0, 4, 4, 2), 3, 2), ((2, 4, 4, 0), 3, 2)),
+]
 
 
-def check_max_pool(device, x, size):
-    expected, ops_cache = ops.max_pool2d(x, size)
+def check_max_pool(device, x, size, stride=None):
+    expected, ops_cache = ops.max_pool2d(x, size, stride)
     dy = np.random.default_rng(size).normal(size=expected.shape).astype(np.float32)
-    y, cache = max_pool2d(device.to_gpu(x), size)
+    y, cache = max_pool2d(device.to_gpu(x), size, stride)
     np.testing.assert_array_equal(device.to_cpu(y), expected)
     np.testing.assert_array_equal(device.to_cpu(cache.winner), ops_cache.winner[..., 0])
     dx = max_pool2d_backward(device.to_gpu(dy), cache)
@@ -102,15 +83,26 @@ def test_max_pool2d_is_that_of_ops(device, shape, size):
     check_max_pool(device, float32(*shape), size)
 
 
+@pytest.mark.parametrize(("shape", "size", "stride"), STRIDED, ids=str)
+def test_max_pool2d_with_a_stride_is_that_of_ops(device, shape, size, stride):
+    """Windows that overlap are summed in the same order."""
+    check_max_pool(device, float32(*shape), size, stride)
+
+
 @quick
-@given(seed=seeds, n=small, height=small, width=small, channels=small, size=st.integers(1, 4))
-def test_max_pool2d_ties_and_nan_at_any_shape(device, seed, n, height, width, channels, size):
+@given(
+    seed=seeds, n=small, height=small, width=small, channels=small,
+    size=st.integers(1, 4), stride=st.none() | st.integers(1, 5),
+)  # fmt: skip
+def test_max_pool2d_ties_and_nan_at_any_shape(
+    device, seed, n, height, width, channels, size, stride
+):
     """Most windows have several maxima, and some several NaN: the first one wins."""
     rng = np.random.default_rng(seed)
     x = rng.integers(-1, 2, (n, height + size, width + size, channels)).astype(np.float32)
     x[rng.random(x.shape) < 0.2] = np.nan
     x[rng.random(x.shape) < 0.2] = -np.inf
-    check_max_pool(device, x, size)
+    check_max_pool(device, x, size, stride)
 
 
 def test_max_pool2d_refuses_what_ops_refuses(device):
@@ -118,6 +110,9 @@ def test_max_pool2d_refuses_what_ops_refuses(device):
     for size in (0, 2.0, "2", None):
         with pytest.raises(ValueError, match=r"^size must be a whole number of at least 1"):
             max_pool2d(x, size)
+    for stride in (0, 2.0, "2"):
+        with pytest.raises(ValueError, match=r"^stride must be a whole number of at least 1"):
+            max_pool2d(x, 2, stride)
     with pytest.raises(ValueError, match=r"^x must be at least 5 by 5 pixels"):
         max_pool2d(x, 5)
     with pytest.raises(ValueError, match=r"^x must have shape"):
@@ -161,7 +156,11 @@ STEPS = [
     ((41, 51), 0.5, Step(3, 5, 1)),  # more than one block
     ((16, 64), 0.5, Step(3, 5, 1)),  # exactly one
     ((512, 2), 0.5, Step(3, 5, 1)),  # as many, but the first counter is shared
+    ((3, 5, 2, 3), 0.5, Step(1, 2, 3, 4)),  # images
+    ((2, 1, 7), 0.3, Step(1, 2, 1)),
     ((0, 5), 0.5, Step(3, 5)),
+    ((0, 5, 2, 3), 0.5, Step(3, 5)),
+    ((2, 5, 2, 0), 0.5, Step(3, 5)),
     ((3, 0), 0.5, Step(3, 5)),
     ((6, 5), float(np.nextafter(1, 0)), Step(3, 5)),
 ]

@@ -62,6 +62,25 @@ def test_conv_block_with_a_stride_agrees_with_ops(x, weight, stride, pool, need_
     check_block(block_arguments(x, weight), need_dx, padding="same", stride=stride, pool=pool)
 
 
+@pytest.mark.parametrize("need_dx", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("pool", [True, False])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"activation": "relu"},
+        {"activation": "leaky_relu"},
+        {"activation": "leaky_relu", "slope": np.float32(0.1), "stride": np.int64(2)},
+        {"activation": "leaky_relu", "slope": 0},
+        {"activation": None},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(("x", "weight"), CONVOLUTIONS[:4], ids=str)
+def test_conv_block_of_any_kind_agrees_with_ops(x, weight, how, pool, bias, need_dx):
+    check_block(block_arguments(x, weight)[: 2 + bias], need_dx, pool=pool, **how)
+
+
 @pytest.mark.parametrize("images", [1, 2, 3, 7])
 @pytest.mark.parametrize(("channels", "kernels"), [(1, 5), (4, 3)])
 def test_block_size_does_not_matter(monkeypatch, images, channels, kernels):
@@ -230,6 +249,9 @@ def test_float32_only(name, dtype):
          "^x must be at least 5 by 5 pixels"),
         ("conv_block", {"stride": 0}, "^stride must be a whole number of at least 1, got 0"),
         ("conv_block", {"padding": "full"}, "^padding must be 'same' or 'valid', got 'full'"),
+        ("conv_block", {"pool": 3}, "^pool must be True or False, got 3"),
+        ("conv_block", {"activation": "elu"}, "^activation must be 'relu', 'leaky_relu' or None"),
+        ("conv_block", {"slope": 1}, "^slope must be at least 0 and below 1, got 1"),
         ("bilinear_sampler", {"grid": np.ones((3, 6, 7, 2), np.float32)}, "^grid must have shape"),
         ("bilinear_sampler", {"image": np.ones((2, 0, 5, 3), np.float32)}, "at least one pixel"),
         ("bilinear_sampler", {"border": "reflect"}, "^border must be one of 'nearest', 'zeros'"),

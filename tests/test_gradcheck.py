@@ -341,4 +341,4 @@ def test_module_runs() -> None:
         [sys.executable, "-m", "ministn.gradcheck", "dropout"], capture_output=True, text=True
     )
     assert ended.returncode == 0, ended.stderr
-    assert "1 of 1 checks passed" in ended.stdout
+    assert "2 of 2 checks passed" in ended.stdout

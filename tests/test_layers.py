@@ -16,10 +16,12 @@ from ministn.layers import (
     Dense,
     Dropout,
     Flatten,
+    LeakyReLU,
     MaxPool2d,
     Projection,
     ReLU,
     Sequential,
+    Tanh,
 )
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
@@ -46,14 +48,20 @@ def tied() -> Sequential:
 LAYERS = {
     "conv": (lambda: Conv2d("conv", 3, 4), MAPS),
     "conv valid pool": (lambda: Conv2d("conv", 3, 4, 5, padding="valid", pool=True), (2, 6, 9, 3)),
+    "conv leaky": (lambda: Conv2d("conv", 3, 4, pool=True, activation="leaky_relu"), MAPS),
+    "conv alone": (lambda: Conv2d("conv", 3, 4, activation=None, bias=False), MAPS),
     "dense": (lambda: Dense("dense", 6, 5), ROWS),
     "relu": (lambda: ReLU("relu"), ROWS),
+    "leaky relu": (lambda: LeakyReLU("leaky", 0.1), MAPS),
+    "tanh": (lambda: Tanh("tanh"), MAPS),
     "bounded": (lambda: Bounded("bounded", [-1] * 6, [0.5] * 6), ROWS),
     "pool": (lambda: MaxPool2d("pool"), MAPS),
+    "overlapping pool": (lambda: MaxPool2d("pool", 3, 2), MAPS),
     "average pool": (lambda: AvgPool2d("pool", 3), MAPS),
     "average pool of volumes": (lambda: AvgPool3d("pool"), MAPS),
     "projection": (lambda: Projection("projection"), MAPS),
     "dropout": (lambda: Dropout("dropout", 0.4), ROWS),
+    "dropout of maps": (lambda: Dropout("dropout", 0.4), MAPS),
     "flatten": (lambda: Flatten("flatten"), MAPS),
     "sequential": (lambda: Sequential(Dense("a", 6, 3), ReLU("b"), Dense("c", 3, 2)), ROWS),
     "tied": (tied, MAPS),
@@ -264,7 +272,7 @@ def test_forward_and_backward_come_from_one_engine(dtype):
         (Dense("d", 6, 5), normal(4, 7), "weight must have shape"),
         (Flatten("f"), normal(4, 7), "x must have shape"),
         (MaxPool2d("p"), normal(4, 7), "x must have shape"),
-        (Dropout("o"), normal(2, 5, 7, 3), "x must have shape"),
+        (Dropout("o"), normal(5), "x must have shape"),
     ],
     ids=["conv", "dense", "flatten", "pool", "dropout"],
 )
@@ -272,6 +280,33 @@ def test_wrong_shapes_are_named(layer, x, message):
     ParameterBuffer(layer.parameters(), 0, np.float64)
     with pytest.raises(ValueError, match=message):
         layer.forward(x, STEP)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LeakyReLU("l", 1.0), "slope must be at least 0 and below 1, got 1.0"),
+        (lambda: Conv2d("c", 3, 4, slope=-1), "slope must be at least 0 and below 1, got -1"),
+        (lambda: Conv2d("c", 3, 4, activation="elu"), "activation must be 'relu', 'leaky_relu' or"),
+        (lambda: Conv2d("c", 3, 4, pool=3), "pool must be True or False, got 3"),
+        (lambda: MaxPool2d("p", 0), "size must be a whole number of at least 1, got 0"),
+        (lambda: MaxPool2d("p", 3, 1.5), "stride must be a whole number of at least 1, got 1.5"),
+    ],
+)
+def test_impossible_options_are_refused_when_the_layer_is_made(make, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        make()
+
+
+def test_a_convolution_without_bias_learns_its_weight_alone():
+    bare, whole = (Conv2d("conv", 3, 4, bias=bias) for bias in (False, True))
+    assert [p.name for p in bare.parameters()] == ["conv/weight"]
+    assert [p.name for p in whole.parameters()] == ["conv/weight", "conv/bias"]
+    assert bare.bias is None and bare.with_pool(True).parameters() == bare.parameters()
+    for conv in (bare, whole):  # whose bias is zero at first
+        ParameterBuffer(conv.parameters(), 0, np.float64)
+    x = normal(*MAPS)
+    np.testing.assert_array_equal(bare.forward(x)[0], whole.forward(x)[0])
 
 
 def test_what_is_no_layer_is_named():
@@ -287,3 +322,13 @@ def test_what_is_no_layer_is_named():
     for other in (Duck(), ReLU):
         with pytest.raises(TypeError, match=r"a layer must be a Layer, got"):
             Sequential(Flatten("flatten"), other)
+
+
+def test_errors_name_the_innermost_layer():
+    inner = Sequential(Dense("inner/dense", 3, 2))
+    outer = Sequential(Dense("first", 4, 5), inner)
+    ParameterBuffer(outer.parameters(), 0)
+    with pytest.raises(ValueError, match=r"^inner/dense: weight must have shape \(D=5, K\)"):
+        outer.forward(np.zeros((2, 4), np.float32))
+    with pytest.raises(TypeError, match=r"^first: weight must have the dtype of x, float64"):
+        outer.predict(np.zeros((2, 4)))

@@ -74,10 +74,30 @@ CASES = [
     conv((1, 12, 9, 2), (3, 3, 2, 3), name="conv_block", padding="valid", stride=2, pool=True),
     conv((2, 5, 7, 1), (3, 3, 1, 4), name="conv_block", pool=True),
     conv((1, 6, 5, 2), (3, 1, 2, 3), name="conv_block", pool=True, padding="valid"),
+    conv((2, 5, 7, 1), (3, 3, 1, 4), bias=False, name="conv_block", pool=True),
+    conv((2, 5, 7, 3), (3, 3, 3, 2), name="conv_block", pool=True, activation="leaky_relu"),
+    conv((1, 4, 1, 2), (3, 1, 2, 3), name="conv_block", activation="leaky_relu", slope=0.1),
+    conv((1, 5, 6, 3), (5, 3, 3, 2), bias=False, name="conv_block", activation=None),
+    conv((2, 1, 1, 3), (1, 1, 3, 1), name="conv_block", activation=None),
+    conv((2, 7, 5, 1), (3, 3, 1, 5), name="conv_block", pool=True, activation=None),
+    conv(
+        *((1, 12, 9, 2), (3, 3, 2, 3)),
+        name="conv_block",
+        padding="valid",
+        stride=2,
+        pool=True,
+        activation="leaky_relu",
+        bias=False,
+    ),
     Case("max_pool2d", {"x": apart(2, 5, 7, 3)}),
     Case("max_pool2d", {"x": apart(3, 4, 6, 2)}, {"size": 2}),
     Case("max_pool2d", {"x": apart(1, 7, 11, 2)}, {"size": 3}),
     Case("max_pool2d", {"x": apart(2, 3, 5, 1)}, {"size": 1}),
+    Case("max_pool2d", {"x": apart(1, 8, 7, 3)}, {"size": 3, "stride": 2}),
+    Case("max_pool2d", {"x": apart(1, 3, 9, 2)}, {"size": np.int64(3), "stride": np.int64(2)}),
+    Case("max_pool2d", {"x": apart(3, 5, 4, 1)}, {"size": 3, "stride": 1}),
+    Case("max_pool2d", {"x": apart(1, 8, 7, 2)}, {"size": 2, "stride": 3}),
+    Case("max_pool2d", {"x": apart(2, 5, 1, 2)}, {"size": 1, "stride": 2}),
     Case("avg_pool2d", {"x": normal(2, 5, 7, 3)}),
     Case("avg_pool2d", {"x": normal(3, 4, 6, 2)}, {"size": 2}),
     Case("avg_pool2d", {"x": normal(1, 7, 11, 2)}, {"size": 3}),
@@ -89,6 +109,11 @@ CASES = [
     Case("projection", {"x": normal(3, 1, 2, 5)}),
     Case("relu", {"x": apart(2, 5, 3, 4)}),
     Case("relu", {"x": apart(7, 3)}),
+    Case("leaky_relu", {"x": apart(2, 5, 3, 4)}),
+    Case("leaky_relu", {"x": apart(7, 3)}, {"slope": np.float32(0.1)}),
+    Case("leaky_relu", {"x": apart(5)}, {"slope": 0}),
+    Case("tanh", {"x": normal(2, 5, 3)}),
+    Case("tanh", {"x": normal(7)}),
     Case("sigmoid", {"x": normal(2, 5, 3)}),
     Case("sigmoid", {"x": normal(7)}),
     Case("dense", {"x": normal(3, 5), "weight": normal(5, 4), "bias": normal(4)}),
@@ -96,6 +121,8 @@ CASES = [
     Case("dropout", {"x": normal(5, 7)}, {"rate": 0.5, "step": Step(1, 2, 3, 4), "stream": 5}),
     Case("dropout", {"x": normal(3, 9)}, {"rate": 0.3, "step": Step(2**40, 0), "stream": 9}),
     Case("dropout", {"x": normal(2, 3)}, {"rate": 0.0, "step": Step(0, 0), "stream": 0}),
+    Case("dropout", {"x": normal(3, 5, 2, 3)}, {"rate": 0.5, "step": Step(1, 2, 3), "stream": 5}),
+    Case("dropout", {"x": normal(2, 1, 7)}, {"rate": 0.3, "step": Step(1, 2, 1), "stream": 5}),
     Case("softmax_cross_entropy", {"logits": normal(5, 3)}, {"labels": np.array([0, 2, 1, 1, 0])}),
     Case("softmax_cross_entropy", {"logits": normal(1, 7)}, {"labels": np.array([6], np.uint8)}),
     Case(
@@ -229,15 +256,118 @@ def test_block_pools_before_the_bias():
     assert dx.ravel().tolist() == [0, 0, 1, 0]
 
 
+@pytest.mark.parametrize("engine", [ops, fast])
+@pytest.mark.parametrize(
+    ("activation", "slope"), [("leaky_relu", 0.5), ("leaky_relu", 0), (None, 0)]
+)
+def test_a_block_chooses_before_any_activation(engine, activation, slope):
+    """Also where all sums are negative, and where a slope of 0 makes them equal."""
+    x = -np.array([3, 2, 2, 4], np.float32).reshape(1, 2, 2, 1)
+    one, dy = np.ones((1, 1, 1, 1), np.float32), np.full((1, 1, 1, 1), 8, np.float32)
+    options = {"pool": True, "activation": activation, "slope": slope}
+    y, cache = engine.conv_block(x, one, **options)
+    factor = 1 if activation is None else slope
+    assert y.item() == -2 * factor
+    dx, _, dbias = engine.conv_block_backward(dy, cache)
+    assert dx.ravel().tolist() == [0, 8 * factor, 0, 0] and dbias is None
+
+
+@pytest.mark.parametrize("engine", [ops, fast])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("x", "weight"),
+    [
+        ((0, 4, 5, 3), (3, 3, 3, 2)),
+        ((2, 4, 5, 0), (3, 3, 0, 2)),
+        ((2, 4, 5, 3), (3, 3, 3, 0)),
+        ((0, 4, 5, 0), (1, 3, 0, 0)),
+    ],
+)
+def test_blocks_of_nothing(engine, bias, x, weight):
+    """Without channels y is the bias; without images or kernels it is empty."""
+    arrays = [np.ones(shape, np.float32) for shape in (x, weight, weight[-1:])]
+    y, cache = engine.conv_block(*arrays[: 2 + bias], pool=True, activation=None)
+    assert y.shape == (x[0], 2, 2, weight[-1]) and (y == bias).all()
+    dx, dweight, dbias = engine.conv_block_backward(y, cache)
+    assert dx.shape == x and dweight.shape == weight and not dx.any() and not dweight.any()
+    assert dbias.tolist() == [4.0 * x[0]] * weight[-1] if bias else dbias is None
+
+
+def test_windows_that_overlap_add_up_and_those_apart_leave_gaps():
+    """The 9 is won by all four windows, of 3x3 pixels every 2; ties are still the first's."""
+    x = np.zeros((1, 6, 5, 1))
+    x[0, 2, 2] = 9
+    y, cache = ops.max_pool2d(x, 3, 2)
+    assert y.shape == (1, 2, 2, 1) and (y == 9).all()
+    dx = ops.max_pool2d_backward(np.array([1.0, 2, 4, 8]).reshape(y.shape), cache)
+    assert dx[0, 2, 2, 0] == 15 and dx.sum() == 15
+    y, cache = ops.max_pool2d(0 * x, 1, 4)
+    assert ops.max_pool2d_backward(y + 1, cache)[0, :, :, 0].nonzero()[0].tolist() == [0, 0, 4, 4]
+
+
+@pytest.mark.parametrize("shape", [(0, 7, 5, 3), (2, 7, 5, 0), (0, 7, 5, 0)])
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_pools_of_nothing(shape, stride):
+    y, cache = ops.max_pool2d(np.ones(shape), 3, stride)
+    assert y.size == 0 and ops.max_pool2d_backward(y, cache).shape == shape
+
+
+def test_dropout_of_images_is_that_of_their_rows():
+    x, step = normal(5, 3, 4, 2), Step(1, 2, 3)
+    y, cache = ops.dropout(x, 0.4, step, 5)
+    expected, flat = ops.dropout(x.reshape(5, 24), 0.4, step, 5)
+    np.testing.assert_array_equal(y.reshape(5, 24), expected)
+    np.testing.assert_array_equal(
+        ops.dropout_backward(x, cache).reshape(5, 24), ops.dropout_backward(x.reshape(5, 24), flat)
+    )
+    assert ops.dropout(x[:0], 0.4, step, 5)[0].shape == (0, 3, 4, 2)
+
+
+def test_numpy_numbers_are_numbers():
+    """Of any width, and without a trace in the results' dtype."""
+    x = normal(2, 8, 7, 2).astype(np.float32)
+    weight = normal(3, 3, 2, 2).astype(np.float32)
+    for name, options in (
+        ("max_pool2d", {"size": np.uint8(3), "stride": np.uint8(2)}),
+        ("leaky_relu", {"slope": np.float64(0.25)}),
+        ("dropout", {"rate": np.float32(0.25), "step": Step(1, 2), "stream": 3}),
+        ("conv_block", {"weight": weight, "stride": np.int64(2), "pool": np.True_}),
+        ("conv_block", {"weight": weight, "activation": "leaky_relu", "slope": np.float64(0.25)}),
+    ):
+        plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in options.items()}
+        for engine in (ops, fast) if hasattr(fast, name) else (ops,):
+            y, _ = getattr(engine, name)(x, **options)
+            assert y.dtype == np.float32
+            np.testing.assert_array_equal(y, getattr(engine, name)(x, **plain)[0])
+
+
 def test_relu_has_slope_zero_at_zero():
     y, cache = ops.relu(np.array([-1.0, 0, 1]))
     assert ops.relu_backward(np.ones_like(y), cache).tolist() == [0, 0, 1]
 
 
+def test_leaky_relu_has_the_left_slope_at_zero():
+    y, cache = ops.leaky_relu(np.array([-2.0, 0, 1]), 0.5)
+    assert y.tolist() == [-1, 0, 1]
+    assert ops.leaky_relu_backward(np.ones_like(y), cache).tolist() == [0.5, 0.5, 1]
+
+
 def test_sigmoid_overflows_nowhere():
-    y, cache = ops.sigmoid(np.array([-1e30, -100, 0, 100, 1e30], np.float32))
+    y, cache = ops.sigmoid(np.array([-1e30, -200, 0, 200, 1e30], np.float32))
     assert y.tolist() == [0, 0, 0.5, 1, 1]
     assert ops.sigmoid_backward(np.ones_like(y), cache).tolist() == [0, 0, 0.25, 0, 0]
+
+
+def test_both_tails_of_a_sigmoid_are_right():
+    """To the last digits: there y is exp(-|x|) or 1, and its slope exp(-|x|)."""
+    x = np.array([-80, -40, -20, -10, 10, 20, 40, 80], np.float32)
+    exact = 1 / (1 + np.exp(-x.astype(np.float64)))
+    y, cache = ops.sigmoid(x)
+    np.testing.assert_allclose(y, exact, rtol=3e-7)
+    assert f"{y[2]:.3g}" == "2.06e-09"
+    e = np.exp(-abs(x.astype(np.float64)))
+    dx = ops.sigmoid_backward(np.ones_like(x), cache)
+    np.testing.assert_allclose(dx, e / (1 + e) ** 2, rtol=5e-7)
 
 
 def test_loss_survives_large_logits():

@@ -150,8 +150,11 @@ def test_convolution_moves_with_its_input(shift):
         [
             ("max_pool2d", (2, 5, 7, 3), {}),
             ("max_pool2d", (1, 7, 6, 2), {"size": 3}),
+            ("max_pool2d", (2, 7, 6, 2), {"size": 3, "stride": 2}),
             ("relu", (2, 5, 3), {}),
+            ("leaky_relu", (2, 5, 3), {}),
             ("dropout", (5, 3), {"rate": 0.4, "step": Step(1, 2), "stream": 3}),
+            ("dropout", (5, 3, 2), {"rate": 0.4, "step": Step(1, 2), "stream": 3}),
         ]
     ),
     st.floats(0.1, 10),

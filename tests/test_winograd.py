@@ -131,6 +131,14 @@ def test_conv_block_agrees_with_ops(everywhere, size, channels, kernels, pool, p
     check_block(arrays, need_dx, check_errors, padding=padding, pool=pool)
 
 
+@pytest.mark.parametrize("activation", ["leaky_relu", None])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("pool", [True, False])
+def test_conv_block_of_any_kind_agrees_with_ops(everywhere, activation, bias, pool):
+    arrays = block_arguments((3, 9, 13, 2), (3, 3, 2, 16))[: 2 + bias]
+    check_block(arrays, True, check_errors, pool=pool, activation=activation)
+
+
 def spied(monkeypatch):
     """The list to which the kind of every convolution made from now on is added, and its C."""
     made = []

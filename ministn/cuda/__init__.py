@@ -18,6 +18,7 @@ from ministn.cuda.clip import clip, limit_norm, sum_of_squares
 from ministn.cuda.conv_block import conv_block, conv_block_backward
 from ministn.cuda.dense import dense, dense_backward
 from ministn.cuda.dropout import dropout, dropout_backward
+from ministn.cuda.leaky_relu import leaky_relu, leaky_relu_backward
 from ministn.cuda.max_pool2d import max_pool2d, max_pool2d_backward
 from ministn.cuda.nearest import nearest_sampler, nearest_sampler_backward
 from ministn.cuda.nesterov import nesterov
@@ -28,6 +29,7 @@ from ministn.cuda.rmsprop import rmsprop
 from ministn.cuda.sgd import sgd
 from ministn.cuda.sigmoid import sigmoid, sigmoid_backward
 from ministn.cuda.softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_backward
+from ministn.cuda.tanh import tanh, tanh_backward
 from ministn.cuda.trilinear import trilinear_sampler, trilinear_sampler_backward
 from ministn.cuda.triplet_hinge import triplet_hinge, triplet_hinge_backward
 from ministn.ops.compose import compose, compose_backward  # array code, which runs on both
@@ -59,6 +61,8 @@ __all__ = [
     "dropout",
     "dropout_backward",
     "grid_products",
+    "leaky_relu",
+    "leaky_relu_backward",
     "limit_norm",
     "max_pool2d",
     "max_pool2d_backward",
@@ -78,6 +82,8 @@ __all__ = [
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
     "sum_of_squares",
+    "tanh",
+    "tanh_backward",
     "trilinear_sampler",
     "trilinear_sampler_backward",
     "triplet_hinge",

@@ -23,9 +23,18 @@ class Convolution(Protocol):
     """
 
     def forward(
-        self, x: Array, weight: Array, bias: Array, margin: tuple[int, int], pool: bool
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        margin: tuple[int, int],
+        pool: bool,
+        slope: float = 0.0,
     ) -> tuple[Array, Array]:
-        """y and gate."""
+        """y and gate. slope: of the activation below zero, 0 of ReLU, 1 of none.
+
+        But with ReLU every gate is open, and it is the caller who multiplies dy by the slope.
+        """
 
     def input_gradient(
         self,

@@ -1,14 +1,15 @@
 // Convolution block in float32, of any sizes and any odd kernel, as products of matrices whose elements
 // loaders find as they are needed (ops/conv2d.py, ops/conv_block.py). A tap is one (p, q, c).
 //
-//     z_nijk  = sum_pqc x_n,(i+p-m),(j+q-m),c weight_pqck        y = relu(pool(z) + bias)
+//     z_nijk  = sum_pqc x_n,(i+p-m),(j+q-m),c weight_pqck        y = f(pool(z) + bias)
 //     dx_nuvc = sum_pqk dz_n,(u+p-m'),(v+q-m'),k turned_pqkc     m' = kernel - 1 - m, m the margin
 //
 //     forward          z  = x's windows  x weight    row: a pixel of z   column: k   term: a tap
 //     input_gradient   dx = dz's windows x turned    row: a pixel of x   column: c   term: a tap of dz
 //
 // With a pool, four neighbouring rows of forward are a window of z, in the registers of one thread,
-// which writes their y and gate; what fills no whole window is not computed. dz is never stored: the
+// which writes their y and gate; what fills no whole window is not computed. f is ReLU, or in the
+// kernels ..._leaky, leaky ReLU or none (gate.cuh). dz is never stored: the
 // loader makes it of dy and gate. turned is the weight as this convolution needs it: turned round.
 // The weight's gradient is in conv_exact_weight.cu.
 //
@@ -127,10 +128,10 @@ struct Weights : Lines<T> {
 // ---- Kernels
 
 // Pool, add the bias, rectify and write the thread's part of a tile that begins at (row, column).
-template <class T>
+template <class T, bool LEAKY>
 __device__ __forceinline__ void write_outputs(const float (&z)[8][8], const float* bias, float* y,
                                               unsigned char* gate, int row, int column,
-                                              const Sizes& s) {
+                                              float slope, const Sizes& s) {
     const int outputs = s.images * s.out_height * s.out_width;
     const bool fours = in_fours(y, s.kernels);
 #pragma unroll
@@ -153,8 +154,8 @@ __device__ __forceinline__ void write_outputs(const float (&z)[8][8], const floa
                 }
             }
             const float value = largest + (k + e < s.kernels ? bias[k + e] : 0.f);
-            values[e] = rectified(value);
-            gates[e] = value > 0.f ? place : CLOSED;
+            values[e] = activated<LEAKY>(value, slope);
+            gates[e] = gate_of<LEAKY>(value, place);
         }
         const int at = i * s.kernels + k;
         if (fours) {
@@ -171,9 +172,10 @@ __device__ __forceinline__ void write_outputs(const float (&z)[8][8], const floa
     }
 }
 
-template <class T>
+template <class T, bool LEAKY>
 __device__ __forceinline__ void forward(const float* x, const float* weight, const float* bias,
-                                        float* y, unsigned char* gate, const Sizes& s) {
+                                        float* y, unsigned char* gate, float slope,
+                                        const Sizes& s) {
     const Corner<T> corner(s.kernels);
     const int taps = s.kernel_height * s.kernel_width * s.channels;
     Windows<T, Image> left(Image(x, s), s, s.margin_rows, s.margin_columns, s.out_height,
@@ -181,7 +183,7 @@ __device__ __forceinline__ void forward(const float* x, const float* weight, con
     Weights<T> right(weight, taps, s.kernels, corner.column);
     float z[8][8];
     multiply<T>(left, right, taps, z);
-    write_outputs<T>(z, bias, y, gate, corner.row, corner.column, s);
+    write_outputs<T, LEAKY>(z, bias, y, gate, corner.row, corner.column, slope, s);
 }
 
 template <class T>
@@ -206,7 +208,7 @@ forward_wide(const float* __restrict__ x, const float* __restrict__ weight,
              int out_height, int out_width, int pool) {
     const Sizes s = {images, height, width, channels, kernel_height, kernel_width, kernels,
                      margin_rows, margin_columns, out_height, out_width, pool};
-    forward<Wide>(x, weight, bias, y, gate, s);
+    forward<Wide, false>(x, weight, bias, y, gate, 0.f, s);
 }
 
 extern "C" __global__ void __launch_bounds__(128, 3)
@@ -217,7 +219,29 @@ forward_narrow(const float* __restrict__ x, const float* __restrict__ weight,
                int margin_columns, int out_height, int out_width, int pool) {
     const Sizes s = {images, height, width, channels, kernel_height, kernel_width, kernels,
                      margin_rows, margin_columns, out_height, out_width, pool};
-    forward<Narrow>(x, weight, bias, y, gate, s);
+    forward<Narrow, false>(x, weight, bias, y, gate, 0.f, s);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 3)
+forward_wide_leaky(const float* __restrict__ x, const float* __restrict__ weight,
+                   const float* __restrict__ bias, float* __restrict__ y,
+                   unsigned char* __restrict__ gate, float slope, int images, int height, int width,
+                   int channels, int kernel_height, int kernel_width, int kernels, int margin_rows,
+                   int margin_columns, int out_height, int out_width, int pool) {
+    const Sizes s = {images, height, width, channels, kernel_height, kernel_width, kernels,
+                     margin_rows, margin_columns, out_height, out_width, pool};
+    forward<Wide, true>(x, weight, bias, y, gate, slope, s);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 3)
+forward_narrow_leaky(const float* __restrict__ x, const float* __restrict__ weight,
+                     const float* __restrict__ bias, float* __restrict__ y,
+                     unsigned char* __restrict__ gate, float slope, int images, int height,
+                     int width, int channels, int kernel_height, int kernel_width, int kernels,
+                     int margin_rows, int margin_columns, int out_height, int out_width, int pool) {
+    const Sizes s = {images, height, width, channels, kernel_height, kernel_width, kernels,
+                     margin_rows, margin_columns, out_height, out_width, pool};
+    forward<Narrow, true>(x, weight, bias, y, gate, slope, s);
 }
 
 extern "C" __global__ void __launch_bounds__(128, 3)

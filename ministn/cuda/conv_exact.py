@@ -38,7 +38,12 @@ class Sizes(NamedTuple):
 
 
 def forward(
-    x: Array, weight: Array, bias: Array, margin: tuple[int, int], pool: bool
+    x: Array,
+    weight: Array,
+    bias: Array,
+    margin: tuple[int, int],
+    pool: bool,
+    slope: float = 0.0,
 ) -> tuple[Array, Array]:
     """x (N, H, W, C), weight (kh, kw, C, K), bias (K) -> y and gate (N, h, w, K)."""
     device = device_holding(x=x)
@@ -51,7 +56,11 @@ def forward(
     gate = device.empty(y.shape, np.uint8)
     sizes = Sizes(n, height, width, channels, kh, kw, kernels, *margin, h, w, int(pool))
     kind, tiles = _tiles(n * h * w * side**2, kernels)
-    launch("conv_exact", f"forward_{kind}", tiles, x, weight, bias, y, gate, *sizes)
+    arrays = x, weight, bias, y, gate
+    if slope == 0:
+        launch("conv_exact", f"forward_{kind}", tiles, *arrays, *sizes)
+    else:
+        launch("conv_exact", f"forward_{kind}_leaky", tiles, *arrays, slope, *sizes)
     return y, gate
 
 

@@ -1,7 +1,7 @@
 // Convolution block of an image with one channel and a 3x3 kernel, in float32 (ops/conv_block.py):
 //
 //     z_nijk = sum_ab x_n,i+a-m,j+b-m weight_abk
-//     y_nijk = relu(bias_k + the maximum of z over the window)
+//     y_nijk = f(bias_k + the maximum of z over the window)            f: ReLU, leaky ReLU or none
 //
 //     dweight_abk = sum_nij x_n,i+a-m,j+b-m dz_nijk
 //     dbias_k     = sum_nij dz_nijk
@@ -66,10 +66,11 @@ __device__ __forceinline__ void read_column(float (&column)[4], const float* str
     column[3] = v.w;
 }
 
-template <int SIDE>
+template <int SIDE, bool LEAKY>
 __device__ __forceinline__ void forward(const float* x, const float* weight, const float* bias,
                                         float* y, unsigned char* gate, int pieces, int H, int W,
-                                        int h, int w, int K, int margin_rows, int margin_columns) {
+                                        int h, int w, int K, int margin_rows, int margin_columns,
+                                        float slope) {
     __shared__ __align__(16) float strips[WARPS][COLUMNS][4];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int number = blockIdx.x * WARPS + warp;
@@ -104,8 +105,8 @@ __device__ __forceinline__ void forward(const float* x, const float* weight, con
                 }
             }
             const float value = largest + bk;
-            y[at] = rectified(value);
-            gate[at] = (unsigned char)(value > 0.f ? place : CLOSED);
+            y[at] = activated<LEAKY>(value, slope);
+            gate[at] = gate_of<LEAKY>(value, place);
 #pragma unroll
             for (int s = 0; s < 2; ++s)
 #pragma unroll
@@ -118,7 +119,8 @@ extern "C" __global__ void __launch_bounds__(128)
 conv_first(const float* __restrict__ x, const float* __restrict__ weight,
            const float* __restrict__ bias, float* __restrict__ y, unsigned char* __restrict__ gate,
            int pieces, int H, int W, int h, int w, int K, int margin_rows, int margin_columns) {
-    forward<1>(x, weight, bias, y, gate, pieces, H, W, h, w, K, margin_rows, margin_columns);
+    forward<1, false>(x, weight, bias, y, gate, pieces, H, W, h, w, K, margin_rows, margin_columns,
+                      0.f);
 }
 
 extern "C" __global__ void __launch_bounds__(128)
@@ -126,7 +128,26 @@ conv_first_pool(const float* __restrict__ x, const float* __restrict__ weight,
                 const float* __restrict__ bias, float* __restrict__ y,
                 unsigned char* __restrict__ gate, int pieces, int H, int W, int h, int w, int K,
                 int margin_rows, int margin_columns) {
-    forward<2>(x, weight, bias, y, gate, pieces, H, W, h, w, K, margin_rows, margin_columns);
+    forward<2, false>(x, weight, bias, y, gate, pieces, H, W, h, w, K, margin_rows, margin_columns,
+                      0.f);
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+conv_first_leaky(const float* __restrict__ x, const float* __restrict__ weight,
+                 const float* __restrict__ bias, float* __restrict__ y,
+                 unsigned char* __restrict__ gate, int pieces, int H, int W, int h, int w, int K,
+                 int margin_rows, int margin_columns, float slope) {
+    forward<1, true>(x, weight, bias, y, gate, pieces, H, W, h, w, K, margin_rows, margin_columns,
+                     slope);
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+conv_first_pool_leaky(const float* __restrict__ x, const float* __restrict__ weight,
+                      const float* __restrict__ bias, float* __restrict__ y,
+                      unsigned char* __restrict__ gate, int pieces, int H, int W, int h, int w,
+                      int K, int margin_rows, int margin_columns, float slope) {
+    forward<2, true>(x, weight, bias, y, gate, pieces, H, W, h, w, K, margin_rows, margin_columns,
+                     slope);
 }
 
 template <int SIDE>

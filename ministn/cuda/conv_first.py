@@ -17,7 +17,12 @@ GROUP = 32  # of them that are added up first
 
 
 def forward(
-    x: Array, weight: Array, bias: Array, margin: tuple[int, int], pool: bool
+    x: Array,
+    weight: Array,
+    bias: Array,
+    margin: tuple[int, int],
+    pool: bool,
+    slope: float = 0.0,
 ) -> tuple[Array, Array]:
     """x (N, H, W, 1), weight (3, 3, 1, K), bias (K) -> y and gate (N, h, w, K)."""
     device = device_holding(x=x)
@@ -28,8 +33,10 @@ def forward(
     gate = device.empty(y.shape, np.uint8)
     pieces = _pieces(y, side)
     launch(
-        "conv_first", "conv_first_pool" if pool else "conv_first", blocks_for(pieces, WARPS),
+        "conv_first", "conv_first" + "_pool" * pool + "_leaky" * (slope != 0),
+        blocks_for(pieces, WARPS),
         x, weight, bias, y, gate, pieces, height, width, h, w, len(bias), *margin,
+        *([slope] if slope else []),
     )  # fmt: skip
     return y, gate
 

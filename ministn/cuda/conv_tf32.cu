@@ -1,7 +1,7 @@
 // Convolution block with a 3x3 kernel and a margin of one on tensor cores (ops/conv_block.py):
 //
 //     z_nijk  = sum_abc x_n,i+a-1,j+b-1,c weight_abck
-//     y_nijk  = relu(bias_k + the maximum of z over the window)
+//     y_nijk  = f(bias_k + the maximum of z over the window)          f: ReLU, leaky ReLU or none
 //     dx_nijc = sum_abk dz_n,i+a-1,j+b-1,k weight_2-a,2-b,c,k
 //
 // The gradient is a convolution of dz with the weight turned round, so one body makes both; its
@@ -224,9 +224,10 @@ __device__ __forceinline__ void convolve(float (&sum)[4][OUT / 8][4], Loader loa
     }
 }
 
-template <int OUT, int SIDE>
+template <int OUT, int SIDE, bool LEAKY>
 __device__ __forceinline__ void forward(const float* x, const float* packed, const float* bias,
-                                        float* y, unsigned char* gate, int H, int W, int C, int K) {
+                                        float* y, unsigned char* gate, int H, int W, int C, int K,
+                                        float slope) {
     const Tile tile(blockIdx.x, H, W);
     const int out = blockIdx.y * OUT, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     float sum[4][OUT / 8][4];
@@ -255,8 +256,8 @@ __device__ __forceinline__ void forward(const float* x, const float* packed, con
                     }
                 }
                 const float value = largest + biases[e];
-                values[e] = rectified(value);
-                gates[e] = (unsigned char)(value > 0.f ? place : CLOSED);
+                values[e] = activated<LEAKY>(value, slope);
+                gates[e] = gate_of<LEAKY>(value, place);
             }
             const int i = top + r, j = left + s, at = ((tile.image * h + i) * w + j) * K + k;
             if (i < h && j < w) {
@@ -304,28 +305,56 @@ extern "C" __global__ void __launch_bounds__(128)
 conv_tf32_32(const float* __restrict__ x, const float* __restrict__ packed,
              const float* __restrict__ bias, float* __restrict__ y,
              unsigned char* __restrict__ gate, int H, int W, int C, int K) {
-    forward<32, 1>(x, packed, bias, y, gate, H, W, C, K);
+    forward<32, 1, false>(x, packed, bias, y, gate, H, W, C, K, 0.f);
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+conv_tf32_32_leaky(const float* __restrict__ x, const float* __restrict__ packed,
+                   const float* __restrict__ bias, float* __restrict__ y,
+                   unsigned char* __restrict__ gate, int H, int W, int C, int K, float slope) {
+    forward<32, 1, true>(x, packed, bias, y, gate, H, W, C, K, slope);
 }
 
 extern "C" __global__ void __launch_bounds__(128)
 conv_tf32_32_pool(const float* __restrict__ x, const float* __restrict__ packed,
                   const float* __restrict__ bias, float* __restrict__ y,
                   unsigned char* __restrict__ gate, int H, int W, int C, int K) {
-    forward<32, 2>(x, packed, bias, y, gate, H, W, C, K);
+    forward<32, 2, false>(x, packed, bias, y, gate, H, W, C, K, 0.f);
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+conv_tf32_32_pool_leaky(const float* __restrict__ x, const float* __restrict__ packed,
+                        const float* __restrict__ bias, float* __restrict__ y,
+                        unsigned char* __restrict__ gate, int H, int W, int C, int K, float slope) {
+    forward<32, 2, true>(x, packed, bias, y, gate, H, W, C, K, slope);
 }
 
 extern "C" __global__ void __launch_bounds__(128)
 conv_tf32_64(const float* __restrict__ x, const float* __restrict__ packed,
              const float* __restrict__ bias, float* __restrict__ y,
              unsigned char* __restrict__ gate, int H, int W, int C, int K) {
-    forward<64, 1>(x, packed, bias, y, gate, H, W, C, K);
+    forward<64, 1, false>(x, packed, bias, y, gate, H, W, C, K, 0.f);
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+conv_tf32_64_leaky(const float* __restrict__ x, const float* __restrict__ packed,
+                   const float* __restrict__ bias, float* __restrict__ y,
+                   unsigned char* __restrict__ gate, int H, int W, int C, int K, float slope) {
+    forward<64, 1, true>(x, packed, bias, y, gate, H, W, C, K, slope);
 }
 
 extern "C" __global__ void __launch_bounds__(128)
 conv_tf32_64_pool(const float* __restrict__ x, const float* __restrict__ packed,
                   const float* __restrict__ bias, float* __restrict__ y,
                   unsigned char* __restrict__ gate, int H, int W, int C, int K) {
-    forward<64, 2>(x, packed, bias, y, gate, H, W, C, K);
+    forward<64, 2, false>(x, packed, bias, y, gate, H, W, C, K, 0.f);
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+conv_tf32_64_pool_leaky(const float* __restrict__ x, const float* __restrict__ packed,
+                        const float* __restrict__ bias, float* __restrict__ y,
+                        unsigned char* __restrict__ gate, int H, int W, int C, int K, float slope) {
+    forward<64, 2, true>(x, packed, bias, y, gate, H, W, C, K, slope);
 }
 
 extern "C" __global__ void __launch_bounds__(128)

@@ -19,7 +19,12 @@ WEIGHT_BLOCKS = 264  # two for each of 132 multiprocessors
 
 
 def forward(
-    x: Array, weight: Array, bias: Array, margin: tuple[int, int], pool: bool
+    x: Array,
+    weight: Array,
+    bias: Array,
+    margin: tuple[int, int],
+    pool: bool,
+    slope: float = 0.0,
 ) -> tuple[Array, Array]:
     """x (N, H, W, C), weight (3, 3, C, K), bias (K), margin (1, 1) -> y and gate (N, h, w, K)."""
     device = device_holding(x=x)
@@ -30,9 +35,10 @@ def forward(
     gate = device.empty(y.shape, np.uint8)
     out = _outputs(kernels)
     launch(
-        "conv_tf32", f"conv_tf32_{out}" + "_pool" * pool,
+        "conv_tf32", f"conv_tf32_{out}" + "_pool" * pool + "_leaky" * (slope != 0),
         (n * _tiles(height, width), kernels // out),
         x, _packed(weight, turned=False), bias, y, gate, height, width, channels, kernels,
+        *([slope] if slope else []),
         shared_bytes=_stages(out),
     )  # fmt: skip
     return y, gate

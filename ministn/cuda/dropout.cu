@@ -3,7 +3,7 @@
 // The random bits are Philox4x32-10, Salmon et al. (SC 2011), as in randomness.py: four elements
 // of the whole batch share a counter. One thread for each counter, which alone writes its elements
 // of y and keep; of the first and the last counter some elements may belong to other calls. A
-// layer's activations are below a megabyte: launching costs more than any order of writing them.
+// dense layer's activations are below a megabyte: launching costs more than any order of writing.
 // Backward: one thread for each element of dx, which it alone writes.
 //
 // The number of the step is read from memory, so that a captured graph sees it go up.

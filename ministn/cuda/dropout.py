@@ -7,30 +7,30 @@ import numpy as np
 
 from ministn.backend import Array, Device, device_holding, device_of
 from ministn.cuda.launch import blocks_for, launch
-from ministn.errors import check_arrays
+from ministn.errors import check_arrays, check_share
+from ministn.ops.dropout import rows
 from ministn.randomness import Step
 
 
 class Cache(NamedTuple):
-    keep: Array  # (N, D) uint8: 1 where an element was kept
+    keep: Array  # uint8, of x's shape: 1 where an element was kept
     scale: float  # of those
 
 
 def dropout(x: Array, rate: float, step: Step, stream: int) -> tuple[Array, Cache]:
-    """Drop each element of x (N, D) with probability rate: exactly those that ops drops.
+    """Drop each element of x (N, ...) with probability rate: exactly those that ops drops.
 
     step.number may lie on the device, as an array (1,) of uint32: it is read when the kernel runs.
     Raises as in ops, and TypeError for a dtype other than float32.
     """
-    _, width = check_arrays(x=(x, "N D")).values()
-    if not 0 <= rate < 1:
-        raise ValueError(f"rate must be at least 0 and below 1, got {rate}")
+    check_arrays(x=(x, rows(x)))
+    rate = check_share("rate", rate)
     if not isinstance(step, Step):
         raise TypeError(f"step must be a Step, got {type(step).__name__}")
     device = device_holding(x=x)
     y = device.empty(x.shape, np.float32)
     keep = device.empty(x.shape, np.uint8)
-    first_counter, offset = divmod(step.first_row * width, 4)
+    first_counter, offset = divmod(step.first_row * math.prod(x.shape[1:]), 4)
     scale = 1 / (1 - rate)
     launch(
         "dropout",
@@ -45,7 +45,7 @@ def dropout(x: Array, rate: float, step: Step, stream: int) -> tuple[Array, Cach
 
 
 def dropout_backward(dy: Array, cache: Cache) -> Array:
-    """The gradient dx (N, D): only what was kept carries one."""
+    """The gradient dx, of x's shape: only what was kept carries one."""
     keep, scale = cache
     check_arrays(dy=(dy, " ".join(map(str, keep.shape))))
     device = device_holding(dy=dy)

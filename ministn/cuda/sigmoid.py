@@ -11,7 +11,7 @@ from ministn.ops.relu import axes
 
 
 class Cache(NamedTuple):
-    y: Array
+    x: Array
 
 
 def sigmoid(x: Array) -> tuple[Array, Cache]:
@@ -20,17 +20,18 @@ def sigmoid(x: Array) -> tuple[Array, Cache]:
     Raises TypeError for a dtype other than float32.
     """
     device = device_holding(x=x)
+    x = device.contiguous(x)
     y = device.empty(x.shape, np.float32)
-    launch("sigmoid", "sigmoid", blocks_for(x.size), device.contiguous(x), y, x.size)
-    return y, Cache(y)
+    launch("sigmoid", "sigmoid", blocks_for(x.size), x, y, x.size)
+    return y, Cache(x)
 
 
 def sigmoid_backward(dy: Array, cache: Cache) -> Array:
     """The gradient dx, of x's shape."""
-    y = cache.y
-    check_arrays(y=(y, axes(y)), dy=(dy, axes(y)))
+    x = cache.x
+    check_arrays(x=(x, axes(x)), dy=(dy, axes(x)))
     device = device_holding(dy=dy)
-    dx = device.empty(y.shape, np.float32)
-    size = y.size
-    launch("sigmoid", "sigmoid_backward", blocks_for(size), device.contiguous(dy), y, dx, size)
+    dx = device.empty(x.shape, np.float32)
+    size = x.size
+    launch("sigmoid", "sigmoid_backward", blocks_for(size), device.contiguous(dy), x, dx, size)
     return dx

@@ -55,7 +55,7 @@ class Columns(Convolution):
         framed = (height + 2 * above, width + 2 * left)
         self.size = convolved_size((batch, *shape), weight.shape, margin, stride)
         values = self.size[0] * self.size[1] * kh * kw * channels
-        self.images = max(1, min(batch, BLOCK_BYTES // (4 * max(1, values))))
+        self.images = max(1, min(batch, BLOCK_BYTES // max(1, 4 * values)))
         padded = np.zeros((self.images, *framed, channels), np.float32)
         self.image = padded[:, above : above + height, left : left + width]
         # A view (n, h, w, C, kh, kw), which shows whatever is later written into image.
@@ -63,16 +63,16 @@ class Columns(Convolution):
         self._windows = windows[:, ::stride, ::stride]
         self._memory = np.empty(self.images * values, np.float32)
         self._shape = weight.shape
-        self._weight = weight.reshape(-1, kernels)  # (kh kw C, K)
+        self._weight = weight.reshape(kh * kw * channels, kernels)
         self._dweight = np.zeros(self._weight.shape, np.float32)
 
     def run(self, n: int, y: np.ndarray | None = None, dy: np.ndarray | None = None) -> None:
         matrix = self.matrix(n)
         kernels = self._weight.shape[1]
         if y is not None:
-            np.matmul(matrix, self._weight, out=y.reshape(-1, kernels))
+            np.matmul(matrix, self._weight, out=y.reshape(len(matrix), kernels))
         if dy is not None:
-            self._dweight += matrix.T @ dy.reshape(-1, kernels)
+            self._dweight += matrix.T @ dy.reshape(len(matrix), kernels)
 
     def dweight(self) -> np.ndarray:
         return self._dweight.reshape(self._shape)

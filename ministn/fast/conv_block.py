@@ -1,6 +1,6 @@
 """The convolution block to train with: ops/conv_block.py again, in float32 for one CPU core.
 
-    y = relu(pool(z) + bias),    z = conv(x, weight)
+    y = f(pool(z) + bias),    z = conv(x, weight)        f: ReLU, leaky ReLU or none
 
 What makes it fast, most important first:
 
@@ -9,8 +9,8 @@ What makes it fast, most important first:
 * With many channels, Winograd's transforms (winograd.py) instead: a quarter of the products.
 * The gradient of x is a convolution too, of dz with the flipped kernel, and the columns or
   transforms of dz that it needs give the weight's gradient as well.
-* The pool comes before bias and ReLU, which then touch a quarter of the data. All that is kept
-  of it is one byte for each y; z exists for one block of images only.
+* The pool comes before bias and activation, which then touch a quarter of the data. All that is
+  kept of it is one byte for each y; z exists for one block of images only.
 """
 
 from typing import NamedTuple
@@ -21,6 +21,8 @@ from ministn.errors import check_arrays
 from ministn.fast.columns import Columns, Convolution, add_windows
 from ministn.fast.tiles import Tiles, pays
 from ministn.ops.conv2d import checked_margin, convolved_size
+from ministn.ops.conv_block import block_arrays, check_options
+from ministn.ops.leaky_relu import SLOPE
 
 # Columns of dz copy kh kw K numbers for each pixel. Columns of x are kh kw C, but for dx their
 # gradients must be added up, which costs four times a copy. Measured with C from 1 to K: columns
@@ -35,28 +37,33 @@ class Cache(NamedTuple):
     stride: int
     size: tuple[int, int]  # of z: with an odd one, the pool drops its last row or column
     winner: np.ndarray | None  # (N, h, w, K) uint8: place of the maximum in its window, 0 to 3
-    y: np.ndarray  # positive exactly where ReLU let a value through
+    y: np.ndarray  # positive exactly where the activation's slope is 1
+    below: float  # the activation's slope where it is not: 0 of ReLU, 1 of none
+    has_bias: bool
 
 
 def conv_block(
     x: np.ndarray,
     weight: np.ndarray,
-    bias: np.ndarray,
+    bias: np.ndarray | None = None,
     *,
     padding: str = "same",
     stride: int = 1,
     pool: bool = False,
+    activation: str | None = "relu",
+    slope: float = SLOPE,
 ) -> tuple[np.ndarray, Cache]:
     """x (N, H, W, C), weight (kh, kw, C, K), bias (K) -> y (N, h, w, K), h and w halved by pool.
 
-    Raises TypeError for a dtype other than float32, ValueError for a wrong shape or as
-    checked_margin does.
+    Raises as in ops, and TypeError for a dtype other than float32.
     """
-    sizes = check_arrays(x=(x, "N H W C"), weight=(weight, "kh kw C K"), bias=(bias, "K"))
+    sizes = check_arrays(**block_arrays(x, weight, bias))
     if x.dtype != np.float32:
         raise TypeError(f"x must be float32, got {x.dtype}: float64 is for ops.conv_block")
+    below = check_options(pool, activation, slope)
     window = 2 if pool else 1
     margin = checked_margin(sizes, padding, window, stride)
+    stride = int(stride)
 
     kernels = sizes["K"]
     convolution = _convolution(len(x), x.shape[1:], weight, margin, stride)
@@ -67,25 +74,31 @@ def conv_block(
     for block, n in convolution.blocks(len(x)):
         convolution.image[:n] = x[block]
         convolution.run(n, y=z[:n])
-        if winner is None:
+        if winner is not None:
+            _max_pool(z[:n], y[block], winner[block])
+            if bias is not None:
+                y[block] += bias
+        elif bias is not None:
             np.add(z[:n], bias, out=y[block])
         else:
-            _max_pool(z[:n], y[block], winner[block])
-            y[block] += bias
-        np.maximum(y[block], 0, out=y[block])
-    return y, Cache(x, weight, margin, stride, convolution.size, winner, y)
+            y[block] = z[:n]
+        _rectify(y[block], below)
+    has_bias = bias is not None
+    return y, Cache(x, weight, margin, stride, convolution.size, winner, y, below, has_bias)
 
 
 def conv_block_backward(
     dy: np.ndarray, cache: Cache, need_dx: bool = True
-) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
-    """dy (N, h, w, K) -> dx (N, H, W, C) or None, dweight (kh, kw, C, K), dbias (K)."""
+) -> tuple[np.ndarray | None, np.ndarray, np.ndarray | None]:
+    """dy (N, h, w, K) -> dx (N, H, W, C) or None, dweight (kh, kw, C, K), dbias (K) or None."""
     check_arrays(y=(cache.y, "N h w K"), dy=(dy, "N h w K"))
     _, _, channels, kernels = cache.weight.shape
     wide = channels > FEW * kernels or pays(cache.x.shape[1:3], cache.weight.shape)
     if need_dx and wide and cache.stride == 1:
-        return _backward_by_dz(dy, cache)
-    return _backward_by_x(dy, cache, need_dx)
+        dx, dweight, dbias = _backward_by_dz(dy, cache)
+    else:
+        dx, dweight, dbias = _backward_by_x(dy, cache, need_dx)
+    return dx, dweight, dbias if cache.has_bias else None
 
 
 def _convolution(
@@ -102,7 +115,9 @@ def _convolution(
     return Columns(batch, shape, weight, margin, stride)
 
 
-def _backward_by_dz(dy: np.ndarray, cache: Cache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _backward_by_dz(
+    dy: np.ndarray, cache: Cache
+) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
     """dx = conv(dz, flipped),    dflipped = the gradient of that where x stands for ddx
 
     In columns: dx = columns of dz @ flipped, dflipped = (columns of dz)^T @ x. A row of them holds
@@ -130,7 +145,7 @@ def _backward_by_x(
     kh, kw, channels, kernels = weight.shape
     convolution = _convolution(len(x), x.shape[1:], weight, margin, stride)
     h, w = cache.size
-    matrix = weight.reshape(-1, kernels)
+    matrix = weight.reshape(kh * kw * channels, kernels)
     dbias = np.zeros(kernels, np.float32)
     dx = np.empty(x.shape, np.float32) if need_dx else None
     dz = np.zeros((convolution.images, h, w, kernels), np.float32)
@@ -139,24 +154,39 @@ def _backward_by_x(
         convolution.image[:n] = x[block]
         convolution.run(n, dy=dz[:n])
         if dx is not None:
-            dcolumns = matrix @ dz[:n].reshape(-1, kernels).T
+            dcolumns = matrix @ dz[:n].reshape(n * h * w, kernels).T
             dcolumns = dcolumns.reshape(kh, kw, channels, n, h, w)
             dx[block] = add_windows(dcolumns, x.shape[1:], margin, stride)
     return dx, convolution.dweight(), dbias
 
 
 def _before_pool(dy: np.ndarray, cache: Cache, block: slice, dz: np.ndarray) -> np.ndarray:
-    """Back through ReLU, bias and pool for one block of images: fill dz, return dbias (K).
+    """Back through activation, bias and pool for one block of images: fill dz, return dbias (K).
 
     What the pool dropped is not written: dz comes with zeros there.
     """
-    dpooled = dy[block] * (cache.y[block] > 0)
+    dpooled = dy[block] * _factors(cache.y[block], cache.below)
     if cache.winner is None:
         dz[...] = dpooled
     else:
         for place, dcandidate in enumerate(_candidates(dz)):
             np.multiply(dpooled, cache.winner[block] == place, out=dcandidate)
     return dpooled.sum(axis=(0, 1, 2))
+
+
+def _rectify(y: np.ndarray, below: float) -> None:
+    """Apply an activation with this slope below zero to y, in place."""
+    if below == 0:
+        np.maximum(y, 0, out=y)
+    elif below != 1:
+        y *= _factors(y, below)
+
+
+def _factors(y: np.ndarray, below: float) -> np.ndarray | float:
+    """The slope of an activation with this one below zero, where its output is y."""
+    if below == 0:
+        return y > 0
+    return 1.0 if below == 1 else np.where(y > 0, np.float32(1), np.float32(below))
 
 
 def _max_pool(z: np.ndarray, y: np.ndarray, winner: np.ndarray) -> None:

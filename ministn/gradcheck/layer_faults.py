@@ -34,6 +34,13 @@ def without_last(dy: np.ndarray, count: int) -> np.ndarray:
 # (the check, what is broken): {the mistake: how it is made}
 LAYER_FAULTS: dict[tuple[str, str], dict[str, How]] = {
     ("layer ReLU", "layers.WithoutParameters.backward"): {"the operation is skipped": passed_on},
+    ("layer LeakyReLU", "layers.WithoutParameters.backward"): {
+        "the operation is skipped": passed_on,
+    },
+    ("layer Tanh", "layers.WithoutParameters.backward"): {"the operation is skipped": passed_on},
+    ("layer Conv2d, leaky ReLU, no bias", "layers.Conv2d.backward"): {
+        "the layer goes backward twice": run_twice,
+    },
     ("layer Bounded", "layers.Bounded.backward"): {
         "the factor high - low is forgotten": lambda right: WithoutParameters.backward,
     },

@@ -17,10 +17,12 @@ from ministn.layers import (
     Dense,
     Dropout,
     Flatten,
+    LeakyReLU,
     MaxPool2d,
     Projection,
     ReLU,
     Sequential,
+    Tanh,
 )
 from ministn.models import NETWORKS, Architecture, Colocaliser, Network
 from ministn.parameter import ParameterBuffer
@@ -158,14 +160,21 @@ def layer_problem(layer: Any, shape: tuple[int, ...] = (5, 7, 2)) -> Problem:
 
 LAYERS: dict[str, Callable[[], Problem]] = {
     "Conv2d": lambda: layer_problem(Conv2d("conv", 2, 3, pool=True)),
+    "Conv2d, leaky ReLU, no bias": lambda: layer_problem(
+        Conv2d("conv", 2, 3, pool=True, activation="leaky_relu", bias=False)
+    ),
     "Dense": lambda: layer_problem(Dense("dense", 6, 5), (6,)),
     "ReLU": lambda: layer_problem(ReLU("relu")),
+    "LeakyReLU": lambda: layer_problem(LeakyReLU("leaky", 0.1)),
+    "Tanh": lambda: layer_problem(Tanh("tanh")),
     "Bounded": lambda: layer_problem(Bounded("bounded", [-1, 0, 2], [0.5, 1, 5]), (3,)),
     "MaxPool2d": lambda: layer_problem(MaxPool2d("pool")),
+    "MaxPool2d, overlapping": lambda: layer_problem(MaxPool2d("pool", 3, 2)),
     "AvgPool2d": lambda: layer_problem(AvgPool2d("pool", 3)),
     "AvgPool3d": lambda: layer_problem(AvgPool3d("pool"), (5, 7, 4)),
     "Projection": lambda: layer_problem(Projection("projection"), (5, 7, 4)),
     "Dropout": lambda: layer_problem(Dropout("dropout"), (6,)),
+    "Dropout, images": lambda: layer_problem(Dropout("dropout")),
     "Flatten": lambda: layer_problem(Flatten("flatten")),
 }
 

@@ -1,8 +1,11 @@
 """Ways to get the backward pass of each operation wrong: see faults.py."""
 
+from typing import Any
+
 import numpy as np
 
 from ministn.gradcheck.breaking import (
+    Function,
     How,
     cached,
     first,
@@ -30,6 +33,21 @@ def without_edges(image: np.ndarray) -> np.ndarray:
 def next_pixel(image: np.ndarray) -> np.ndarray:
     """(N, H, W, C) moved by one column."""
     return np.roll(image, 1, axis=2)
+
+
+def windows_overwriting(right: Function) -> Function:
+    """Windows with the same winner overwrite each other's gradient."""
+
+    def wrong(dy: np.ndarray, cache: Any) -> np.ndarray:
+        dx = right(dy, cache)
+        for i, j in np.ndindex(dy.shape[1:3]):
+            alone = np.zeros_like(dy)
+            alone[:, i, j] = dy[:, i, j]
+            share = right(alone, cache)
+            dx = np.where(share != 0, share, dx)
+        return dx
+
+    return wrong
 
 
 def per_axis(x: float, y: float) -> How:
@@ -87,6 +105,11 @@ OPERATION_FAULTS: dict[tuple[str, str], dict[str, How]] = {
         "dy is shared out over the window": result(lambda dx: dx / 4),
         "the dropped row comes first": result(lambda dx: np.roll(dx, 1, axis=1)),
     },
+    ("max_pool2d 3x3, stride 2", "ops.max_pool2d_backward"): {
+        "windows that overlap overwrite each other": windows_overwriting,
+        "the winner's row and column exchanged": cached(winner=lambda k: k // 3 + k % 3 * 3),
+        "dx is moved by a pixel": result(next_pixel),
+    },
     ("avg_pool2d", "ops.avg_pool2d_backward"): {
         "the sum, not the mean": result(lambda dx: 4 * dx),
         "the factor 1 / size, not 1 / size^2": result(lambda dx: 2 * dx),
@@ -108,6 +131,16 @@ OPERATION_FAULTS: dict[tuple[str, str], dict[str, How]] = {
     ("relu", "ops.relu_backward"): {
         "the gate is forgotten": skipped,
         "the gate is the wrong way round": cached(y=lambda y: 1.0 * (y == 0)),
+        "dx has the wrong sign": result(np.negative),
+    },
+    ("leaky_relu", "ops.leaky_relu_backward"): {
+        "the slope is forgotten": cached(slope=lambda slope: 1.0),
+        "what is negative gets no gradient": cached(slope=lambda slope: 0.0),
+        "the slope is on the wrong side": cached(y=np.negative),
+    },
+    ("tanh", "ops.tanh_backward"): {
+        "dy goes through as it is": skipped,
+        "1 - y, not 1 - y^2": lambda right: lambda dy, cache: dy * (1 - cache.y),
         "dx has the wrong sign": result(np.negative),
     },
     ("sigmoid", "ops.sigmoid_backward"): {
@@ -134,6 +167,16 @@ OPERATION_FAULTS: dict[tuple[str, str], dict[str, How]] = {
             1, cached(rectified=lambda c: c._replace(y=np.ones_like(c.y)))
         ),
     },
+    ("conv_block leaky ReLU, pool", "ops.conv_block_backward"): {
+        "the slope is forgotten": cached(rectified=lambda c: c._replace(slope=1.0)),
+        "what is negative gets no gradient": cached(rectified=lambda c: c._replace(slope=0.0)),
+        "dbias before the slope": only(2, cached(rectified=lambda c: None)),
+    },
+    ("conv_block no activation, pool", "ops.conv_block_backward"): {
+        "always the first of the window": cached(
+            pooled=lambda c: c._replace(winner=np.zeros_like(c.winner))
+        ),
+    },
     ("dense", "ops.dense_backward"): {
         "dx has the wrong sign": result(np.negative),
         "dx from the weight not transposed": cached(weight=transposed),
@@ -148,6 +191,11 @@ OPERATION_FAULTS: dict[tuple[str, str], dict[str, How]] = {
         "the factor is there twice": cached(mask=np.square),
         "the mask is forgotten": skipped,
         "the mask is another step's": cached(mask=lambda mask: np.roll(mask, 1, axis=0)),
+    },
+    ("dropout images", "ops.dropout_backward"): {
+        "the mask is the same for all channels": cached(
+            mask=lambda mask: np.broadcast_to(mask[..., :1], mask.shape)
+        ),
     },
     ("softmax_cross_entropy", "ops.softmax_cross_entropy_backward"): {
         "dlogits has the wrong sign": result(np.negative),

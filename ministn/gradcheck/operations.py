@@ -42,20 +42,21 @@ def distinct(*shape: int) -> Draw:
     return lambda rng: {"x": rng.permutation(int(np.prod(shape))).reshape(shape) / 10}
 
 
-def block(x: tuple[int, ...], weight: tuple[int, ...], **options: Any) -> Build:
+def block(x: tuple[int, ...], weight: tuple[int, ...], bias: bool = True, **options: Any) -> Build:
     """conv_block where the sums are clear of each other in every pool and of the ReLU's kink."""
+    stride = {"stride": options.get("stride", 1)}
 
     def clear(arrays: Arrays, margin: float = 0.02) -> bool:
-        sums, _ = ops.conv2d(arrays["x"], arrays["weight"], padding=options["padding"])
+        sums, _ = ops.conv2d(arrays["x"], arrays["weight"], padding=options["padding"], **stride)
         if options["pool"]:
             h, w = sums.shape[1] // 2 * 2, sums.shape[2] // 2 * 2
             tiles = [sums[:, i:h:2, j:w:2] for i in (0, 1) for j in (0, 1)]
             *_, second, sums = np.sort(tiles, axis=0)
             if (sums - second).min() < margin:
                 return False
-        return bool(np.abs(sums + arrays["bias"]).min() > margin)
+        return bool(np.abs(sums + arrays.get("bias", 0)).min() > margin)
 
-    draw = normal(x=x, weight=weight, bias=weight[-1:])
+    draw = normal(x=x, weight=weight, **({"bias": weight[-1:]} if bias else {}))
     return operation(
         "conv_block", lambda rng: next(filter(clear, map(draw, repeat(rng)))), **options
     )
@@ -200,6 +201,8 @@ OPERATIONS: dict[str, dict[str, Build]] = {
     "max_pool2d": {
         "": operation("max_pool2d", distinct(2, 5, 7, 3)),
         "3x3": operation("max_pool2d", distinct(2, 7, 4, 3), size=3),
+        "3x3, stride 2": operation("max_pool2d", distinct(2, 8, 5, 3), size=3, stride=2),
+        "2x2, stride 3": operation("max_pool2d", distinct(2, 5, 6, 2), size=2, stride=3),
     },
     "avg_pool2d": {
         "": operation("avg_pool2d", normal(x=(2, 5, 7, 3))),
@@ -211,16 +214,39 @@ OPERATIONS: dict[str, dict[str, Build]] = {
     },
     "projection": {"": operation("projection", normal(x=(2, 5, 4, 3)))},
     "relu": {"": operation("relu", off_zero(2, 5, 7, 3))},
+    "leaky_relu": {
+        "": operation("leaky_relu", off_zero(2, 5, 7, 3)),
+        "slope 1/10": operation("leaky_relu", off_zero(5, 7), slope=0.1),
+    },
+    "tanh": {"": operation("tanh", normal(x=(2, 5, 3)))},
     "sigmoid": {"": operation("sigmoid", normal(x=(2, 5, 3)))},
     "conv_block": {
         "3x3 same": block((2, 5, 7, 3), (3, 3, 3, 4), padding="same", pool=False),
         "3x3 same, pool": block((2, 5, 7, 3), (3, 3, 3, 4), padding="same", pool=True),
         "5x5 valid, pool": block((2, 9, 8, 2), (5, 5, 2, 3), padding="valid", pool=True),
         "1x3 valid": block((2, 4, 5, 3), (1, 3, 3, 2), padding="valid", pool=False),
+        "leaky ReLU, pool": block(
+            (2, 5, 7, 3), (3, 3, 3, 4), padding="same", pool=True, activation="leaky_relu"
+        ),
+        "leaky ReLU, stride 2, no bias": block(
+            *((2, 7, 6, 2), (3, 3, 2, 3), False),
+            padding="same",
+            stride=2,
+            pool=False,
+            activation="leaky_relu",
+            slope=0.1,
+        ),
+        "no activation, no bias": block(
+            (2, 5, 4, 2), (3, 3, 2, 3), False, padding="valid", pool=False, activation=None
+        ),
+        "no activation, pool": block(
+            (2, 5, 7, 1), (3, 3, 1, 4), padding="same", pool=True, activation=None
+        ),
     },
     "dense": {"": operation("dense", normal(x=(3, 5), weight=(5, 4), bias=(4,)))},
     "dropout": {
         "": operation("dropout", normal(x=(5, 7)), rate=0.3, step=Step(1, 2), stream=3),
+        "images": operation("dropout", normal(x=(3, 2, 3, 5)), rate=0.3, step=Step(1, 2), stream=3),
     },
     "softmax_cross_entropy": {"": loss},
     "triplet_hinge": {"": triplets},

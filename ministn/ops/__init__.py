@@ -27,6 +27,7 @@ from ministn.ops.conv2d import conv2d, conv2d_backward
 from ministn.ops.conv_block import conv_block, conv_block_backward
 from ministn.ops.dense import dense, dense_backward
 from ministn.ops.dropout import dropout, dropout_backward
+from ministn.ops.leaky_relu import leaky_relu, leaky_relu_backward
 from ministn.ops.max_pool2d import max_pool2d, max_pool2d_backward
 from ministn.ops.nearest import nearest_sampler, nearest_sampler_backward
 from ministn.ops.nesterov import nesterov
@@ -37,6 +38,7 @@ from ministn.ops.rmsprop import rmsprop
 from ministn.ops.sgd import sgd
 from ministn.ops.sigmoid import sigmoid, sigmoid_backward
 from ministn.ops.softmax_cross_entropy import softmax_cross_entropy, softmax_cross_entropy_backward
+from ministn.ops.tanh import tanh, tanh_backward
 from ministn.ops.trilinear import trilinear_sampler, trilinear_sampler_backward
 from ministn.ops.triplet_hinge import triplet_hinge, triplet_hinge_backward
 
@@ -69,6 +71,8 @@ __all__ = [
     "dropout",
     "dropout_backward",
     "grid_products",
+    "leaky_relu",
+    "leaky_relu_backward",
     "limit_norm",
     "max_pool2d",
     "max_pool2d_backward",
@@ -88,6 +92,8 @@ __all__ = [
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
     "sum_of_squares",
+    "tanh",
+    "tanh_backward",
     "trilinear_sampler",
     "trilinear_sampler_backward",
     "triplet_hinge",

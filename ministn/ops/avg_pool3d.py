@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ministn.errors import check_arrays
-from ministn.ops.max_pool2d import check_window
+from ministn.errors import check_arrays, check_count
 
 
 class Cache(NamedTuple):
@@ -54,7 +53,7 @@ def check_pool3d(x: np.ndarray, size: int) -> tuple[int, ...]:
     smaller than one cube.
     """
     check_arrays(x=(x, "N D H W"))
-    check_window(size)
+    check_count("size", size)
     if min(x.shape[1:]) < size:
         raise ValueError(f"x must be at least {size} voxels long each way, got shape {x.shape}")
     return x.shape

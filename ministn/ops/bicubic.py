@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ministn.errors import check_arrays, number
+from ministn.errors import check_arrays, check_number
 from ministn.ops.sampling import check_sampler, framed, pixel_at, to_pixels, unframed
 
 
@@ -95,7 +95,7 @@ def check_slope(a: float) -> float:
 
     Raises ValueError unless -1 <= a <= 0. Weights along an axis then sum up to at most 5/4.
     """
-    return number("a", a, -1, 0)
+    return check_number("a", a, -1, 0)
 
 
 def _axis(coordinate: np.ndarray, size: int, border: str, a: float) -> Axis:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ministn.errors import check_arrays
+from ministn.errors import check_arrays, check_count
 
 
 class Cache(NamedTuple):
@@ -50,6 +50,7 @@ def conv2d(
     if bias is not None:
         arrays["bias"] = (bias, "K")
     margin = checked_margin(check_arrays(**arrays), padding, stride=stride)
+    stride = int(stride)
     y = _convolve(x, weight, margin, stride)
     if bias is not None:
         y += bias
@@ -67,7 +68,7 @@ def conv2d_backward(
     check_arrays(x=(x, "N H W C"), dy=(dy, f"N {h} {w} {kernels}"))
 
     columns = _columns(x, (kh, kw), margin, stride)
-    dweight = (columns.T @ dy.reshape(-1, kernels)).reshape(weight.shape)
+    dweight = (columns.T @ dy.reshape(len(columns), kernels)).reshape(weight.shape)
     dbias = dy.sum(axis=(0, 1, 2)) if has_bias else None
     dx = None
     if need_dx:
@@ -84,16 +85,13 @@ def checked_margin(
     """Rows and columns of zeros that a convolution puts on each side of x.
 
     sizes: of H, W, kh, kw, C and K. window: side of the windows that are pooled afterwards, 1 for
-    none. Raises ValueError for a wrong padding or stride, an even kernel, no channels or maps, or
-    an x too small to fill one window.
+    none. Raises ValueError for a wrong padding or stride, an even kernel or an x too small to fill
+    one window.
     """
     kh, kw = sizes["kh"], sizes["kw"]
     if padding not in ("same", "valid"):
         raise ValueError(f"padding must be 'same' or 'valid', got {padding!r}")
-    if not isinstance(stride, int) or stride < 1:
-        raise ValueError(f"stride must be a whole number of at least 1, got {stride!r}")
-    if 0 in (sizes.get("C", 1), sizes.get("K", 1)):
-        raise ValueError("weight must have at least one channel and one map, got none")
+    stride = check_count("stride", stride)
     if kh % 2 == 0 or kw % 2 == 0:
         raise ValueError(f"weight must have an odd height and width, got {kh} by {kw}")
     margin = (kh // 2, kw // 2) if padding == "same" else (0, 0)

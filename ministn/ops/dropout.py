@@ -7,11 +7,13 @@ The factor keeps the mean of y at x, so evaluation uses x unchanged and never co
 is a pure function of where in training it is drawn: see ``ministn.randomness``.
 """
 
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
-from ministn.errors import check_arrays
+from ministn.errors import check_arrays, check_share
+from ministn.ops.relu import axes
 from ministn.randomness import Step, random_bits
 
 
@@ -20,22 +22,28 @@ class Cache(NamedTuple):
 
 
 def dropout(x: np.ndarray, rate: float, step: Step, stream: int) -> tuple[np.ndarray, Cache]:
-    """Drop each element of x (N, D) with probability rate, 0 <= rate < 1.
+    """Drop each element of x (N, ...) with probability rate, 0 <= rate < 1.
 
-    step says where in training this is; stream (32 bits) tells the layers of a network apart.
+    After N come one or more axes: the elements of a row are counted in row-major order, so that
+    x (N, H, W, C) is dropped as (N, H W C) would be. step says where in training this is; stream
+    (32 bits) tells the layers of a network apart.
     Raises TypeError for a wrong dtype or step, ValueError for a wrong shape or rate.
     """
-    sizes = check_arrays(x=(x, "N D"))
-    if not 0 <= rate < 1:
-        raise ValueError(f"rate must be at least 0 and below 1, got {rate}")
+    check_arrays(x=(x, rows(x)))
+    rate = check_share("rate", rate)
     if not isinstance(step, Step):
         raise TypeError(f"step must be a Step, got {type(step).__name__}")
-    keep = random_bits(step, stream, sizes["N"], sizes["D"]) >= rate * 2**32
-    mask = keep * x.dtype.type(1 / (1 - rate))
+    keep = random_bits(step, stream, len(x), prod(x.shape[1:])) >= rate * 2**32
+    mask = keep.reshape(x.shape) * x.dtype.type(1 / (1 - rate))
     return x * mask, Cache(mask)
 
 
 def dropout_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
-    """The gradient dx (N, D): only what was kept carries one."""
-    check_arrays(mask=(cache.mask, "N D"), dy=(dy, "N D"))
+    """The gradient dx, of x's shape: only what was kept carries one."""
+    check_arrays(mask=(cache.mask, rows(cache.mask)), dy=(dy, rows(cache.mask)))
     return dy * cache.mask
+
+
+def rows(x: np.ndarray) -> str:
+    """Letters for the axes of x, which has one at least after N: "N D", "N a b c"."""
+    return f"N {axes(x)[2:]}" if np.ndim(x) > 2 else "N D"

@@ -30,7 +30,7 @@ first pixel).
 
 import numpy as np
 
-from ministn.errors import check_arrays, number
+from ministn.errors import check_arrays, check_number
 
 BORDERS = ("nearest", "zeros", "mirror", "wrap")
 
@@ -60,7 +60,7 @@ def check_border(border: str, fill: float) -> None:
     if border not in BORDERS:
         raise ValueError(f"border must be one of {', '.join(map(repr, BORDERS))}, got {border!r}")
     # Finite: the weight 0 of a point on the edge would make it NaN.
-    if number("fill", fill) != 0 and border != "zeros":
+    if check_number("fill", fill) != 0 and border != "zeros":
         raise ValueError(f"fill needs border 'zeros', got fill {fill} with border {border!r}")
 
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ministn.errors import check_arrays, check_plain, number
+from ministn.errors import check_arrays, check_number, check_plain
 
 
 class Cache(NamedTuple):
@@ -37,7 +37,7 @@ def triplet_hinge(
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape or a pair out of range.
     """
-    margin = number("margin", margin, 0)
+    margin = check_number("margin", margin, 0)
     rows = check_arrays(attended=(attended, "N D"), random=(random, "N D"))["N"]
     _check_pairs(pairs, rows)
     n, m = pairs.T

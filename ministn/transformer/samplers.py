@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ministn.engines import implementation
-from ministn.errors import whole
+from ministn.errors import check_count
 from ministn.ops.bicubic import check_slope
 from ministn.ops.sampling import check_border
 
@@ -54,7 +54,7 @@ class Sampler:
             known = ", ".join(map(repr, KERNELS + VOLUME_KERNELS))
             raise ValueError(f"kernel must be one of {known}, got {self.kernel!r}")
         check_border(self.border, self.fill)
-        object.__setattr__(self, "supersampling", whole("supersampling", self.supersampling))
+        object.__setattr__(self, "supersampling", check_count("supersampling", self.supersampling))
         if self.a is not None:
             if self.kernel != "bicubic":
                 raise ValueError(f"a needs kernel 'bicubic', got a {self.a} with {self.kernel!r}")
