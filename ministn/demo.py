@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from ministn import cli
 from ministn.data import Split
+from ministn.files import check_output
 from ministn.kinds import from_json, replaced
 from ministn.metrics.attention import inside, overlap, quadrilateral
 from ministn.models import Network
@@ -82,6 +83,7 @@ def main() -> int:
         help=f"where to write the picture; default: {PICTURE}",
     )
     arguments = parser.parse_args()
+    check_output(arguments.out)
 
     network, settings = load_network()
     test = replaced(settings.data, "train_size", 1).load().test

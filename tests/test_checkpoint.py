@@ -193,11 +193,17 @@ def test_a_failing_disk_keeps_the_last_good_file(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_a_device_that_is_really_full(tmp_path):
+def test_a_device_that_is_really_full(tmp_path, monkeypatch):
     """The system's own "No space left on device", while the temporary file is written."""
-    path, temporary = tmp_path / "last.safetensors", tmp_path / "last.safetensors.tmp"
+    path = tmp_path / "last.safetensors"
     good = saved(path)
-    temporary.symlink_to("/dev/full")
+    opened = os.open
+
+    def on_the_full_device(file, *how):
+        os.close(opened(file, *how))
+        return opened("/dev/full", os.O_WRONLY)
+
+    monkeypatch.setattr("ministn.files.os.open", on_the_full_device)
     with pytest.raises(UserError, match="No space left on device; the previous one is kept"):
         checkpoint.save(path, {"a": np.zeros(100_000)}, {})
     assert path.read_bytes() == good and os.listdir(tmp_path) == [path.name]
@@ -237,10 +243,14 @@ def test_a_folder_that_is_none(tmp_path):
 def test_writing_leaves_no_temporary_and_removing_takes_only_those(tmp_path):
     write_atomically(tmp_path / "a", b"1")
     write_atomically(tmp_path / "a", b"2")
-    (tmp_path / "b.tmp").touch()
-    (tmp_path / "tmp").touch()
+    (tmp_path / "record.json.0123abcd.tmp").touch()
+    (tmp_path / "best.safetensors.tmp").touch()  # an earlier version's
+    (tmp_path / "figure.png.tmp").mkdir()
+    others = ["a", "figure.png.tmp", "notes.tmp", "tmp"]
+    for name in ("notes.tmp", "tmp"):
+        (tmp_path / name).touch()
     remove_temporaries(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == ["a", "tmp"] and (tmp_path / "a").read_bytes() == b"2"
+    assert sorted(os.listdir(tmp_path)) == others and (tmp_path / "a").read_bytes() == b"2"
 
 
 def test_state_without_a_json_number_is_refused_before_anything_is_written(tmp_path):

@@ -32,8 +32,9 @@ def uninterrupted(tmp_path_factory):
     return outcome(train(tmp_path_factory.mktemp("whole")))
 
 
-# Kills its own process at the n-th time that os.fsync or os.replace meets a file of that name, or
-# in the n-th step. A temporary file is half of the real one when fsync would have been called.
+# Kills its own process at the n-th time that os.fsync or os.replace meets a file whose name begins
+# so, or in the n-th step. A temporary file is half of the real one when fsync would have been
+# called.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -49,7 +50,7 @@ def hooked(original):
         target = str(arguments[-1])
         if function == "fsync":
             target = os.readlink(f"/proc/self/fd/{target}")
-        hit = function == "step" or Path(target).name == name
+        hit = function == "step" or Path(target).name.startswith(name)
         left -= hit
         if hit and left == 0 and when == "half":
             os.truncate(target, os.path.getsize(target) // 2)
@@ -70,10 +71,10 @@ KILLS = [
     ("step", "", 8, "after"),
     ("replace", "record.json", 1, "before"),
     ("replace", "best.safetensors", 1, "after"),
-    ("fsync", "last.safetensors.tmp", 1, "half"),
+    ("fsync", "last.safetensors.", 1, "half"),
     ("replace", "last.safetensors", 2, "before"),
     ("replace", "last.safetensors", 3, "after"),
-    ("fsync", "record.json.tmp", 5, "half"),
+    ("fsync", "record.json.", 5, "half"),
 ]
 
 
@@ -83,11 +84,10 @@ def test_killed_and_resumed_ends_bit_for_bit_as_uninterrupted(moment, tmp_path, 
     done = child(KILLED, str(tmp_path), *map(str, moment))
     assert done.returncode == -signal.SIGKILL, done.stderr
     left = [path.name for path in run_in(tmp_path).folder.glob("*.tmp")]
-    assert left == (
-        []
-        if moment[0] == "step" or moment[3] == "after"
-        else [moment[1].removesuffix(".tmp") + ".tmp"]
-    )
+    if moment[0] == "step" or moment[3] == "after":
+        assert left == []
+    else:
+        assert len(left) == 1 and left[0].startswith(moment[1])
     run = train(tmp_path, resume=True)
     assert outcome(run) == uninterrupted
     assert not list(run.folder.glob("*.tmp"))
