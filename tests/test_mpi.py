@@ -92,6 +92,11 @@ def test_every_rank_has_as_many_threads_as_asked_for(tmp_path):
 
 
 @needs_mpi
+def test_after_a_failed_order_comes_a_right_one(tmp_path):
+    succeeded(3, "raise_and_go_on", tmp_path)
+
+
+@needs_mpi
 @pytest.mark.parametrize(("size", "count"), [(2, 1_000_000), (3, 1_000), (3, 1)])
 def test_gradients_are_added_in_the_ranks_order(size, count, tmp_path):
     """Also where the parts are of different sizes, or some empty."""

@@ -29,7 +29,15 @@ from threadpoolctl import threadpool_limits
 
 from ministn.errors import UserError
 from ministn.optimizers import Optimizer
-from ministn.parallel.exchange import Exchange, part, unless_failed
+from ministn.parallel.exchange import (
+    Exchange,
+    Failure,
+    Unsent,
+    packed,
+    part,
+    unless_failed,
+    unpacked,
+)
 from ministn.parallel.worker import serve
 
 IN_MEMORY = Path("/dev/shm")  # Linux's file system that has no disk
@@ -95,9 +103,10 @@ class Leader(SharedMemory):
     def scatter(self, messages: Sequence[Any] | None = None) -> Any:
         assert messages is not None
         mine, *others = messages
-        for (process, pipe), message in zip(self._workers, others, strict=True):
+        contents = [packed(message) for message in others]  # all, before the first is sent
+        for (process, pipe), content in zip(self._workers, contents, strict=True):
             try:
-                pipe.send(message)
+                pipe.send_bytes(content)
             except OSError:
                 raise _died(process) from None
         return mine
@@ -110,13 +119,16 @@ class Leader(SharedMemory):
                 raise _died(process) from None
 
     def gather(self, message: Any) -> list[Any]:
-        answers = [message]
+        contents = []
         for process, pipe in self._workers:
             try:
-                answers.append(pipe.recv())
+                contents.append(pipe.recv_bytes())
             except (EOFError, OSError):
                 raise _died(process) from None
-        return unless_failed(answers)
+        return [message, *map(unpacked, contents)]
+
+    def close(self) -> None:
+        _end(self._workers, patience=0.0)
 
 
 class Follower(SharedMemory):
@@ -127,13 +139,20 @@ class Follower(SharedMemory):
         self._pipe = pipe
 
     def scatter(self, messages: Sequence[Any] | None = None) -> Any:
-        return self._pipe.recv()
+        return unpacked(self._pipe.recv_bytes())
 
     def received(self) -> int:
         return recv_handle(self._pipe)
 
     def gather(self, message: Any) -> None:
-        self._pipe.send(message)
+        try:
+            content = packed(message)
+        except (Unsent, MemoryError) as error:
+            content = packed(Failure(f"its answer: {error}", isinstance(error, MemoryError)))
+        self._pipe.send_bytes(content)
+
+    def close(self) -> None:
+        pass
 
 
 @contextmanager
@@ -186,13 +205,13 @@ def _quiet_start(threads: int) -> Iterator[None]:
             signal.signal(signal.SIGINT, handler)
 
 
-def _end(workers: list[tuple[BaseProcess, Connection]]) -> None:
+def _end(workers: list[tuple[BaseProcess, Connection]], patience: float = PATIENCE) -> None:
     for _, pipe in workers:
         with suppress(OSError):
             pipe.send(None)
         pipe.close()
     for process, _ in workers:
-        process.join(PATIENCE)
+        process.join(patience)
         if process.is_alive():
             process.kill()
             process.join()

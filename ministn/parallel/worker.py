@@ -89,7 +89,8 @@ def serve(exchange: Exchange) -> None:
     worker = Worker(exchange)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # rank 0 sees the loss
         while (message := exchange.scatter()) is not None:
-            exchange.gather(_answer(worker, *message))
+            unread = isinstance(message, Failure)
+            exchange.gather(message if unread else _answer(worker, *message))
 
 
 def _answer(worker: Worker, order: str, arguments: tuple[Any, ...]) -> Any:
