@@ -145,6 +145,10 @@ def _built(build: Callable[..., Optimizer], *arguments: Any) -> None:
     world().lay_out(build(*arguments))
 
 
+def other_network(some: Team) -> None:
+    some.ask("do", [(_built, optimizer, 0, MANY + rank) for rank in range(some.size)])
+
+
 def raise_in_exchange(some: Team) -> None:
     some.ask("do", [(_built, optimizer, 0, MANY), *[(_without_room,)] * (some.size - 1)])
 

@@ -2,6 +2,8 @@
 
 import pickle
 from collections.abc import Sequence
+from dataclasses import is_dataclass
+from itertools import zip_longest
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, NamedTuple, Protocol
 
@@ -50,7 +52,8 @@ class Exchange(Protocol):
     def lay_out(self, optimizer: Optimizer) -> None:
         """Move parameters, gradients and moments to where ``update`` wants them.
 
-        The values are rank 0's afterwards, on all ranks.
+        The values are rank 0's afterwards, on all ranks. Raises UserError, before anything moves,
+        unless all have the same parameters and rule.
         """
 
     def spread(self) -> None:
@@ -106,6 +109,32 @@ def unless_failed(answers: list[Any]) -> list[Any]:
             kind = MemoryError if answer.memory else UserError
             raise kind(f"worker {rank} failed: {answer.reason}")
     return answers
+
+
+def described(optimizer: Optimizer) -> list[str]:
+    """All in which the optimisers of replicas must not differ, in words."""
+    buffer, rule = optimizer.buffer, optimizer.rule
+    sizes = [
+        f"{p.name} {p.shape}, learning rate times {p.lr_multiplier}" for p in buffer.parameters
+    ]
+    how = repr(rule) if is_dataclass(rule) else rule.kind
+    moments = ", ".join(optimizer.moments) or "no moments"
+    return [f"{buffer.data.dtype}, {how} with {moments}", *sizes]
+
+
+def check_replicas(descriptions: list[Any] | None) -> None:
+    """Raise UserError at the first difference of any rank's description from rank 0's.
+
+    descriptions: as gathered, so None at the other ranks; raises as unless_failed does.
+    """
+    found = unless_failed(descriptions or [])
+    for rank, theirs in enumerate(found):
+        for here, there in zip_longest(found[0], theirs, fillvalue="no more parameters"):
+            if here != there:
+                raise UserError(
+                    f"worker {rank} has built another network: it has {there}, the first process "
+                    f"{here}; what builds it must give the same in every process"
+                )
 
 
 def packed(message: Any) -> memoryview:

@@ -23,7 +23,12 @@ from threadpoolctl import threadpool_limits
 
 from ministn.errors import UserError
 from ministn.optimizers import Optimizer
-from ministn.parallel.exchange import packed, part, unless_failed
+from ministn.parallel.exchange import (
+    check_replicas,
+    described,
+    packed,
+    part,
+)
 from ministn.parallel.worker import serve
 
 if TYPE_CHECKING:
@@ -80,7 +85,7 @@ class World:
     def lay_out(self, optimizer: Optimizer) -> None:
         with self.essential():
             # A rank may have failed before it came here. It will not take part in what follows.
-            unless_failed(self._gathered(None) or [])
+            check_replicas(self._gathered(described(optimizer)))
             self._optimizer = optimizer
             count = optimizer.buffer.data.size
             parts = [part(count, rank, self.size) for rank in range(self.size)]

@@ -33,6 +33,8 @@ from ministn.parallel.exchange import (
     Exchange,
     Failure,
     Unsent,
+    check_replicas,
+    described,
     packed,
     part,
     unless_failed,
@@ -61,6 +63,7 @@ class SharedMemory(Exchange):
     def lay_out(self, optimizer: Optimizer) -> None:
         buffer = optimizer.buffer
         moments = list(optimizer.state().values())
+        check_replicas(self.gather(described(optimizer)))
         shape = (1 + len(moments) + self.size, buffer.data.size)
         size = 4 * shape[0] * shape[1]
         leads = self.rank == 0
