@@ -33,7 +33,7 @@ def load_network(weights: Path = WEIGHTS) -> tuple[Network, Settings]:
     Raises UserError for a file that is missing, damaged or of another network.
     """
     arrays, content = checkpoint.load(weights)
-    settings = _settings(content["settings"], content["epoch"])
+    settings = _settings(*(checkpoint.entry(weights, content, n) for n in ("settings", "epoch")))
     network = settings.network.build(settings.data.form)
     buffer = ParameterBuffer(network.parameters(), seed=0)
     checkpoint.fill(weights, arrays, buffer.views(buffer.data))

@@ -3,6 +3,7 @@
 import os
 import signal
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from small_runs import (
@@ -18,6 +19,8 @@ from small_runs import (
 )
 
 from ministn import runs
+from ministn.data import Form
+from ministn.demo import load_network
 from ministn.errors import UserError
 from ministn.models import ClassificationCnn
 from ministn.training import checkpoint
@@ -224,6 +227,57 @@ def test_a_checkpoint_of_other_data_or_without_a_state_is_refused(tmp_path):
     with pytest.raises(UserError, match="has other data_sha256: found None"):
         trainer().load(tmp_path)
     arrays, content = checkpoint.load(tmp_path / BEST)
+    del content["format"]
     checkpoint.save(tmp_path / BEST, arrays, content | {"epoch": 99})
     with pytest.raises(UserError, match="has other epoch: found 99"):
         trained.test_best(tmp_path)
+
+
+@pytest.mark.parametrize("state", [None, {}, [], "more"])
+def test_another_versions_state_is_refused_before_anything_changes(state, tmp_path):
+    trained = trainer()
+    trained.step()
+    trained.save(tmp_path)
+    arrays, content = checkpoint.load(tmp_path / LAST)
+    del content["format"]
+    content["state"] = content["state"] | {"more": 1} if state == "more" else state
+    if state is None:
+        del content["state"]
+    checkpoint.save(tmp_path / LAST, arrays, content)
+    fresh = trainer()
+    before = fresh.buffer.data.copy()
+    wanted = "another kind of checkpoint: it has no 'state'" if state is None else "another version"
+    with pytest.raises(UserError, match=wanted):
+        fresh.load(tmp_path)
+    assert (fresh.buffer.data == before).all() and fresh.state.steps == 0
+
+
+@pytest.mark.parametrize("identity", [("a", 1), {"sizes": (1, 2), 3: [(4,)]}, None])
+def test_what_a_trainer_saves_it_loads(identity, tmp_path):
+    """Also where JSON has no such thing as what it was identified by."""
+    made = [
+        Trainer(
+            partial(SETTINGS.network.build, Form((9, 9))), SETTINGS.training, data_set(),
+            SETTINGS.task, identity=identity,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    made[0].step()
+    made[0].save(tmp_path)
+    made[1].load(tmp_path)
+    assert made[1].state == made[0].state
+
+
+def test_an_identity_that_cannot_be_saved_is_refused_at_once():
+    with pytest.raises(TypeError, match="JSON"):
+        Trainer(
+            partial(SETTINGS.network.build, Form((9, 9))), SETTINGS.training, data_set(),
+            SETTINGS.task, identity={1, 2},
+        )  # fmt: skip
+
+
+def test_the_demonstration_wants_the_best_weights_of_a_run(tmp_path):
+    trained = trainer()
+    trained.save(tmp_path)
+    with pytest.raises(UserError, match="is another kind of checkpoint: it has no 'epoch'"):
+        load_network(tmp_path / LAST)
