@@ -74,8 +74,11 @@ def train_on_batch(
     (N,), or as the task has them. lr: learning rate. seed: of dropout, whose masks follow from it
     and the optimiser's t. task: what is learned, by default to classify by cross entropy.
 
-    Raises UserError, and updates nothing, where the loss is not finite: it names the layer.
+    Raises UserError, and updates nothing, where the loss is not finite: it names the layer; and
+    where the optimiser is not this network's.
     """
+    optimizer.buffer.check_tied()
+    optimizer.buffer.check_has(network.parameters())
     x = as_batch(images) if images.dtype == np.uint8 else images
     step = Step(seed, optimizer.t)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
