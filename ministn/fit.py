@@ -9,6 +9,7 @@ from tqdm import trange
 from ministn.backend import Array, to_cpu
 from ministn.data import as_batch
 from ministn.errors import UserError
+from ministn.fast.threads import limited
 from ministn.models import Network
 from ministn.optimizers import Adam, Optimizer
 from ministn.parameter import ParameterBuffer
@@ -18,6 +19,7 @@ from ministn.tasks import Classification, Task
 CLASSIFICATION = Classification()
 
 
+@limited()
 def train(
     network: Network,
     images: np.ndarray,
@@ -34,7 +36,8 @@ def train(
 
     images, labels: see train_on_batch. Batches are whole, and each pass over the images is in
     another order. loc_lr: times lr for the layers that only localisation networks have. seed: of
-    initial values, order and dropout. task: see train_on_batch.
+    initial values, order and dropout. task: see train_on_batch. Linear algebra is done by one
+    thread, see fast/threads.py.
 
     Raises UserError for fewer images than a batch, and as train_on_batch does.
     """
@@ -58,6 +61,7 @@ def train(
     return losses
 
 
+@limited()
 def train_on_batch(
     network: Network,
     optimizer: Optimizer,

@@ -13,6 +13,7 @@ from ministn.backend import Device
 from ministn.cuda.choice import check_precision, precision
 from ministn.data import DataSet, Split, as_batch
 from ministn.errors import UserError
+from ministn.fast.threads import limited
 from ministn.models import Network, prediction
 from ministn.optimizers import Optimizer
 from ministn.parallel import Team
@@ -86,6 +87,7 @@ class Trainer:
         if device is not None:
             self.watched, self.test = (split.on(device) for split in (data.watched, data.test))
         common = self.network, self.optimizer, data.train, training.batch_size, seed, self.task
+        self.threads = (team or Team()).threads  # of the linear algebra library
         self.steps: Steps
         if device is not None and task.queued:
             self.steps = QueuedSteps(*common, device, captured=precision == "tf32")
@@ -115,6 +117,7 @@ class Trainer:
         with (
             np.errstate(over="ignore", invalid="ignore", divide="ignore"),
             precision(self.precision),
+            limited(self.threads),
         ):
             if self._begun != state.epoch:
                 number, first = state.epoch + 1, state.steps - state.batch
@@ -297,7 +300,7 @@ class Trainer:
         arrays, content = checkpoint.load(folder / BEST)
         check_same(folder / BEST, "epoch", content, best["epoch"])
         checkpoint.fill(folder / BEST, arrays, self._weights)
-        with precision(self.precision):
+        with precision(self.precision), limited(self.threads):
             found = self.steps.evaluate(self.test)
         known = {name: best.get(name) for name in ("epoch", "train_error", "valid_error")}
         return known | _tested(found, self.data.test)
@@ -319,7 +322,7 @@ class Trainer:
         for name, values in own.items():
             others[name][...] = values
         test = data.test if device is None else data.test.on(device)
-        with precision(self.precision):
+        with precision(self.precision), limited(self.threads):
             predicted = prediction.predict(network, test.images)
         return _tested(self.task.judge(predicted, data.test), data.test)
 
