@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from ministn import cli
 from ministn.data import Split
@@ -18,7 +17,7 @@ from ministn.metrics.attention import inside, overlap, quadrilateral
 from ministn.models import Network
 from ministn.ops import as_batch
 from ministn.parameter import ParameterBuffer
-from ministn.plot.drawing import draw_outline, save, show_image
+from ministn.plot.drawing import Figure, draw_outline, save, show_image
 from ministn.runs import Settings, format1
 from ministn.training import checkpoint
 
