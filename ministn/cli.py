@@ -29,10 +29,11 @@ class Help(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser to which an impossible flag is an error like any other: one line."""
+    """A parser to which an impossible flag, or a part of one, is an error of one line."""
 
     def __init__(self, **how: Any) -> None:
-        super().__init__(**{"formatter_class": Help} | how)
+        usual: dict[str, Any] = {"formatter_class": Help, "allow_abbrev": False}
+        super().__init__(**usual | how)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; --help lists all flags")

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from ministn import cli
 from ministn.data import Split
+from ministn.files import check_output
 from ministn.kinds import from_json, replaced
 from ministn.metrics.attention import inside, overlap, quadrilateral
 from ministn.models import Network
 from ministn.ops import as_batch
 from ministn.parameter import ParameterBuffer
-from ministn.plot.drawing import draw_outline, save, show_image
+from ministn.plot.drawing import Figure, draw_outline, save, show_image
 from ministn.runs import Settings, format1
 from ministn.training import checkpoint
 
@@ -32,7 +32,7 @@ def load_network(weights: Path = WEIGHTS) -> tuple[Network, Settings]:
     Raises UserError for a file that is missing, damaged or of another network.
     """
     arrays, content = checkpoint.load(weights)
-    settings = _settings(content["settings"], content["epoch"])
+    settings = _settings(*(checkpoint.entry(weights, content, n) for n in ("settings", "epoch")))
     network = settings.network.build(settings.data.form)
     buffer = ParameterBuffer(network.parameters(), seed=0)
     checkpoint.fill(weights, arrays, buffer.views(buffer.data))
@@ -82,6 +82,7 @@ def main() -> int:
         help=f"where to write the picture; default: {PICTURE}",
     )
     arguments = parser.parse_args()
+    check_output(arguments.out)
 
     network, settings = load_network()
     test = replaced(settings.data, "train_size", 1).load().test

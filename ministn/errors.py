@@ -1,5 +1,7 @@
 """Errors a person can act on, and the checks of numbers and of every operation's arrays."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import inf, isfinite
 from typing import Any
 
@@ -152,3 +154,15 @@ def check_float32(**arrays: Any) -> None:
     for name, array in arrays.items():
         if array.dtype != np.float32:
             raise TypeError(f"{name} must be float32, got {array.dtype}: float64 is for ops")
+
+
+@contextmanager
+def named(path: str) -> Iterator[None]:
+    """Errors of arguments inside this block begin with the innermost layer's path, if it has one."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if path and not hasattr(error, "layer"):
+            error.layer = path  # type: ignore[union-attr]
+            error.args = (f"{path}: {error}",)
+        raise

@@ -1,30 +1,84 @@
 """Files that are either the old one or the new one, never half of either."""
 
 import os
+import re
+import secrets
+import stat
 from contextlib import suppress
 from pathlib import Path
 
 from ministn.errors import UserError
 
+KINDS = {
+    stat.S_ISDIR: "a folder",
+    stat.S_ISFIFO: "a pipe",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+}
+# What write_atomically calls a file before it gets its name; earlier versions without the digits.
+TEMPORARY = re.compile(r".+\.(safetensors|json|png|gif)(\.[0-9a-f]{8})?\.tmp")
+
+
+def check_output(path: Path) -> None:
+    """Raise UserError if ``write_atomically`` would refuse to write there, whatever the content.
+
+    For commands that work long before they write.
+    """
+    _place(path)
+
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace ``path`` by ``data``: written beside it as .tmp, synced, renamed.
 
-    Raises UserError when the disk is full or not writable; the old file is then still there.
+    A link is followed: what it leads to is replaced. The file keeps its mode, and its owner where
+    that is allowed.
+
+    Raises UserError for anything but a regular file, as a folder, a pipe or a device, for one that
+    is write-protected, and when the disk is full or not writable; the old file is then still there.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    place, before = _place(path)
+    temporary = place.with_name(f"{place.name}.{secrets.token_hex(4)}.tmp")  # nobody else's
     try:
-        with open(temporary, "wb") as file:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+            if before is not None:
+                _keep(before, file.fileno())
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+        os.replace(temporary, place)
+        _sync_folder(place.parent)
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
-        kept = "the previous one is kept" if path.exists() else "there is no previous one"
+        kept = "the previous one is kept" if os.path.exists(path) else "there is no previous one"
         raise UserError(f"cannot save {path}: {error.strerror}; {kept}") from error
+
+
+def _place(path: Path) -> tuple[Path, os.stat_result | None]:
+    """Where writing to ``path`` ends, and what is there."""
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):  # a link that leads nowhere is followed too
+        return Path(os.path.realpath(path)), None
+    except OSError as error:
+        raise UserError(f"cannot save {path}: {error.strerror}") from error
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((name for test, name in KINDS.items() if test(found.st_mode)), "no file")
+        raise UserError(f"cannot save {path}: it is {kind}, not a regular file; name another")
+    if not os.access(path, os.W_OK):
+        raise UserError(f"cannot save {path}: it is write-protected; name another or unprotect it")
+    return Path(os.path.realpath(path)), found
+
+
+def _keep(before: os.stat_result, descriptor: int) -> None:
+    """Give a new file the mode of the one that it replaces, and its owner where that is allowed."""
+    if not hasattr(os, "fchmod"):
+        return
+    with suppress(OSError):
+        os.fchown(descriptor, before.st_uid, before.st_gid)
+    with suppress(OSError):  # of file systems that have no modes
+        os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
 
 
 def _sync_folder(folder: Path) -> None:
@@ -39,6 +93,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Remove what a killed process left behind in ``folder``."""
+    """Remove what a killed process left behind in ``folder``, and nothing else."""
     for stale in folder.glob("*.tmp"):
-        stale.unlink()
+        if TEMPORARY.fullmatch(stale.name) and stale.is_file():
+            stale.unlink()

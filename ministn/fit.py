@@ -13,6 +13,7 @@ from tqdm import tqdm, trange
 from ministn.backend import Array, to_cpu
 from ministn.data import as_batch
 from ministn.errors import FROM_0, UserError, check_numbers, check_plain, check_whole
+from ministn.fast.threads import limited
 from ministn.metrics.attention import watched
 from ministn.models import Network
 from ministn.ops.left_image import left_image
@@ -24,6 +25,7 @@ from ministn.tasks import Classification, Task
 CLASSIFICATION = Classification()
 
 
+@limited()
 def train(
     network: Network,
     images: np.ndarray,
@@ -40,7 +42,8 @@ def train(
 
     images, labels: see train_on_batch. Batches are whole, and each pass over the images is in
     another order. loc_lr: times lr for the layers that only localisation networks have. seed: of
-    initial values, order and dropout. task: see train_on_batch.
+    initial values, order and dropout. task: see train_on_batch. Linear algebra is done by one
+    thread, see fast/threads.py.
 
     Where most of a batch's attention leaves the image, it is said: theta gets hardly any gradient
     there, and a lower loc_lr helps.
@@ -80,6 +83,7 @@ def train(
     return losses
 
 
+@limited()
 def train_on_batch(
     network: Network,
     optimizer: Optimizer,
@@ -96,11 +100,13 @@ def train_on_batch(
     (N,), or as the task has them. lr: learning rate. seed: of dropout, whose masks follow from it
     and the optimiser's t. task: what is learned, by default to classify by cross entropy.
 
-    Raises UserError, and updates nothing, for an impossible lr, and where the loss is not finite:
-    then it names the layer.
+    Raises UserError, and updates nothing, for an impossible lr, where the loss is not finite (it
+    names the layer), and where the optimiser is not this network's.
     """
     check_numbers(FROM_0, lr=lr)
     _check(images, labels)
+    optimizer.buffer.check_tied()
+    optimizer.buffer.check_has(network.parameters())
     loss, _ = _step(network, optimizer, images, labels, lr=lr, seed=seed, task=task)
     return loss
 

@@ -55,7 +55,7 @@ class Normal:
 class Constant:
     """The same value everywhere, or one given array."""
 
-    def __init__(self, value: float | Sequence[float]) -> None:
+    def __init__(self, value: float | Sequence[float] | np.ndarray) -> None:
         self.value = value
 
     def __call__(self, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:

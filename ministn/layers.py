@@ -13,7 +13,6 @@ sharing weights means using the same layer object.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from copy import copy
 from math import prod
 from typing import Any
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ministn.engines import implementation
-from ministn.errors import check_arrays, check_kind, check_share
+from ministn.errors import check_arrays, check_kind, check_share, named
 from ministn.initializers import ZEROS, HeUniform, Initializer
 from ministn.ops.conv_block import check_options
 from ministn.ops.leaky_relu import SLOPE
@@ -329,19 +328,6 @@ class Flatten(Layer):
         return dy.reshape(cache) if need_dx else None
 
 
-@contextmanager
-def named(layer: Layer) -> Iterator[None]:
-    """Errors of arguments inside this block begin with the path of the innermost layer."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        path = getattr(layer, "path", "")
-        if path and not hasattr(error, "layer"):
-            error.layer = path  # type: ignore[union-attr]
-            error.args = (f"{path}: {error}",)
-        raise
-
-
 class Sequential(Layer):
     """Layers one after another; its cache is the list of theirs.
 
@@ -356,7 +342,7 @@ class Sequential(Layer):
     def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
         caches = []
         for layer in self.layers:
-            with named(layer):
+            with named(getattr(layer, "path", "")):
                 x, cache = layer.forward(x, step)
             caches.append(cache)
         return x, None if step is None else caches
@@ -393,7 +379,7 @@ class Sequential(Layer):
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, list[Any]]:
         looks = []
         for layer in self.layers:
-            with named(layer):
+            with named(getattr(layer, "path", "")):
                 x, looked = layer.predict(x)
             looks += looked
         return x, looks

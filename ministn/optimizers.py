@@ -241,7 +241,9 @@ class Optimizer:
         """Update every parameter from its gradient as it is, with a step size for each group.
 
         grad: flat, the buffer's own unless given. part: of the flat arrays, to update only that.
+        Raises UserError, and updates nothing, where a parameter lies elsewhere by now.
         """
+        self.buffer.check_tied()
         data = self.buffer.data
         grad = self.buffer.grad if grad is None else grad
         part = slice(0, len(data)) if part is None else part

@@ -10,10 +10,13 @@ step; to zero them first, and then add, would move five times as much memory.
 """
 
 from collections.abc import Iterable
+from copy import deepcopy
+from typing import Any, NoReturn, Self
 
 import numpy as np
 
 from ministn.backend import Device, assign
+from ministn.errors import UserError
 from ministn.initializers import Initializer
 from ministn.randomness import generator
 
@@ -23,6 +26,9 @@ class Parameter:
 
     name: its path, "classifier/conv1/weight". lr_multiplier: factor on the learning rate, read
     when a ParameterBuffer is made.
+
+    A copy, or what comes out of a pickle, has the values and no gradient: it computes, and learns
+    once a ParameterBuffer lays it out, or where its buffer was copied along with it.
     """
 
     data: np.ndarray
@@ -73,6 +79,18 @@ class Parameter:
     def size(self) -> int:
         return int(np.prod(self.shape))
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "grad"}
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Of what is missing."""
+        if name in ("data", "grad"):
+            raise AttributeError(
+                f"parameter {self.__dict__.get('name')!r} has no {name}: make a ParameterBuffer of "
+                "the network's parameters, or copy a network together with its optimizer"
+            )
+        raise AttributeError(f"a Parameter has no {name!r}")
+
     def __repr__(self) -> str:
         return f"Parameter({self.name!r}, {self.shape})"
 
@@ -99,6 +117,8 @@ class ParameterBuffer:
     Every Parameter's ``data`` and ``grad`` become views of ``data`` and ``grad`` here, and from
     then on are written in place only. Parameters with one learning-rate multiplier are contiguous:
     ``groups`` lists (slice, multiplier).
+
+    A copy or pickle of it ties the parameters that were copied along to its own arrays.
 
     parameters: of one network, shared ones in any number. seed: initial values are drawn from
     (seed, name), so networks with equally named layers start equal. dtype: float32 to train,
@@ -138,6 +158,50 @@ class ParameterBuffer:
         values, gradients = self.views(data), self.views(grad)
         for parameter in self.parameters:
             parameter.data, parameter.grad = values[parameter.name], gradients[parameter.name]
+        self._tied = [(p, p.data, p.grad) for p in self.parameters]
+
+    def check_tied(self) -> None:
+        """Raise UserError unless each parameter's data and gradient still lie here."""
+        for parameter, data, grad in self._tied:
+            if vars(parameter).get("data") is not data or vars(parameter).get("_grad") is not grad:
+                raise UserError(
+                    f"parameter {parameter.name!r} does not lie in this ParameterBuffer any more: "
+                    "another has been made of the network, or its data or grad was replaced; make "
+                    "a new optimizer, and write into data and grad in place"
+                )
+
+    def check_has(self, parameters: Iterable[Parameter]) -> None:
+        """Raise UserError unless all these lie here."""
+        own = set(map(id, self.parameters))
+        for parameter in parameters:
+            if id(parameter) not in own:
+                raise UserError(
+                    f"the optimizer has not got parameter {parameter.name!r} of this network: it "
+                    "is another network's, or one of the two has been copied without the other"
+                )
+
+    def _state(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_tied"}
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self.device is not None:
+            raise TypeError(
+                "a network on a GPU cannot be pickled: checkpoint.save takes its arrays"
+            )
+        return self._state()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.move(self.data, self._grad)
+
+    def __copy__(self) -> NoReturn:
+        raise TypeError("a ParameterBuffer is what parameters lie in: copy.deepcopy copies both")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        memo[id(self.device)] = self.device  # there is one GPU, however many networks
+        made = memo[id(self)] = type(self).__new__(type(self))
+        made.__setstate__(deepcopy(self._state(), memo))
+        return made
 
     @property
     def grad(self) -> np.ndarray:

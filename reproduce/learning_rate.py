@@ -12,6 +12,9 @@ from math import inf
 from pathlib import Path
 from statistics import fmean
 
+import ministn.plot  # noqa: F401  (before Matplotlib, whose backend is of no use here)
+
+# isort: split
 import table3
 from matplotlib.figure import Figure
 from papers import tstn_figures
@@ -142,13 +145,15 @@ def _rate(row: Row) -> tuple[float, float]:
     return training.lr, training.loc_lr
 
 
-def show(records: list[Record], out: Path) -> None:
-    """Print the table and draw the figure into ``out``."""
+def show(records: list[Record], out: Path) -> bool:
+    """Print the table and draw the figure into ``out``; whether it could be drawn."""
     print()
     print("\n".join(lines(records)))
     out.mkdir(parents=True, exist_ok=True)
-    drawing.save(figure(records), out / FIGURE)
-    print(f"wrote {out / FIGURE}")
+    drawn, complete = sweep.draw(lambda: {FIGURE: figure(records)}, out)
+    for path in drawn:
+        print(f"wrote {path}")
+    return complete
 
 
 def lines(records: list[Record]) -> list[str]:
@@ -234,8 +239,7 @@ def main() -> int:
     )  # fmt: skip
     arguments = parser.parse_args()
     if arguments.report:
-        show(studied(arguments.report), arguments.out)
-        return 0
+        return 0 if show(studied(arguments.report), arguments.out) else 1
     common = ["--out", str(arguments.out)]
     common += ["--data-dir", str(arguments.data_dir)] if arguments.data_dir else []
     paths: list[Path] = []

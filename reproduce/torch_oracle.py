@@ -16,7 +16,7 @@ import numpy as np
 
 from ministn import cli, models
 from ministn.data import Form
-from ministn.files import write_atomically
+from ministn.files import check_output, write_atomically
 from ministn.fit import train_on_batch
 from ministn.layers import Dropout
 from ministn.optimizers import Adam, Optimizer
@@ -151,6 +151,7 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, default=RECORD, help="where to write the record")
     options = parser.parse_args()
+    check_output(options.out)
     curves = {}
     for name in NETWORKS:
         curves[name] = follow(name)

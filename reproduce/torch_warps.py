@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ministn import cli
-from ministn.files import write_atomically
+from ministn.files import check_output, write_atomically
 from ministn.randomness import generator
 from ministn.runs import environment
 
@@ -79,6 +79,7 @@ def main() -> int:
     parser = cli.Parser(description="Write down what PyTorch makes of some warps.")
     parser.add_argument("--out", type=Path, default=RECORD, help="where to write the record")
     options = parser.parse_args()
+    check_output(options.out)
     record = {
         "format": 1,
         "command": "python reproduce/torch_warps.py",

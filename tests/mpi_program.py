@@ -9,13 +9,16 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pytest
 from small_runs import data_set, run_in
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from ministn import cli
+from ministn.errors import UserError
 from ministn.initializers import Normal
 from ministn.optimizers import Adam, Optimizer
 from ministn.parallel import Team, team
+from ministn.parallel.exchange import Unsent
 from ministn.parallel.mpi import world
 from ministn.parameter import Parameter, ParameterBuffer
 
@@ -124,6 +127,18 @@ def raise_in_order(some: Team) -> None:
     some.ask("do", [(int, "0"), *[(int, "x")] * (some.size - 1)])
 
 
+def raise_and_go_on(some: Team) -> None:
+    """What the others answered to an order in which rank 0 failed is no answer to the next."""
+    ranks = range(some.size)
+    for given in [("x", "0"), ("0", "x")]:
+        with pytest.raises((ValueError, UserError), match="invalid literal"):
+            some.ask("do", [(int, given[min(rank, 1)]) for rank in ranks])
+        assert some.map(abs, range(-7, 0)) == [7, 6, 5, 4, 3, 2, 1]
+    with pytest.raises(Unsent, match="must be picklable"):
+        some.map(lambda x: x, ranks)
+    assert some.map(abs, range(-7, 0)) == [7, 6, 5, 4, 3, 2, 1]
+
+
 def raise_before_exchange(some: Team) -> None:
     """The last rank never comes to the exchange that the others wait in."""
     build = (optimizer, 0, MANY)
@@ -132,6 +147,10 @@ def raise_before_exchange(some: Team) -> None:
 
 def _built(build: Callable[..., Optimizer], *arguments: Any) -> None:
     world().lay_out(build(*arguments))
+
+
+def other_network(some: Team) -> None:
+    some.ask("do", [(_built, optimizer, 0, MANY + rank) for rank in range(some.size)])
 
 
 def raise_in_exchange(some: Team) -> None:

@@ -100,6 +100,9 @@ def test_what_fails_in_a_side_is_one_line(tmp_path):
         side.seconds("set up")
         with pytest.raises(SideFailed, match=r"^ValueError: negative dimensions"):
             side.seconds("fail")
+        for again in (side.seconds, side.peak):  # never an answer that is one late
+            with pytest.raises(SideFailed, match="ended with status 0"):
+                again("keep")
     with Side(partial(with_a_worker, tmp_path / "shared")) as side:
         side.seconds("set up")
         with pytest.raises(SideFailed, match="ended with status 3"):

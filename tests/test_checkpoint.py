@@ -113,6 +113,14 @@ def test_equal_content_gives_equal_bytes_in_every_process(tmp_path):
         (lambda whole: foreign(ministn="[1]"), "not written by ministn"),
         (lambda whole: foreign(ministn='{"epoch": 1}'), "not written by ministn"),
         (lambda whole: foreign(ministn='{"format": 2}'), "format 2, this version reads 1"),
+        (lambda whole: foreign(ministn='{"format": true}'), "format True, this version reads 1"),
+        (lambda whole: foreign(ministn='{"format": "x"}'), "format 'x', this version reads 1"),
+        (lambda whole: foreign(ministn="[" * 100_000), "not written by ministn"),
+        (
+            lambda whole: foreign("BF16", ministn='{"format": 1}'),
+            "not written by ministn: .*bfloat",
+        ),
+        (lambda whole: foreign("F8_E4M3", ministn='{"format": 1}'), "not written by ministn: .*f"),
     ],
 )
 def test_other_files_are_refused_by_name(content, message, tmp_path):
@@ -123,7 +131,7 @@ def test_other_files_are_refused_by_name(content, message, tmp_path):
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("name", "message"), [("none", "does not exist"), ("", "not a readable")])
+@pytest.mark.parametrize(("name", "message"), [("none", "does not exist"), ("", "is not a file")])
 def test_missing_file_and_folder_are_refused(name, message, tmp_path):
     with pytest.raises(UserError, match=message):
         checkpoint.load(tmp_path / name)
@@ -193,11 +201,17 @@ def test_a_failing_disk_keeps_the_last_good_file(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_a_device_that_is_really_full(tmp_path):
+def test_a_device_that_is_really_full(tmp_path, monkeypatch):
     """The system's own "No space left on device", while the temporary file is written."""
-    path, temporary = tmp_path / "last.safetensors", tmp_path / "last.safetensors.tmp"
+    path = tmp_path / "last.safetensors"
     good = saved(path)
-    temporary.symlink_to("/dev/full")
+    opened = os.open
+
+    def on_the_full_device(file, *how):
+        os.close(opened(file, *how))
+        return opened("/dev/full", os.O_WRONLY)
+
+    monkeypatch.setattr("ministn.files.os.open", on_the_full_device)
     with pytest.raises(UserError, match="No space left on device; the previous one is kept"):
         checkpoint.save(path, {"a": np.zeros(100_000)}, {})
     assert path.read_bytes() == good and os.listdir(tmp_path) == [path.name]
@@ -237,13 +251,93 @@ def test_a_folder_that_is_none(tmp_path):
 def test_writing_leaves_no_temporary_and_removing_takes_only_those(tmp_path):
     write_atomically(tmp_path / "a", b"1")
     write_atomically(tmp_path / "a", b"2")
-    (tmp_path / "b.tmp").touch()
-    (tmp_path / "tmp").touch()
+    (tmp_path / "record.json.0123abcd.tmp").touch()
+    (tmp_path / "best.safetensors.tmp").touch()  # an earlier version's
+    (tmp_path / "figure.png.tmp").mkdir()
+    others = ["a", "figure.png.tmp", "notes.tmp", "tmp"]
+    for name in ("notes.tmp", "tmp"):
+        (tmp_path / name).touch()
     remove_temporaries(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == ["a", "tmp"] and (tmp_path / "a").read_bytes() == b"2"
+    assert sorted(os.listdir(tmp_path)) == others and (tmp_path / "a").read_bytes() == b"2"
 
 
 def test_state_without_a_json_number_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         checkpoint.save(tmp_path / "x", ARRAYS, {"loss": float("nan")})
     assert os.listdir(tmp_path) == []
+
+
+class Odd(np.ndarray):
+    """An array of a class of one's own, as masked ones are."""
+
+
+@pytest.mark.parametrize(
+    ("arrays", "state", "error", "message"),
+    [
+        ({}, {"format": "x"}, ValueError, "the key 'format'"),
+        ({}, {1: 2}, TypeError, "keys of state must be text, got 1"),
+        ({}, {"a": [{"b": {None: 2}}]}, TypeError, r"keys of an entry of state\['a'\]\['b'\] must"),
+        ({}, {"a": np.float32(1)}, TypeError, "JSON"),
+        ({}, {"a": {1, 2}}, TypeError, "JSON"),
+        ({}, [1], TypeError, "state must be a dict, got list"),
+        ({"__metadata__": np.ones(1)}, {}, ValueError, "may be called '__metadata__'"),
+        ({3: np.ones(1)}, {}, TypeError, "names of arrays must be text, got 3"),
+        ({"a": np.ma.ones(1)}, {}, TypeError, "'a' must be a plain array, got MaskedArray"),
+        ({"a": np.ones(1).view(Odd)}, {}, TypeError, "'a' must be a plain array, got Odd"),
+        ({"a": [1.0]}, {}, TypeError, "'a' must be a plain array, got list"),
+        ({"a": np.array([None])}, {}, TypeError, "'a' must hold numbers .* got object"),
+        ({"a": np.array(["x"])}, {}, TypeError, "'a' must hold numbers .* got <U1"),
+        ({"a": np.ones(1, complex)}, {}, TypeError, "'a' must hold numbers .* got complex128"),
+        ({"a": np.ones(1, np.longdouble)}, {}, TypeError, "'a' must hold numbers .* got"),
+        ({"a": np.ones(1, "M8[s]")}, {}, TypeError, "'a' must hold numbers .* got datetime64"),
+        ({"a": np.ones(1, [("x", "f4")])}, {}, TypeError, "'a' must hold numbers .* got"),
+    ],
+)
+def test_what_would_not_come_back_is_refused_before_anything_is_written(
+    arrays, state, error, message, tmp_path
+):
+    path = tmp_path / "x"
+    good = saved(path)
+    with pytest.raises(error, match=message):
+        checkpoint.save(path, arrays, state)
+    assert path.read_bytes() == good and os.listdir(tmp_path) == ["x"]
+
+
+def test_every_shape_and_number_comes_back(tmp_path):
+    kinds = "bool i1 u1 i2 u2 i4 u4 i8 u8 f2 f4 f8".split()
+    shapes = [(), (0,), (0, 3), (1,), (2, 3)]
+    arrays = {f"{kind} {shape}": np.ones(shape, kind) for kind in kinds for shape in shapes}
+    state = {"text": "\ud800 \n", "deep": [[{"": None}]], "large": 2**80, "tiny": 5e-324}
+    checkpoint.save(str(tmp_path / "x"), arrays, state)
+    found, said = checkpoint.load(tmp_path / "x")
+    assert said == {"format": 1, **state} and found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape), name
+        np.testing.assert_array_equal(found[name], array)
+    into = {name: np.zeros_like(array) for name, array in arrays.items()}
+    checkpoint.fill(tmp_path / "x", found, into)
+
+
+def test_the_other_order_of_bytes_comes_back_as_numbers(tmp_path):
+    array = np.arange(3, dtype=">f4")
+    checkpoint.save(tmp_path / "x", {"a": array}, {})
+    found = checkpoint.load(tmp_path / "x")[0]["a"]
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, array)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="is not a file: name a checkpoint"):
+        checkpoint.load(tmp_path / "pipe")
+
+
+def test_a_file_that_must_not_be_read_is_not_to_be_deleted(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    saved(tmp_path / "x")
+    monkeypatch.setattr("builtins.open", refuse)  # what root would never see
+    with pytest.raises(UserError, match=r"x cannot be read: Permission denied$"):
+        checkpoint.load(tmp_path / "x")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_runs import SETTINGS, STEPS, changed, data_set, outcome, run_in, trainer_of
+from small_runs import SETTINGS, STEPS, changed, child, data_set, outcome, run_in, trainer_of
 from test_table3 import FOLDER, TINY, started
 from threadpoolctl import threadpool_info
 
@@ -247,10 +247,54 @@ def test_nothing_is_left_when_the_program_is_killed(tmp_path):
     with started(LONG, tmp_path, start_new_session=True) as process:
         workers = until_training(process, tmp_path)
         assert len(workers) >= 2 and all(map(alive, workers))
+        shared = [mapped(pid) for pid in (process.pid, *workers[-2:])]
+        assert all(shared) and not any(path.exists() for paths in shared for path in paths)
         process.kill()
         assert gone(*workers)
-    left = list(processes.IN_MEMORY.glob("ministn-*"))  # or another program's, for a moment
-    assert ends(lambda: any(path.exists() for path in left))
+
+
+def mapped(pid: int) -> list[Path]:
+    """The files that a process shares with others and writes to, as far as they have names."""
+    lines = [line.split(maxsplit=5) for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+    names = {line[5].removesuffix(" (deleted)") for line in lines if line[1] == "rw-s"}
+    return [Path(name) for name in names if "ministn" in name or "#" in name]
+
+
+# Is killed by itself when it has opened, reserved, handed on or mapped what its ranks will share.
+RESERVING = """
+import mmap, os, signal, sys
+from multiprocessing import connection
+from pathlib import Path
+from small_runs import SETTINGS, data_set, trainer_of
+from ministn.parallel import processes, team
+
+folder, moment, named = sys.argv[1:]
+processes.IN_MEMORY = Path(folder)
+if named:
+    del os.O_TMPFILE
+
+def deadly(original):
+    def call(*arguments, **more):
+        found = original(*arguments, **more)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return found
+    return call
+
+with team(2) as some:
+    some.map(abs, [1, 2])
+    place = {"_nameless": processes, "send_handle": processes, "mmap": mmap}.get(moment, os)
+    setattr(place, moment, deadly(getattr(place, moment)))
+    trainer_of(SETTINGS, data_set(), team=some)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="needs POSIX")
+@pytest.mark.parametrize("named", ["", "where files need names"])
+@pytest.mark.parametrize("moment", ["_nameless", "posix_fallocate", "send_handle", "mmap"])
+def test_nothing_is_left_whenever_the_program_is_killed(moment, named, tmp_path):
+    done = child(RESERVING, str(tmp_path), moment, named)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="needs /proc")
@@ -267,19 +311,26 @@ def test_a_signal_to_all_processes_saves_and_ends_them(number, tmp_path):
     assert record["status"] == "interrupted" and record["device"]["workers"] == 3
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs /proc")
 def test_shared_memory_falls_back_to_a_file(monkeypatch, tmp_path):
+    def place(descriptor: int) -> Path:
+        """The folder of an open file of 1000 bytes."""
+        assert os.fstat(descriptor).st_size == 1000 and os.fstat(descriptor).st_nlink == 0
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        os.close(descriptor)
+        return Path(path).parent
+
     monkeypatch.setattr(processes.tempfile, "gettempdir", lambda: str(tmp_path))
-    in_memory = processes.reserved_file(1000)
-    in_memory.unlink()
-    assert in_memory.parent == processes.IN_MEMORY or not processes.IN_MEMORY.exists()
+    in_memory = place(processes.reserved(1000))
+    assert in_memory == processes.IN_MEMORY or not processes.IN_MEMORY.exists()
     monkeypatch.setattr(processes, "IN_MEMORY", tmp_path / "there is no such folder")
-    on_disk = processes.reserved_file(1000)
-    assert on_disk.parent == tmp_path and on_disk.stat().st_size == 1000
+    assert place(processes.reserved(1000)) == tmp_path
     with team(2) as some:
         one_step(some, "arch1-tstn", 16, True)
-    on_disk.unlink()
+    before = os.listdir("/proc/self/fd")
     with pytest.raises(
         UserError, match=r"need 1\d+ MB to share, .*: free some, or use --workers 1"
     ):
-        processes.reserved_file(2**60)
+        processes.reserved(2**60)
+    assert os.listdir("/proc/self/fd") == before
     assert list(tmp_path.iterdir()) == []

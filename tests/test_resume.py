@@ -3,6 +3,7 @@
 import os
 import signal
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from small_runs import (
@@ -18,6 +19,8 @@ from small_runs import (
 )
 
 from ministn import runs
+from ministn.data import Form
+from ministn.demo import load_network
 from ministn.errors import UserError
 from ministn.models import ClassificationCnn
 from ministn.training import checkpoint
@@ -32,8 +35,9 @@ def uninterrupted(tmp_path_factory):
     return outcome(train(tmp_path_factory.mktemp("whole")))
 
 
-# Kills its own process at the n-th time that os.fsync or os.replace meets a file of that name, or
-# in the n-th step. A temporary file is half of the real one when fsync would have been called.
+# Kills its own process at the n-th time that os.fsync or os.replace meets a file whose name begins
+# so, or in the n-th step. A temporary file is half of the real one when fsync would have been
+# called.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -49,7 +53,7 @@ def hooked(original):
         target = str(arguments[-1])
         if function == "fsync":
             target = os.readlink(f"/proc/self/fd/{target}")
-        hit = function == "step" or Path(target).name == name
+        hit = function == "step" or Path(target).name.startswith(name)
         left -= hit
         if hit and left == 0 and when == "half":
             os.truncate(target, os.path.getsize(target) // 2)
@@ -70,10 +74,10 @@ KILLS = [
     ("step", "", 8, "after"),
     ("replace", "record.json", 1, "before"),
     ("replace", "best.safetensors", 1, "after"),
-    ("fsync", "last.safetensors.tmp", 1, "half"),
+    ("fsync", "last.safetensors.", 1, "half"),
     ("replace", "last.safetensors", 2, "before"),
     ("replace", "last.safetensors", 3, "after"),
-    ("fsync", "record.json.tmp", 5, "half"),
+    ("fsync", "record.json.", 5, "half"),
 ]
 
 
@@ -83,11 +87,10 @@ def test_killed_and_resumed_ends_bit_for_bit_as_uninterrupted(moment, tmp_path, 
     done = child(KILLED, str(tmp_path), *map(str, moment))
     assert done.returncode == -signal.SIGKILL, done.stderr
     left = [path.name for path in run_in(tmp_path).folder.glob("*.tmp")]
-    assert left == (
-        []
-        if moment[0] == "step" or moment[3] == "after"
-        else [moment[1].removesuffix(".tmp") + ".tmp"]
-    )
+    if moment[0] == "step" or moment[3] == "after":
+        assert left == []
+    else:
+        assert len(left) == 1 and left[0].startswith(moment[1])
     run = train(tmp_path, resume=True)
     assert outcome(run) == uninterrupted
     assert not list(run.folder.glob("*.tmp"))
@@ -224,6 +227,57 @@ def test_a_checkpoint_of_other_data_or_without_a_state_is_refused(tmp_path):
     with pytest.raises(UserError, match="has other data_sha256: found None"):
         trainer().load(tmp_path)
     arrays, content = checkpoint.load(tmp_path / BEST)
+    del content["format"]
     checkpoint.save(tmp_path / BEST, arrays, content | {"epoch": 99})
     with pytest.raises(UserError, match="has other epoch: found 99"):
         trained.test_best(tmp_path)
+
+
+@pytest.mark.parametrize("state", [None, {}, [], "more"])
+def test_another_versions_state_is_refused_before_anything_changes(state, tmp_path):
+    trained = trainer()
+    trained.step()
+    trained.save(tmp_path)
+    arrays, content = checkpoint.load(tmp_path / LAST)
+    del content["format"]
+    content["state"] = content["state"] | {"more": 1} if state == "more" else state
+    if state is None:
+        del content["state"]
+    checkpoint.save(tmp_path / LAST, arrays, content)
+    fresh = trainer()
+    before = fresh.buffer.data.copy()
+    wanted = "another kind of checkpoint: it has no 'state'" if state is None else "another version"
+    with pytest.raises(UserError, match=wanted):
+        fresh.load(tmp_path)
+    assert (fresh.buffer.data == before).all() and fresh.state.steps == 0
+
+
+@pytest.mark.parametrize("identity", [("a", 1), {"sizes": (1, 2), 3: [(4,)]}, None])
+def test_what_a_trainer_saves_it_loads(identity, tmp_path):
+    """Also where JSON has no such thing as what it was identified by."""
+    made = [
+        Trainer(
+            partial(SETTINGS.network.build, Form((9, 9))), SETTINGS.training, data_set(),
+            SETTINGS.task, identity=identity,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    made[0].step()
+    made[0].save(tmp_path)
+    made[1].load(tmp_path)
+    assert made[1].state == made[0].state
+
+
+def test_an_identity_that_cannot_be_saved_is_refused_at_once():
+    with pytest.raises(TypeError, match="JSON"):
+        Trainer(
+            partial(SETTINGS.network.build, Form((9, 9))), SETTINGS.training, data_set(),
+            SETTINGS.task, identity={1, 2},
+        )  # fmt: skip
+
+
+def test_the_demonstration_wants_the_best_weights_of_a_run(tmp_path):
+    trained = trainer()
+    trained.save(tmp_path)
+    with pytest.raises(UserError, match="is another kind of checkpoint: it has no 'epoch'"):
+        load_network(tmp_path / LAST)

@@ -295,15 +295,15 @@ def test_two_processes_cannot_write_one_run(tmp_path):
         text=True,
     ) as holder:
         assert holder.stdout.readline() == "locked\n"
-        (folder / "stale.tmp").touch()  # as if it were writing just now
+        (folder / "record.json.tmp").touch()  # as if it were writing just now
         with pytest.raises(UserError, match=f"another process is writing {folder}"):
             train(tmp_path)
-        assert sorted(os.listdir(folder)) == ["run.lock", "stale.tmp"]
+        assert sorted(os.listdir(folder)) == ["record.json.tmp", "run.lock"]
         train(tmp_path, seed=5, epochs=1)  # another run is free
         holder.send_signal(signal.SIGKILL)
     run = train(tmp_path, epochs=1)
     assert runs.read_record(run.record_path)["status"] == "finished"
-    assert "stale.tmp" not in os.listdir(folder)
+    assert "record.json.tmp" not in os.listdir(folder)
 
 
 def test_an_error_inside_a_run_is_not_taken_for_a_lock(tmp_path):

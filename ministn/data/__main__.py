@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ministn import cli
 from ministn.data import mnist
+from ministn.files import check_output
 from ministn.plot.data_sets import SETS, contact_sheet
 from ministn.plot.drawing import save
 
@@ -62,6 +63,7 @@ def _fetch(options: Namespace) -> None:
 
 def _show(options: Namespace) -> None:
     path = options.out or Path(f"{options.set}.png")
+    check_output(path)
     save(contact_sheet(options.set, options.data_dir, options.seed), path)
     print(f"wrote {path}")
 

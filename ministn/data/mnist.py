@@ -139,8 +139,8 @@ def download(name: str, folders: list[Path]) -> Path:
             "copy MNIST's four files into FOLDER/mnist and set MINISTN_DATA=FOLDER"
         ) from error
     folder = folders[-1]
-    path = folder / f"{name}.gz"
-    partial = folder / f"{name}.gz.tmp"
+    path = Path(os.path.realpath(folder / f"{name}.gz"))  # a link is followed
+    partial = path.with_name(f"{path.name}.tmp")
     failures = []
     try:
         folder.mkdir(parents=True, exist_ok=True)

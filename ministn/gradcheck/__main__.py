@@ -3,10 +3,9 @@
 import re
 import time
 
-from threadpoolctl import threadpool_limits
-
 from ministn import cli
 from ministn.errors import UserError
+from ministn.fast.threads import limited
 from ministn.gradcheck.check import GradientError
 from ministn.gradcheck.faults import FAULTS
 from ministn.gradcheck.suite import CHECKS
@@ -48,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     # The arrays are tiny: one thread is fastest.
-    with threadpool_limits(limits=1):
+    with limited():
         return run_faults(options.names) if options.faults else run_checks(options.names)
 
 

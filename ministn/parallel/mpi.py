@@ -23,7 +23,12 @@ from threadpoolctl import threadpool_limits
 
 from ministn.errors import UserError
 from ministn.optimizers import Optimizer
-from ministn.parallel.exchange import part, unless_failed
+from ministn.parallel.exchange import (
+    check_replicas,
+    described,
+    packed,
+    part,
+)
 from ministn.parallel.worker import serve
 
 if TYPE_CHECKING:
@@ -65,21 +70,22 @@ class World:
         if self.rank:
             return self._received_from(0)
         assert messages is not None
-        self.busy = True
         mine, *others = messages
-        for rank, message in enumerate(others, 1):
-            _result(self._comm.isend(message, rank).test)
+        contents = [packed(message) for message in others]  # all, before the first is sent
+        self.busy = True
+        for rank, content in enumerate(contents, 1):
+            _result(self._comm.Isend(content, rank).test)
         return mine
 
     def gather(self, message: Any) -> list[Any] | None:
         answers = self._gathered(message)
         self.busy = False
-        return answers and unless_failed(answers)
+        return answers
 
     def lay_out(self, optimizer: Optimizer) -> None:
         with self.essential():
             # A rank may have failed before it came here. It will not take part in what follows.
-            unless_failed(self._gathered(None) or [])
+            check_replicas(self._gathered(described(optimizer)))
             self._optimizer = optimizer
             count = optimizer.buffer.data.size
             parts = [part(count, rank, self.size) for rank in range(self.size)]
@@ -110,6 +116,9 @@ class World:
         numbers = np.empty(self.size)
         _result(self._comm.Iallgather(np.array([number]), numbers).test)
         return sum(numbers.tolist())
+
+    def close(self) -> None:
+        self.busy = True  # that nobody will answer: when rank 0 ends, MPI ends all
 
     def dismiss(self) -> None:
         """Rank 0 has no more orders."""

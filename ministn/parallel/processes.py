@@ -5,10 +5,12 @@ is cut by parameters: each rank adds up, in the ranks' order, and updates its ow
 where the gradient's norm is limited do they need to hear of each other's parts in between.
 
 A pipe ends when the process at its other end does, in whatever way. That is how rank 0 learns
-of a worker's death, and how workers learn that they are no longer needed.
+of a worker's death, and how workers learn that they are no longer needed. What is shared has no
+name that could outlive them: workers get it as an open file, through their pipes.
 """
 
 import errno
+import mmap
 import os
 import shutil
 import signal
@@ -19,6 +21,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,17 @@ from threadpoolctl import threadpool_limits
 
 from ministn.errors import UserError
 from ministn.optimizers import Optimizer
-from ministn.parallel.exchange import Exchange, part, unless_failed
+from ministn.parallel.exchange import (
+    Exchange,
+    Failure,
+    Unsent,
+    check_replicas,
+    described,
+    packed,
+    part,
+    unless_failed,
+    unpacked,
+)
 from ministn.parallel.worker import serve
 
 IN_MEMORY = Path("/dev/shm")  # Linux's file system that has no disk
@@ -40,21 +53,32 @@ class SharedMemory(Exchange):
 
     kind = "processes"
 
+    def hand_on(self, descriptor: int) -> None:
+        """Rank 0 gives an open file to the others."""
+        raise NotImplementedError
+
+    def received(self) -> int:
+        """Another rank gets it, as a descriptor of its own."""
+        raise NotImplementedError
+
     def lay_out(self, optimizer: Optimizer) -> None:
         buffer = optimizer.buffer
         moments = list(optimizer.state().values())
+        check_replicas(self.gather(described(optimizer)))
         shape = (1 + len(moments) + self.size, buffer.data.size)
+        size = 4 * shape[0] * shape[1]
         leads = self.rank == 0
-        path = self.scatter([reserved_file(4 * shape[0] * shape[1])] * self.size if leads else None)
+        descriptor = reserved(size) if leads else self.received()
         try:
-            arrays = np.memmap(path, np.float32, "r+", shape=shape)
             if leads:
-                arrays[: -self.size] = buffer.data, *moments
-            self.gather(None)
+                self.hand_on(descriptor)
+            arrays = np.frombuffer(mmap.mmap(descriptor, size), np.float32).reshape(shape)
         finally:
-            if leads:
-                path.unlink()  # it lives on in the ranks that have mapped it, and only there
-        data, *rest = arrays.view(np.ndarray)
+            os.close(descriptor)  # what is mapped stays, for as long as a rank has it
+        if leads:
+            arrays[: -self.size] = buffer.data, *moments
+        unless_failed(self.gather(None) or [])
+        data, *rest = arrays
         moments, gradients = rest[: len(moments)], rest[len(moments) :]
         buffer.move(data, gradients[self.rank])
         optimizer.move(moments)
@@ -89,21 +113,32 @@ class Leader(SharedMemory):
     def scatter(self, messages: Sequence[Any] | None = None) -> Any:
         assert messages is not None
         mine, *others = messages
-        for (process, pipe), message in zip(self._workers, others, strict=True):
+        contents = [packed(message) for message in others]  # all, before the first is sent
+        for (process, pipe), content in zip(self._workers, contents, strict=True):
             try:
-                pipe.send(message)
+                pipe.send_bytes(content)
             except OSError:
                 raise _died(process) from None
         return mine
 
-    def gather(self, message: Any) -> list[Any]:
-        answers = [message]
+    def hand_on(self, descriptor: int) -> None:
         for process, pipe in self._workers:
             try:
-                answers.append(pipe.recv())
+                send_handle(pipe, descriptor, process.pid)
+            except OSError:
+                raise _died(process) from None
+
+    def gather(self, message: Any) -> list[Any]:
+        contents = []
+        for process, pipe in self._workers:
+            try:
+                contents.append(pipe.recv_bytes())
             except (EOFError, OSError):
                 raise _died(process) from None
-        return unless_failed(answers)
+        return [message, *map(unpacked, contents)]
+
+    def close(self) -> None:
+        _end(self._workers, patience=0.0)
 
 
 class Follower(SharedMemory):
@@ -114,10 +149,20 @@ class Follower(SharedMemory):
         self._pipe = pipe
 
     def scatter(self, messages: Sequence[Any] | None = None) -> Any:
-        return self._pipe.recv()
+        return unpacked(self._pipe.recv_bytes())
+
+    def received(self) -> int:
+        return recv_handle(self._pipe)
 
     def gather(self, message: Any) -> None:
-        self._pipe.send(message)
+        try:
+            content = packed(message)
+        except (Unsent, MemoryError) as error:
+            content = packed(Failure(f"its answer: {error}", isinstance(error, MemoryError)))
+        self._pipe.send_bytes(content)
+
+    def close(self) -> None:
+        pass
 
 
 @contextmanager
@@ -170,13 +215,13 @@ def _quiet_start(threads: int) -> Iterator[None]:
             signal.signal(signal.SIGINT, handler)
 
 
-def _end(workers: list[tuple[BaseProcess, Connection]]) -> None:
+def _end(workers: list[tuple[BaseProcess, Connection]], patience: float = PATIENCE) -> None:
     for _, pipe in workers:
         with suppress(OSError):
             pipe.send(None)
         pipe.close()
     for process, _ in workers:
-        process.join(PATIENCE)
+        process.join(patience)
         if process.is_alive():
             process.kill()
             process.join()
@@ -192,8 +237,8 @@ def _died(process: BaseProcess) -> UserError:
     )
 
 
-def reserved_file(size: int) -> Path:
-    """A new file whose ``size`` bytes are there for sure: in memory, or else on disk.
+def reserved(size: int) -> int:
+    """An open file without a name whose ``size`` bytes are there for sure: in memory, or on disk.
 
     Raises UserError if there is room in neither.
     """
@@ -207,8 +252,8 @@ def reserved_file(size: int) -> Path:
     )
 
 
-def _reserved(folder: Path, size: int) -> Path:
-    descriptor, name = tempfile.mkstemp(prefix="ministn-", dir=folder)
+def _reserved(folder: Path, size: int) -> int:
+    descriptor = _nameless(folder)
     try:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(descriptor, 0, size)
@@ -217,8 +262,16 @@ def _reserved(folder: Path, size: int) -> Path:
         else:
             os.truncate(descriptor, size)
     except OSError:
-        os.unlink(name)
-        raise
-    finally:
         os.close(descriptor)
-    return Path(name)
+        raise
+    return descriptor
+
+
+def _nameless(folder: Path) -> int:
+    """A new empty file there that no folder lists, so that none is left whoever is killed when."""
+    if hasattr(os, "O_TMPFILE"):
+        with suppress(OSError):  # not every file system has it
+            return os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
+    descriptor, name = tempfile.mkstemp(prefix="ministn-", dir=folder)
+    os.unlink(name)
+    return descriptor

@@ -7,16 +7,23 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from ministn.errors import UserError
-from ministn.parallel.exchange import Alone, Exchange, part
+from ministn.parallel.exchange import Alone, Exchange, Unsent, part, unless_failed
 from ministn.parallel.mpi import limit, ranks, unlimit, world
 from ministn.parallel.processes import processes
 from ministn.parallel.worker import Worker
+
+# Orders in which ranks talk to each other: where one fails, others wait for it.
+TOGETHER = ("replicate", "spread", "update")
 
 
 class Team:
     """All ranks, as rank 0 sees them. It is a Worker itself, and takes part in all it asks for.
 
     exchange: rank 0's end. size: number of ranks. threads: of the linear algebra library, in each.
+    closed: since when no order is carried out any more; empty while they are.
+
+    An error of ``ask`` or ``map`` leaves it as it was, or closed: where a rank has died or nobody
+    knows any more who waits for whom. To a closed one every order is a UserError that says why.
     """
 
     def __init__(self, exchange: Exchange | None = None, threads: int = 1) -> None:
@@ -24,17 +31,55 @@ class Team:
         self.size = self.exchange.size
         self.threads = threads
         self._worker = Worker(self.exchange)
+        self._owed = False  # the answers to an order that rank 0 itself failed to carry out
+        self.closed = ""
 
     def ask(self, order: str, each: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Have every rank carry out a Worker's method, with its own of ``each``; their answers.
 
-        Raises what rank 0 itself does, or as unless_failed says.
+        Raises what rank 0 itself does, or as unless_failed says; Unsent, a TypeError, for what
+        cannot be pickled; UserError where the team is closed.
         """
-        _, arguments = self.exchange.scatter([(order, arguments) for arguments in each])
-        mine = getattr(self._worker, order)(*arguments)
-        answers = self.exchange.gather(mine)
+        if self.closed:
+            raise UserError(f"this team of processes is closed since {self.closed}: start another")
+        if self._owed:
+            self._gathered(None)  # of no use to anybody
+        try:
+            _, arguments = self.exchange.scatter([(order, arguments) for arguments in each])
+        except Unsent:
+            raise
+        except BaseException as error:
+            self._close_after(error)
+            raise
+        self._owed = True
+        try:
+            mine = getattr(self._worker, order)(*arguments)
+        except BaseException as error:
+            if order in TOGETHER:
+                self._close_after(error)
+            raise
+        try:
+            return unless_failed(self._gathered(mine))
+        except BaseException as error:
+            if order in TOGETHER:
+                self._close_after(error)
+            raise
+
+    def _gathered(self, mine: Any) -> list[Any]:
+        """All ranks' answers to the latest order."""
+        try:
+            answers = self.exchange.gather(mine)
+        except BaseException as error:
+            self._close_after(error)
+            raise
         assert answers is not None
+        self._owed = False
         return answers
+
+    def _close_after(self, error: BaseException) -> None:
+        if self.size > 1 and not self.closed:  # one alone waits for nobody
+            self.closed = f"an order failed ({type(error).__name__}: {error})"
+            self.exchange.close()
 
     def ask_all(self, order: str, *arguments: Any) -> list[Any]:
         """The same with the same arguments for every rank."""
@@ -86,4 +131,8 @@ def team(workers: int = 1, threads: int = 1) -> Iterator[Team]:
             yield Team(threads=threads)
         else:
             with processes(workers, threads) as exchange:
-                yield Team(exchange, threads)
+                found = Team(exchange, threads)
+                try:
+                    yield found
+                finally:
+                    found.closed = found.closed or "its block has ended"

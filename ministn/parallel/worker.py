@@ -8,6 +8,7 @@ import numpy as np
 
 from ministn.backend import Array, to_cpu
 from ministn.data import as_batch
+from ministn.errors import UserError
 from ministn.fast.memory import keep_freed
 from ministn.models import Network
 from ministn.models.prediction import Prediction, predict
@@ -41,10 +42,20 @@ class Worker:
         """Anything."""
         return function(*arguments)
 
-    def replicate(self, build: Callable[[], tuple[Network, Optimizer]], task: Task) -> None:
-        """Have a network, its optimiser and what it learns, the same as all other ranks."""
+    def replicate(
+        self,
+        build: Callable[[], tuple[Network, Optimizer]],
+        task: Task,
+        fixed: dict[str, np.ndarray] | None = None,
+    ) -> None:
+        """Have a network, its optimiser and what it learns, the same as all other ranks.
+
+        fixed: rank 0's values of the parameters that are not learned; for the others.
+        """
         self.network, self.optimizer = build()
         self.task = task
+        if fixed is not None:
+            _fix(self.network, fixed)
         self.exchange.lay_out(self.optimizer)
 
     def spread(self) -> None:
@@ -83,6 +94,22 @@ class Worker:
         return predict(self.network, images) if len(images) else None
 
 
+def _fix(network: Network, fixed: dict[str, np.ndarray]) -> None:
+    """Give the parameters that are not learned these values: they may have been pretrained."""
+    own = {parameter.name: parameter for parameter in network.fixed_parameters()}
+    for name in sorted(own.keys() | fixed.keys()):
+        here, there = (
+            (own[name].shape if name in own else "missing"),
+            (fixed[name].shape if name in fixed else "missing"),
+        )
+        if here != there:
+            raise UserError(
+                f"another network has been built here: its fixed parameter {name} is {here}, that "
+                f"of the first process {there}"
+            )
+        own[name].data[...] = fixed[name]
+
+
 def serve(exchange: Exchange) -> None:
     """Carry out rank 0's orders until it has no more."""
     # Ctrl-C and a scheduler's SIGTERM reach all ranks; rank 0 alone decides when to stop.
@@ -91,7 +118,8 @@ def serve(exchange: Exchange) -> None:
     worker = Worker(exchange)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # rank 0 sees the loss
         while (message := exchange.scatter()) is not None:
-            exchange.gather(_answer(worker, *message))
+            unread = isinstance(message, Failure)
+            exchange.gather(message if unread else _answer(worker, *message))
 
 
 def _answer(worker: Worker, order: str, arguments: tuple[Any, ...]) -> Any:

@@ -3,6 +3,7 @@
 Markers, line styles and filling say the same as the colours, for print in grey.
 """
 
+from ministn.plot import backend  # noqa: F401  (before all that imports Matplotlib)
 from ministn.plot.animation import attention_gif
 from ministn.plot.transformers import Examples, attention_figure, draw_transformer, grid_figure
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ministn import cli, plot, runs
 from ministn.errors import UserError
+from ministn.files import check_output
 from ministn.plot.drawing import save
 
 
@@ -29,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not (options.gif or options.figure):
         raise UserError("nothing to draw: name a file with --gif, --figure or both")
+    for path in filter(None, (options.gif, options.figure)):
+        check_output(path)
     record = runs.read_record(options.record)
     if options.gif:
         plot.attention_gif(record, options.gif)

@@ -7,9 +7,10 @@ import argparse
 import os
 import shlex
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,8 @@ def main(experiment: Experiment, words: list[str] | None = None) -> int:
     if arguments.gpu and parallel.ranks():
         raise UserError("--gpu trains in one process: start it without mpirun")
     if arguments.report is not None:
-        show(experiment, own(experiment, arguments.report or [arguments.out]), arguments.out)
-        return 0
+        records = own(experiment, arguments.report or [arguments.out])
+        return 0 if show(experiment, records, arguments.out) else 1
     possible = experiment.settings_of(arguments)
     chosen = shard(possible, arguments.shard)
     if not chosen:
@@ -228,7 +229,8 @@ def train(
         if status == "interrupted":
             print(f"interrupted: the same command with --resume goes on with {run.folder}")
             return cli.INTERRUPTED
-        draw(experiment.run_figures(runs.read_record(run.record_path)), run.folder)
+        record = runs.read_record(run.record_path)
+        draw(partial(experiment.run_figures, record), run.folder)
     show(experiment, [runs.read_record(run.record_path) for run in everything], arguments.out)
     return 0
 
@@ -282,15 +284,26 @@ def plan(
     return text
 
 
-def draw(figures: dict[str, Any], folder: Path) -> list[Path]:
-    """Write figures by their names into a folder."""
-    # Matplotlib takes a second to import; --help and --plan do not wait.
-    from ministn.plot import drawing
+def draw(figures: Callable[[], dict[str, Any]], folder: Path) -> tuple[list[Path], bool]:
+    """Write figures by their names into a folder; which, and whether these are all.
 
-    paths = [folder / name for name in figures]
-    for path, figure in zip(paths, figures.values(), strict=True):
-        drawing.save(figure, path)
-    return paths
+    What cannot be drawn is one line, never an error: records have all that it is made of.
+    """
+    drawn: list[Path] = []
+    what = "figures"
+    try:
+        # Matplotlib takes a second to import; --help and --plan do not wait.
+        from ministn.plot import drawing
+
+        found = figures()
+        for what, figure in found.items():
+            drawing.save(figure, folder / what)
+            drawn.append(folder / what)
+    except Exception as error:
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200)
+        print(f"{what} in {folder} could not be drawn ({reason}); the records are complete")
+        return drawn, False
+    return drawn, True
 
 
 def own(experiment: Experiment, folders: list[Path]) -> list[Record]:
@@ -311,11 +324,13 @@ def own(experiment: Experiment, folders: list[Path]) -> list[Record]:
     return found.own
 
 
-def show(experiment: Experiment, records: list[Record], out: Path) -> None:
-    """Print the report and draw the figures that compare runs."""
+def show(experiment: Experiment, records: list[Record], out: Path) -> bool:
+    """Print the report and draw the figures that compare runs; whether all could be drawn."""
     print()
     print(experiment.report(records))
     out.mkdir(parents=True, exist_ok=True)
     with FileLock(out / "figures.lock"):  # other shards may end at the same moment
-        for path in draw(experiment.figures(records), out):
-            print(f"wrote {path}")
+        drawn, complete = draw(partial(experiment.figures, records), out)
+    for path in drawn:
+        print(f"wrote {path}")
+    return complete

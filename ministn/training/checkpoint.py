@@ -5,6 +5,7 @@ the same bytes as an uninterrupted one.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,36 +13,88 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from ministn.backend import assign, to_cpu
+from ministn.backend import assign, device_of, to_cpu
 from ministn.errors import UserError
 from ministn.files import write_atomically
 
 FORMAT = 1
+NUMBERS = "biuf"  # kinds of dtype
+WIDEST = 8  # bytes
 
 
 def save(path: Path, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
     """Write ``arrays``, wherever they lie, and the JSON-able ``state``, atomically.
 
-    Raises UserError when the disk is full or not writable; the previous file is then kept.
+    What ``load`` returns is what was given, but that tuples in the state come back as lists and
+    arrays in the machine's order of bytes.
+
+    Raises TypeError or ValueError, before anything is written, for what would not come back: names
+    that are no text, arrays that are not NumPy's or a GPU's or hold other things than numbers, a
+    state with the key "format". Raises UserError when the disk is full or not writable. The
+    previous file is then kept.
     """
+    _check_state(state)
     text = json.dumps({"format": FORMAT, **state}, sort_keys=True, allow_nan=False)
-    contiguous = {name: np.ascontiguousarray(to_cpu(array)) for name, array in arrays.items()}
-    write_atomically(path, to_bytes(contiguous, metadata={"ministn": text}))
+    plain = {_name(name): _plain(name, array) for name, array in arrays.items()}
+    write_atomically(Path(path), to_bytes(plain, metadata={"ministn": text}))
+
+
+def _name(name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"names of arrays must be text, got {name!r}")
+    if name == "__metadata__":
+        raise ValueError("no array may be called '__metadata__': the file has that for itself")
+    return name
+
+
+def _plain(name: str, array: Any) -> np.ndarray:
+    """The array in memory as in a file."""
+    if type(array) is not np.ndarray and device_of(array) is None:
+        raise TypeError(f"array {name!r} must be a plain array, got {type(array).__name__}")
+    if array.dtype.kind not in NUMBERS or array.dtype.itemsize > WIDEST:
+        raise TypeError(f"array {name!r} must hold numbers of up to 64 bits, got {array.dtype}")
+    found = np.asarray(to_cpu(array), order="C")
+    return found.astype(found.dtype.newbyteorder("="), copy=False)
+
+
+def _check_state(state: Any, path: str = "state") -> None:
+    """Raise unless JSON gives back what it is given: it makes text of keys that are none."""
+    if path == "state" and not isinstance(state, dict):
+        raise TypeError(f"state must be a dict, got {type(state).__name__}")
+    if path == "state" and "format" in state:
+        raise ValueError("state may not have the key 'format': it says how the file is to be read")
+    if isinstance(state, dict):
+        for key, value in state.items():
+            if not isinstance(key, str):
+                raise TypeError(f"keys of {path} must be text, got {key!r}")
+            _check_state(value, f"{path}[{key!r}]")
+    elif isinstance(state, list | tuple):
+        for value in state:
+            _check_state(value, f"an entry of {path}")
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays and state of a file that ``save`` wrote.
 
-    Raises UserError for a missing, truncated or foreign file and for another format version.
+    Raises UserError for a missing, unreadable, truncated or foreign file and for another format
+    version.
     """
     try:
+        if os.path.exists(path) and not os.path.isfile(path):  # from a pipe nothing would ever come
+            raise UserError(f"{path} is not a file: name a checkpoint")
+        with open(path, "rb"):
+            pass  # why a file cannot be read is the system's to say
         with safe_open(path, framework="numpy") as file:
             state = _state(path, file.metadata())  # first: NumPy lacks dtypes that others save
             arrays = {name: file.get_tensor(name) for name in file.keys()}
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
-    except (SafetensorError, OSError) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    except SafetensorError as error:
         raise UserError(f"{path} is not a readable checkpoint: {error}; delete it") from error
+    except (TypeError, AttributeError) as error:
+        raise UserError(f"{path} was not written by ministn: {error}") from error
     return arrays, state
 
 
@@ -49,11 +102,18 @@ def _state(path: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
     try:
         state = json.loads((metadata or {})["ministn"])
         found = state["format"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path} was not written by ministn") from error
-    if found != FORMAT:
-        raise UserError(f"{path} has checkpoint format {found}, this version reads {FORMAT}")
+    if type(found) is not int or found != FORMAT:
+        raise UserError(f"{path} has checkpoint format {found!r}, this version reads {FORMAT}")
     return state
+
+
+def entry(path: Path, state: dict[str, Any], name: str) -> Any:
+    """An entry of the state of the file at ``path``. Raises UserError if there is none."""
+    if name not in state:
+        raise UserError(f"{path} is another kind of checkpoint: it has no {name!r}")
+    return state[name]
 
 
 def fill(path: Path, arrays: dict[str, np.ndarray], into: dict[str, np.ndarray]) -> None:

@@ -96,7 +96,8 @@ class PlainSteps:
         self.batch_size, self.seed = batch_size, seed
         self.device = optimizer.buffer.device
         self._outcomes: list[Outcome] = []
-        others = [(build, task)] * (team.size - 1)
+        fixed = {p.name: p.data for p in network.fixed_parameters()} if team.size > 1 else {}
+        others = [(build, task, fixed)] * (team.size - 1)
         team.ask("replicate", [(lambda: (network, optimizer), task), *others])
 
     def begin(self, epoch: Epoch, batch: int) -> None:

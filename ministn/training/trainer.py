@@ -1,7 +1,8 @@
 """The epoch loop: shuffle, step, evaluate, keep the best by validation, resume."""
 
+import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from ministn.backend import Device
 from ministn.cuda.choice import check_precision, precision
 from ministn.data import DataSet, Split, as_batch
 from ministn.errors import UserError
+from ministn.fast.threads import limited
 from ministn.metrics.attention import watched
 from ministn.models import Network, prediction
 from ministn.optimizers import Optimizer
@@ -22,25 +24,10 @@ from ministn.tasks import Evaluation, Task
 from ministn.training import checkpoint
 from ministn.training.examples import shown
 from ministn.training.protocol import Training
+from ministn.training.state import State, state_of
 from ministn.training.steps import Epoch, Outcome, PlainSteps, QueuedSteps, Steps
 
 LAST, BEST = "last.safetensors", "best.safetensors"
-
-
-@dataclass
-class State:
-    """Where training stands, apart from the arrays: counters and results, and no clock."""
-
-    epoch: int = 0  # completed
-    batch: int = 0  # completed in the epoch after those
-    steps: int = 0  # of the optimiser
-    seen: int = 0  # images of the current epoch whose outcome is known, all but on a GPU
-    loss_sum: float = 0.0  # over them
-    errors: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    best_epoch: int | None = None
-    collapses: list[dict[str, Any]] = field(default_factory=list)
-    diverged: dict[str, Any] | None = None
 
 
 def optimized(
@@ -64,7 +51,7 @@ class Trainer:
     device: the GPU to train on, None for the CPU; there, team: the processes that train, by default
     this one alone. ``say`` receives one-line events: a collapse, an epoch's results. pretrained: a
     checkpoint whose weights the network begins with, as far as it names them.
-    identity: what must be the same for a checkpoint to be continued.
+    identity: what must be the same for a checkpoint to be continued, JSON-able.
 
     Raises UserError where the device cannot train in that precision, and for a checkpoint that is
     missing or of another network.
@@ -86,7 +73,8 @@ class Trainer:
         identity: Any = None,
     ) -> None:
         self.training, self.data, self.say = training, data, say
-        self.seed, self.precision, self.identity = seed, precision, identity
+        self.seed, self.precision = seed, precision
+        self.identity = json.loads(json.dumps(identity, allow_nan=False))  # as it comes back
         check_precision(precision, device)
         self.network, self.optimizer = optimized(build, training, seed, device)
         self.buffer = self.optimizer.buffer
@@ -99,6 +87,7 @@ class Trainer:
         if device is not None:
             self.watched, self.test = (split.on(device) for split in (data.watched, data.test))
         common = self.network, self.optimizer, data.train, training.batch_size, seed, self.task
+        self.threads = (team or Team()).threads  # of the linear algebra library
         self.steps: Steps
         if device is not None and task.queued:
             self.steps = QueuedSteps(*common, device, captured=precision == "tf32")
@@ -128,6 +117,7 @@ class Trainer:
         with (
             np.errstate(over="ignore", invalid="ignore", divide="ignore"),
             precision(self.precision),
+            limited(self.threads),
         ):
             if self._begun != state.epoch:
                 number, first = state.epoch + 1, state.steps - state.batch
@@ -281,8 +271,9 @@ class Trainer:
         arrays, content = checkpoint.load(folder / LAST)
         check_same(folder / LAST, "settings", content, self.identity)
         check_same(folder / LAST, "data_sha256", content, self.data.sha256)
+        state = state_of(folder / LAST, content)
         checkpoint.fill(folder / LAST, arrays, self._weights | self._moments)
-        self.state = State(**content["state"])
+        self.state = state
         self._begun = None
         self._saved_best = self.state.best_epoch
         if self._at_best:
@@ -298,7 +289,7 @@ class Trainer:
         arrays, content = checkpoint.load(folder / BEST)
         check_same(folder / BEST, "epoch", content, best["epoch"])
         checkpoint.fill(folder / BEST, arrays, self._weights)
-        with precision(self.precision):
+        with precision(self.precision), limited(self.threads):
             found = self.steps.evaluate(self.test)
         known = {name: best.get(name) for name in ("epoch", "train_error", "valid_error")}
         return known | _tested(found, self.data.test)
@@ -320,7 +311,7 @@ class Trainer:
         for name, values in own.items():
             others[name][...] = values
         test = data.test if device is None else data.test.on(device)
-        with precision(self.precision):
+        with precision(self.precision), limited(self.threads):
             predicted = prediction.predict(network, test.images)
         return _tested(self.task.judge(predicted, data.test), data.test)
 

@@ -28,6 +28,7 @@ from scipy.special import xlogy
 from ministn.backend import Device, device_of, joined
 from ministn.engines import function, implementation
 from ministn.errors import check_arrays, check_kind
+from ministn.initializers import Constant
 from ministn.ops.affine_grid import check_size, pixel_centres
 from ministn.parameter import Parameter
 
@@ -335,7 +336,7 @@ class General(Transform):
         self.identity = start.identity
         self.size = check_size(size)
         basis = start.grids(self.size, np.dtype(np.float32))
-        self.basis = Parameter(path + "/basis", basis.shape, lambda shape, generator: basis)
+        self.basis = Parameter(path + "/basis", basis.shape, Constant(basis))
 
     def forward(self, theta: np.ndarray, size: Size) -> tuple[np.ndarray, Any]:
         self._check(theta)

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import ministn.plot  # noqa: F401  (before Matplotlib, whose backend is of no use here)
+
+# isort: split
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D

@@ -25,7 +25,7 @@ from statistics import median
 from typing import Any
 
 from ministn.errors import UserError
-from ministn.files import write_atomically
+from ministn.files import check_output, write_atomically
 
 FORMAT = 2
 NOTES = [
@@ -54,11 +54,14 @@ class Record:
 
     run: how what is added was made. started: its name. notes: what the quantities mean.
 
-    Raises UserError if a damaged file is in the way. One of an older format is replaced.
+    Raises UserError if a damaged file, or what is no file, is in the way. One of an older format is
+    replaced.
     """
 
     def __init__(self, path: Path | None, started: str, run: Row, notes: list[str] = NOTES) -> None:
         self.path, self._started, self._notes = path, started, notes
+        if path:
+            check_output(path)
         before = read(path) if path and path.exists() else {}
         if before.get("format") != FORMAT:
             before = {"runs": {}}

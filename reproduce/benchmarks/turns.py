@@ -55,12 +55,12 @@ class Side:
     def seconds(self, work: str) -> float:
         """Do this work, and say how long it took. The first work of all must be "set up"."""
         time.sleep(SETTLE)
-        self._pipe.send(work)
+        self._ask(work)
         return self._answer()
 
     def peak(self, work: str) -> int:
         """Do this work, and say how much memory was in use at most."""
-        self._pipe.send(work)
+        self._ask(work)
         most, done = 0, False
         while not done:
             done = self._pipe.poll(SAMPLE)
@@ -77,11 +77,15 @@ class Side:
         import psutil
 
         total = 0
-        process = psutil.Process(self._process.pid)
         with suppress(psutil.NoSuchProcess):  # one of them may end at any time
+            process = psutil.Process(self._process.pid)
             for one in (process, *process.children(recursive=True)):
                 total += one.memory_full_info().pss
         return total
+
+    def _ask(self, work: str) -> None:
+        with suppress(OSError):  # a process that has ended gives no answer either
+            self._pipe.send(work)
 
     def _answer(self) -> Any:
         try:
