@@ -158,7 +158,7 @@ def check_float32(**arrays: Any) -> None:
 
 @contextmanager
 def named(path: str) -> Iterator[None]:
-    """Errors of arguments inside this block begin with the innermost layer's path, if it has one."""
+    """Errors of arguments in this block begin with the innermost layer's path, if it has one."""
     try:
         yield
     except (TypeError, ValueError) as error:
