@@ -3,6 +3,8 @@
 training/ has all that a recorded run needs beside it: epochs, validation, checkpoints, workers.
 """
 
+import sys
+
 import numpy as np
 from tqdm import trange
 
@@ -48,7 +50,8 @@ def train(
     optimizer = Optimizer(Adam(), ParameterBuffer(network.parameters(), seed))
     batches = len(images) // batch_size
     losses = []
-    for number in trange(steps, desc="training", unit="step", leave=False, disable=None):
+    hidden = True if sys.stderr is None else None  # None: where that is no terminal
+    for number in trange(steps, desc="training", unit="step", leave=False, disable=hidden):
         epoch, batch = divmod(number, batches)
         if batch == 0:
             order = generator(seed, "shuffle", epoch + 1).permutation(len(images))
