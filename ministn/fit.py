@@ -3,6 +3,7 @@
 training/ has all that a recorded run needs beside it: epochs, validation, checkpoints, workers.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -67,7 +68,8 @@ def train(
         batches = len(images) // batch_size
         losses: list[float] = []
         collapses: list[dict[str, Any]] = []
-        bar = trange(steps, desc="training", unit="step", leave=False, disable=None)
+        hidden = True if sys.stderr is None else None  # None: where that is no terminal
+        bar = trange(steps, desc="training", unit="step", leave=False, disable=hidden)
         for step in bar:
             epoch, batch = divmod(step, batches)
             if batch == 0:
@@ -78,7 +80,8 @@ def train(
             )
             accepted()
             losses.append(loss)
-            if said := watched(collapses, left, batch_size, {"step": step + 1}):
+            said = watched(collapses, left, batch_size, {"step": step + 1})
+            if said and sys.stdout is not None:
                 tqdm.write(said)
     return losses
 

@@ -3,6 +3,7 @@
 import gzip
 import math
 import os
+import sys
 import zlib
 from hashlib import sha256
 from pathlib import Path
@@ -152,7 +153,11 @@ def download(name: str, folders: list[Path]) -> Path:
                 try:
                     # pooch sets the total; it takes a bar without one for no bar.
                     with tqdm(
-                        desc=f"{name} from {host}", total=1, unit="B", unit_scale=True
+                        desc=f"{name} from {host}",
+                        total=1,
+                        unit="B",
+                        unit_scale=True,
+                        disable=sys.stderr is None,
                     ) as bar:
                         get = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=15)
                         get(f"{mirror}/{name}.gz", str(partial), None)

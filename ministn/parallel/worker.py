@@ -112,9 +112,10 @@ def _fix(network: Network, fixed: dict[str, np.ndarray]) -> None:
 
 def serve(exchange: Exchange) -> None:
     """Carry out rank 0's orders until it has no more."""
-    # Ctrl-C and a scheduler's SIGTERM reach all ranks; rank 0 alone decides when to stop.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    # Ctrl-C, a scheduler's SIGTERM and a terminal's SIGHUP reach all ranks; rank 0 alone decides
+    # when to stop.
+    for name in {"SIGINT", "SIGTERM", "SIGHUP"} & set(dir(signal)):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
     worker = Worker(exchange)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # rank 0 sees the loss
         while (message := exchange.scatter()) is not None:

@@ -11,9 +11,10 @@ import base64
 import gc
 import json
 import signal
+import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType, MappingProxyType
@@ -155,7 +156,7 @@ class Run:
             except Timeout:
                 if not wait:
                     raise self._taken() from None
-                tqdm.write(f"waiting for another process to finish {self.folder}")
+                say(f"waiting for another process to finish {self.folder}")
                 lock.acquire()
         except OSError as error:
             raise UserError(f"cannot write {self.folder}: {error.strerror}") from error
@@ -237,7 +238,7 @@ class Run:
             s.task,
             seed=s.seed,
             precision=s.precision,
-            say=tqdm.write,
+            say=say,
             device=self.device,
             team=team,
             pretrained=self._pretrained(),
@@ -284,7 +285,8 @@ class Run:
             initial=trainer.state.steps,
             desc=self.settings.network.name,
             unit="step",
-            disable=None if shown else True,  # None: no bar where the output is no terminal
+            # None: no bar where the output is no terminal; there may be no output at all.
+            disable=None if shown and sys.stderr is not None else True,
             dynamic_ncols=True,
         )
 
@@ -344,7 +346,7 @@ def _compare_devices(before: Record, now: Record) -> None:
     }
     for name, unit in entries.items():
         if before.get(name) != now.get(name):
-            tqdm.write(
+            say(
                 f"this run had {unit.format(before.get(name))} before and has "
                 f"{unit.format(now.get(name))} now: its last bits will differ from those of "
                 "an uninterrupted one"
@@ -370,9 +372,25 @@ def _describe(progress: tqdm, trainer: Trainer) -> None:
         )
 
 
+def say(line: str) -> None:
+    """Print a line above the bar, if there is a stream to print to."""
+    if sys.stdout is not None:
+        tqdm.write(line)
+
+
+def stopping() -> list[signal.Signals]:
+    """Ctrl-C, a scheduler's signal, and that of a terminal which is gone, if that is not ignored
+    as with nohup.
+    """
+    found = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        found.append(signal.SIGHUP)
+    return found
+
+
 @contextmanager
 def interruptible() -> Iterator[Any]:
-    """Ctrl-C and SIGTERM ask to stop after the current step; a second Ctrl-C stops at once."""
+    """Ctrl-C and others ask to stop after the current step; a second Ctrl-C stops at once."""
     asked = False
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -380,9 +398,10 @@ def interruptible() -> Iterator[Any]:
         if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked = True
-        tqdm.write("stopping after this step; the run will be saved")
+        with suppress(RuntimeError):  # it may come in the middle of a line
+            say("stopping after this step; the run will be saved")
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in stopping()}
     try:
         yield lambda: asked
     finally:

@@ -4,6 +4,7 @@ transforms.py    theta -> grid
 samplers.py      image and grid -> warped image
 spatial.py       a localisation network in front of the two
 arrangements.py  several side by side, or one that hands theta on
+thetas.py        theta by hand: from an angle and a scale, and turned round
 """
 
 from ministn.transformer.arrangements import Front, HandOn, Parallel
@@ -15,6 +16,7 @@ from ministn.transformer.spatial import (
     Warp,
     regression_layer,
 )
+from ministn.transformer.thetas import inverse, theta_of
 
 __all__ = [
     "FRAME",
@@ -25,5 +27,7 @@ __all__ = [
     "SpatialTransformer",
     "TransformerCache",
     "Warp",
+    "inverse",
     "regression_layer",
+    "theta_of",
 ]
