@@ -36,7 +36,6 @@ class SmallStn(Architecture):
                 f"images must be at least {SMALLEST}x{SMALLEST} for small-stn, "
                 f"got {size[0]}x{size[1]}"
             )
-        height, width = size[0] // DOWNSAMPLE, size[1] // DOWNSAMPLE
         localisation = Sequential(
             MaxPool2d("localisation/pool"),
             _unpadded("localisation/conv1", form.channels, 20, 5, pool=True),
@@ -46,6 +45,8 @@ class SmallStn(Architecture):
             ReLU("localisation/relu"),
             regression_layer("localisation/theta", 50),
         )
+        transformer = SpatialTransformer(localisation, size, downsample=DOWNSAMPLE)
+        height, width = transformer.size
         classifier = Sequential(
             _unpadded("classifier/conv1", form.channels, 32, 3, pool=True),
             _unpadded("classifier/conv2", 32, 32, 3, pool=True),
@@ -54,7 +55,7 @@ class SmallStn(Architecture):
             ReLU("classifier/relu"),
             Dense("classifier/softmax", 256, form.classes, initial=UNIT_GAIN),
         )
-        return Network(classifier, SpatialTransformer(localisation, (height, width)))
+        return Network(classifier, transformer)
 
 
 def _unpadded(path: str, channels: int, maps: int, side: int, pool: bool = False) -> Conv2d:

@@ -21,11 +21,11 @@ from ministn.kinds import kind
 from ministn.layers import Conv2d, Dense, Dropout, Flatten, ReLU, Sequential
 from ministn.models.architecture import Architecture, plane
 from ministn.models.network import Network
-from ministn.transformer import SpatialTransformer, regression_layer
+from ministn.transformer import SpatialTransformer, downsampled, regression_layer
 
 MAPS = (32, 64, 128)
 
-Size = tuple[int, int]
+Size = tuple[int, ...]  # (H, W)
 
 
 def convolutional_layers(owner: str, architecture: int, channels: int = 1) -> list[Conv2d]:
@@ -111,8 +111,8 @@ class UntiedStn(Architecture):
         return f"arch{self.architecture}-untied"
 
     def build(self, form: Form) -> Network:
-        height, width = size = plane(form)
-        output = int(height / self.downsample), int(width / self.downsample)
+        size = plane(form)
+        output = downsampled(size, self.downsample)
         check_size(size)
         check_size(output)
         convolutions = convolutional_layers("classifier", self.architecture, form.channels)

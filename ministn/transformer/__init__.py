@@ -14,6 +14,7 @@ from ministn.transformer.spatial import (
     SpatialTransformer,
     TransformerCache,
     Warp,
+    downsampled,
     regression_layer,
 )
 from ministn.transformer.thetas import inverse, theta_of
@@ -27,6 +28,7 @@ __all__ = [
     "SpatialTransformer",
     "TransformerCache",
     "Warp",
+    "downsampled",
     "inverse",
     "regression_layer",
     "theta_of",

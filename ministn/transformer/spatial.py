@@ -1,7 +1,9 @@
 """The spatial transformer: localisation network + grid generator + sampler (STN section 3)."""
 
 from collections.abc import Iterator, Sequence
-from math import prod
+from fractions import Fraction
+from math import inf, prod
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,13 +64,38 @@ def regression_layer(path: str, in_features: int, transform: Transform = AFFINE)
     )
 
 
+def downsampled(size: tuple[int, ...], factor: float | Sequence[float]) -> tuple[int, ...]:
+    """floor(H / d), and so for each axis of a size (H, W): what a network's next layers are given.
+
+    factor: d, one for all axes or one for each, (per height, per width); fractions as they are
+    written, so that 1.1 makes 30 of 33. What is less than a pixel becomes 0.
+
+    Raises TypeError for what is no number, ValueError for one that is not above 0 and finite, or
+    for another number of them.
+    """
+    one = isinstance(factor, Real) or not isinstance(factor, Sequence | np.ndarray)
+    factors: list[Any] = [factor] * len(size) if one else list(factor)  # type: ignore[arg-type]
+    for each in factors:
+        if not isinstance(each, Real) or isinstance(each, bool | np.bool_):
+            raise TypeError(f"downsample must be a number or one for each axis, got {factor!r}")
+        if not 0 < float(each) < inf:
+            raise ValueError(f"downsample must be a number above 0, got {each}")
+    if len(factors) != len(size):
+        raise ValueError(f"downsample must be {len(size)} numbers for size {size}, got {factor!r}")
+    # In binary 33 / 1.1 is a little less than 30.
+    exact = [Fraction(str(each)) for each in factors]
+    return tuple(side // d for side, d in zip(size, exact, strict=True))
+
+
 class SpatialTransformer(Layer):
     """Warps its input by the transform that a localisation network predicts from it.
 
     It is a layer, see layers.py: it may stand anywhere in a Sequential, and several one after
     another.
 
-    localisation: (N, H, W, C) -> (N, P). size: (h, w) of the output. transform: what the P numbers
+    localisation: (N, H, W, C) -> (N, P). size: (h, w) of the output; with downsample it is the
+    input's (H, W), and ``size`` of the transformer, (floor(H / d), floor(W / d)), the output's: see
+    downsampled. transform: what the P numbers
     mean, see transforms.py. sampler: how the input is read between its pixels and outside, see
     samplers.py. path: its name in messages. start: the theta that the localisation network begins
     with, if it is not the transform's identity; for figures.
@@ -79,7 +106,8 @@ class SpatialTransformer(Layer):
     what is sampled; where ``need_dx`` is true its gradient is the sum of both.
 
     Raises TypeError for a transform that is none, as a class is not; ValueError for a size that is
-    not whole numbers of at least 1, one for each axis, or for a start that is not P numbers.
+    not whole numbers of at least 1, one for each axis, or for a start that is not P numbers; either
+    as downsampled does, and ValueError where that leaves nothing.
     """
 
     def __init__(
@@ -87,6 +115,7 @@ class SpatialTransformer(Layer):
         localisation: Sequential,
         size: tuple[int, ...],
         *,
+        downsample: float | Sequence[float] = 1,
         transform: Transform = AFFINE,
         sampler: Sampler = BILINEAR,
         path: str = "transformer",
@@ -99,7 +128,10 @@ class SpatialTransformer(Layer):
         if len(self.start) != numbers:
             raise ValueError(f"start must be {numbers} numbers, got {len(self.start)}")
         self.localisation = localisation
-        self.size = check_size(size, transform.axes)
+        whole = check_size(size, transform.axes)
+        self.size = downsampled(whole, downsample)
+        if min(self.size) < 1:
+            raise ValueError(f"downsample {downsample} leaves nothing of size {whole}")
         self.transform = transform
         self.sampler = sampler
 
