@@ -163,7 +163,7 @@ class QueuedSteps:
     Images stay there as bytes, volumes as what they are made of, labels as int32 or float32;
     everything a step reads lies in device memory.
 
-    captured: a step becomes a CUDA graph, one launch instead of 88 for arch1-tstn, and a second
+    captured: a step becomes a CUDA graph, one launch instead of 83 for arch1-tstn, and a second
     graph where an epoch's last batch is smaller. Only where all kernels are our own: in float32 87
     are launched, of which 12 are cuBLAS's products.
     """
