@@ -7,10 +7,10 @@
 // memory is the limit. NaN stays NaN, which fminf and fmaxf would hide.
 //
 // The norm takes three kernels, which read the gradient twice and write it once. squares_of_blocks:
-// each thread adds up the squares of every so manyth value, each block its threads; sum_of_blocks: one
-// block adds those up. In double, where a square of a float is exact, and in an order that depends
-// on the size alone. limit_norm: thread 0 of each block has the factor, rounded to float as in ops, and
-// all take it from shared memory.
+// a thread goes through the array in strides of all threads and adds up squares, a block its threads;
+// sum_of_blocks: one block adds those up. In double, where the square of a float is exact, and in an
+// order that depends on the size alone. limit_norm: thread 0 of each block finds the factor, rounded to
+// float as in ops, and all take it from shared memory.
 //
 // Nothing here asks whether training has halted: then no update reads the gradient.
 
