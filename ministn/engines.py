@@ -41,7 +41,7 @@ def _engine(name: str, x: Any) -> ModuleType:
         if not hasattr(cuda, name):
             raise UserError(f"{name} does not run on a GPU: use another operation, or the CPU")
         return cuda
-    use_fast = not _only_ops and x.dtype == np.float32 and hasattr(fast, name)
+    use_fast = not _only_ops and getattr(x, "dtype", None) == np.float32 and hasattr(fast, name)
     return fast if use_fast else ops
 
 

@@ -106,6 +106,13 @@ def check_plain(name: str, array: Any) -> None:
         raise TypeError(f"{name} must be a plain array, got {type(array).__name__}")
 
 
+def check_written(**arrays: np.ndarray) -> None:
+    """Raise ValueError naming the first array that is to be written and is read-only."""
+    for name, array in arrays.items():
+        if not array.flags.writeable:
+            raise ValueError(f"{name} is read-only, and would be written")
+
+
 def check_number(
     name: str, value: Any, low: float = -inf, high: float = inf, *, below: bool = False
 ) -> float:

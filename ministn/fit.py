@@ -53,10 +53,10 @@ def train(
     a refused call changes nothing.
     """
     _check(images, labels)
-    if not 1 <= batch_size <= len(images):
-        raise UserError(f"batch_size must be from 1 to {len(images)} images, got {batch_size}")
     check_numbers(FROM_0, lr=lr, loc_lr=loc_lr)
-    check_whole(steps=steps)
+    check_whole(steps=steps, batch_size=batch_size)
+    if batch_size > len(images):
+        raise UserError(f"batch_size must be from 1 to {len(images)} images, got {batch_size}")
     with _unchanged_if_refused(network) as accepted:
         for parameter in network.localisation_only():
             parameter.lr_multiplier = loc_lr

@@ -51,7 +51,10 @@ def theta_to_half_pixel(theta: np.ndarray, input_size: Size, output_size: Size) 
 def _factors(theta: np.ndarray, input_size: Size, output_size: Size) -> np.ndarray:
     """(2, 3), on theta's engine: what each entry of PyTorch's theta is multiplied by."""
     check_arrays(theta=(theta, "N 2 3"))
-    (height, width), (h, w) = check_size(input_size), check_size(output_size)
+    (height, width), (h, w) = (
+        check_size(size, name=name)
+        for name, size in (("input_size", input_size), ("output_size", output_size))
+    )
     if min(height, width) == 1:
         raise ValueError(f"input_size must be at least (2, 2), got {input_size!r}")
     rows = np.array([width / (width - 1), height / (height - 1)])

@@ -18,8 +18,8 @@ from ministn.cuda.max_pool2d import max_pool2d, max_pool2d_backward
 from ministn.cuda.relu import Cache as ReluCache
 from ministn.cuda.relu import relu, relu_backward
 from ministn.errors import check_arrays
-from ministn.ops.conv2d import checked_margin
-from ministn.ops.conv_block import block_arrays, check_options
+from ministn.ops.conv2d import checked_margin, conv_arrays
+from ministn.ops.conv_block import check_options
 from ministn.ops.leaky_relu import SLOPE
 
 Rectified = ReluCache | LeakyReluCache | None
@@ -55,7 +55,7 @@ def conv_block(
 
     Raises as in ops, and TypeError for a dtype other than float32.
     """
-    sizes = check_arrays(**block_arrays(x, weight, bias))
+    sizes = check_arrays(**conv_arrays(x, weight, bias))
     below = check_options(pool, activation, slope)
     margin = checked_margin(sizes, padding, 2 if pool else 1, stride)
     stride, channels = int(stride), sizes["C"]

@@ -20,7 +20,7 @@ def dense(x: Array, weight: Array, bias: Array) -> tuple[Array, Any]:
     device_holding(x=x)
     if choice.dense_on_tensor_cores():
         return dense_tf32.dense(x, weight, bias)
-    check_arrays(x=(x, "N D"), weight=(weight, "D K"), bias=(bias, "K"))
+    check_arrays(weight=(weight, "D K"), bias=(bias, "K"), x=(x, "N D"))
     check_float32(x=x)
     y = x @ weight
     y += bias

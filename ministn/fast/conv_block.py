@@ -20,8 +20,8 @@ import numpy as np
 from ministn.errors import check_arrays
 from ministn.fast.columns import Columns, Convolution, add_windows
 from ministn.fast.tiles import Tiles, pays
-from ministn.ops.conv2d import checked_margin, convolved_size
-from ministn.ops.conv_block import block_arrays, check_options
+from ministn.ops.conv2d import checked_margin, conv_arrays, convolved_size
+from ministn.ops.conv_block import check_options
 from ministn.ops.leaky_relu import SLOPE
 
 # Columns of dz copy kh kw K numbers for each pixel. Columns of x are kh kw C, but for dx their
@@ -57,7 +57,7 @@ def conv_block(
 
     Raises as in ops, and TypeError for a dtype other than float32.
     """
-    sizes = check_arrays(**block_arrays(x, weight, bias))
+    sizes = check_arrays(**conv_arrays(x, weight, bias))
     if x.dtype != np.float32:
         raise TypeError(f"x must be float32, got {x.dtype}: float64 is for ops.conv_block")
     below = check_options(pool, activation, slope)

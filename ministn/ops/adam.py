@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ministn.errors import check_arrays, check_number, check_share, check_written
+
 # Values updated at a time, so that the five arrays of one block stay in cache. A quarter of that
 # takes 1.25 times as long, for the calls; four times as many, 0.9 times, but not in every cache.
 BLOCK = 2**16
@@ -17,7 +19,15 @@ def adam(
     beta2: float,
     epsilon: float,
 ) -> None:
-    """Update p, m and v from the gradient g: flat arrays of one dtype and length."""
+    """Update p, m and v from the gradient g: flat arrays of one dtype and length.
+
+    Raises TypeError for a wrong dtype, ValueError for a wrong shape, for what cannot be written and
+    for an impossible number.
+    """
+    check_arrays(p=(p, "n"), g=(g, "n"), m=(m, "n"), v=(v, "n"))
+    check_written(p=p, m=m, v=v)
+    step_size, epsilon = check_number("step_size", step_size), check_number("epsilon", epsilon, 0)
+    beta1, beta2 = check_share("beta1", beta1), check_share("beta2", beta2)
     number = p.dtype.type  # keep scalars from widening float32 arrays
     gain1, gain2 = number(1 - beta1), number(1 - beta2)
     scratch = np.empty(min(BLOCK, p.size), p.dtype)

@@ -90,7 +90,7 @@ def pixel_centres(length: int, dtype: np.dtype) -> np.ndarray:
     return np.where(centre * half + half < pixel, np.nextafter(centre, 1, dtype=dtype), centre)
 
 
-def check_size(size: tuple[int, ...], axes: str = "h w") -> tuple[int, ...]:
+def check_size(size: tuple[int, ...], axes: str = "h w", name: str = "size") -> tuple[int, ...]:
     """(h, w), or what ``axes`` names, as ints of at least 1. Raises ValueError for others."""
     names = axes.split()
     try:
@@ -99,7 +99,7 @@ def check_size(size: tuple[int, ...], axes: str = "h w") -> tuple[int, ...]:
         lengths = ()
     if len(lengths) != len(names):
         count = {2: "two", 3: "three"}[len(names)]
-        raise ValueError(f"size must be {count} whole numbers ({', '.join(names)}), got {size!r}")
+        raise ValueError(f"{name} must be {count} whole numbers ({', '.join(names)}), got {size!r}")
     if min(lengths) < 1:
-        raise ValueError(f"size must be at least {(1,) * len(names)}, got {size!r}")
+        raise ValueError(f"{name} must be at least {(1,) * len(names)}, got {size!r}")
     return lengths

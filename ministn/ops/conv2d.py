@@ -46,10 +46,8 @@ def conv2d(
     With stride s, h is ceil(H / s) or ceil((H - kh + 1) / s).
     Raises TypeError for a wrong dtype, ValueError for a wrong shape or as checked_margin does.
     """
-    arrays = {"x": (x, "N H W C"), "weight": (weight, "kh kw C K")}
-    if bias is not None:
-        arrays["bias"] = (bias, "K")
-    margin = checked_margin(check_arrays(**arrays), padding, stride=stride)
+    sizes = check_arrays(**conv_arrays(x, weight, bias))
+    margin = checked_margin(sizes, padding, stride=stride)
     stride = int(stride)
     y = _convolve(x, weight, margin, stride)
     if bias is not None:
@@ -77,6 +75,13 @@ def conv2d_backward(
         every[:, ::stride, ::stride] = dy
         dx = _convolve(every, flipped, (kh - 1 - margin[0], kw - 1 - margin[1]))
     return dx, dweight, dbias
+
+
+def conv_arrays(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> dict[str, tuple]:
+    """What check_arrays is asked of a convolution."""
+    arrays = {"weight": (weight, "kh kw C K")}
+    arrays |= {} if bias is None else {"bias": (bias, "K")}
+    return arrays | {"x": (x, "N H W C")}  # last: of a layer's arrays it is the one to blame
 
 
 def checked_margin(

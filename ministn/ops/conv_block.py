@@ -13,7 +13,7 @@ import numpy as np
 
 from ministn.errors import check_arrays, check_share
 from ministn.ops.conv2d import Cache as Conv2dCache
-from ministn.ops.conv2d import checked_margin, conv2d, conv2d_backward
+from ministn.ops.conv2d import checked_margin, conv2d, conv2d_backward, conv_arrays
 from ministn.ops.leaky_relu import SLOPE, leaky_relu, leaky_relu_backward
 from ministn.ops.leaky_relu import Cache as LeakyReluCache
 from ministn.ops.max_pool2d import Cache as MaxPool2dCache
@@ -48,7 +48,7 @@ def conv_block(
     Raises TypeError for a wrong dtype, ValueError for a wrong shape or as checked_margin and
     check_options do.
     """
-    sizes = check_arrays(**block_arrays(x, weight, bias))
+    sizes = check_arrays(**conv_arrays(x, weight, bias))
     check_options(pool, activation, slope)
     checked_margin(sizes, padding, 2 if pool else 1, stride)
     y, convolved = conv2d(x, weight, padding=padding, stride=stride)
@@ -79,12 +79,6 @@ def conv_block_backward(
         dy = max_pool2d_backward(dy, cache.pooled)
     dx, dweight, _ = conv2d_backward(dy, cache.convolved, need_dx)
     return dx, dweight, dbias
-
-
-def block_arrays(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> dict[str, tuple]:
-    """What check_arrays is asked of a block."""
-    arrays = {"x": (x, "N H W C"), "weight": (weight, "kh kw C K")}
-    return arrays if bias is None else arrays | {"bias": (bias, "K")}
 
 
 def check_options(pool: bool, activation: str | None, slope: float) -> float:

@@ -26,7 +26,7 @@ def dense(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarr
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape.
     """
-    check_arrays(x=(x, "N D"), weight=(weight, "D K"), bias=(bias, "K"))
+    check_arrays(weight=(weight, "D K"), bias=(bias, "K"), x=(x, "N D"))
     return x @ weight + bias, Cache(x, weight)
 
 

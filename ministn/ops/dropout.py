@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ministn.errors import check_arrays, check_share
+from ministn.errors import check_arrays, check_share, is_whole
 from ministn.ops.relu import axes
 from ministn.randomness import Step, random_bits
 
@@ -27,12 +27,15 @@ def dropout(x: np.ndarray, rate: float, step: Step, stream: int) -> tuple[np.nda
     After N come one or more axes: the elements of a row are counted in row-major order, so that
     x (N, H, W, C) is dropped as (N, H W C) would be. step says where in training this is; stream
     (32 bits) tells the layers of a network apart.
-    Raises TypeError for a wrong dtype or step, ValueError for a wrong shape or rate.
+    Raises TypeError for a wrong dtype or step, ValueError for a wrong shape, rate
+    or stream.
     """
     check_arrays(x=(x, rows(x)))
     rate = check_share("rate", rate)
     if not isinstance(step, Step):
         raise TypeError(f"step must be a Step, got {type(step).__name__}")
+    if not is_whole(stream) or not 0 <= stream < 2**32:
+        raise ValueError(f"stream must be a whole number of 32 bits, got {stream!r}")
     keep = random_bits(step, stream, len(x), prod(x.shape[1:])) >= rate * 2**32
     mask = keep.reshape(x.shape) * x.dtype.type(1 / (1 - rate))
     return x * mask, Cache(mask)

@@ -6,7 +6,7 @@ learned see transforms.py; for the product of two, with its gradient, ops/compos
 
 import numpy as np
 
-from ministn.errors import check_arrays
+from ministn.errors import PLAIN, check_arrays
 
 
 def theta_of(
@@ -77,7 +77,7 @@ def inverse(theta: np.ndarray) -> np.ndarray:
 def _check(**arrays: tuple[np.ndarray, str]) -> None:
     """As check_arrays, for finite arrays of NumPy's own."""
     for name, (array, _) in arrays.items():
-        if type(array) is not np.ndarray:
+        if type(array) not in PLAIN:
             raise TypeError(f"{name} must be a NumPy array, got {type(array).__name__}")
     check_arrays(**arrays)
     for name, (array, _) in arrays.items():
