@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from small_runs import SETTINGS, data_set
+from small_runs import SETTINGS, child, data_set
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from ministn.errors import UserError
@@ -85,6 +85,22 @@ def test_a_trainer_has_its_teams(wanted, seen, tmp_path):
 def test_gradcheck(seen, capsys):
     assert gradcheck(["arch1-cnn"]) == 0
     assert seen == {1}
+
+
+def test_a_library_that_is_loaded_later_is_limited_too():
+    """SciPy has one of its own, beside NumPy's."""
+    code = """
+from threadpoolctl import threadpool_info
+from ministn.fast.threads import limited
+with limited(2):
+    before = len(threadpool_info())
+import scipy.linalg
+with limited(3):
+    found = [library["num_threads"] for library in threadpool_info()]
+assert found == [3] * len(found) and len(found) > before, found
+"""
+    done = child(code)
+    assert done.returncode == 0, done.stderr
 
 
 def test_blocks_lie_in_each_other():
