@@ -24,6 +24,7 @@ from ministn.randomness import Step, generator
 from ministn.tasks import Classification, Task
 
 CLASSIFICATION = Classification()
+FLOAT32 = np.dtype(np.float32)
 
 
 @limited()
@@ -52,11 +53,11 @@ def train(
     Raises UserError for fewer images than a batch and impossible rates, and as train_on_batch does;
     a refused call changes nothing.
     """
-    _check(images, labels)
+    _check(images, labels, FLOAT32)
     check_numbers(FROM_0, lr=lr, loc_lr=loc_lr)
     check_whole(steps=steps, batch_size=batch_size)
     if batch_size > len(images):
-        raise UserError(f"batch_size must be from 1 to {len(images)} images, got {batch_size}")
+        raise UserError(f"batch_size must be at most {len(images)} images, got {batch_size}")
     with _unchanged_if_refused(network) as accepted:
         for parameter in network.localisation_only():
             parameter.lr_multiplier = loc_lr
@@ -99,15 +100,16 @@ def train_on_batch(
 ) -> float:
     """Forward, the task's loss, backward, one update of every parameter; returns the loss.
 
-    images: (N, H, W) or (N, H, W, C), uint8, or float (N, H, W, C) as it is. labels: whole numbers,
-    (N,), or as the task has them. lr: learning rate. seed: of dropout, whose masks follow from it
-    and the optimiser's t. task: what is learned, by default to classify by cross entropy.
+    images: (N, H, W) or (N, H, W, C), uint8, or (N, H, W, C) of the network's dtype, as it is.
+    labels: whole numbers, (N,), or as the task has them. lr: learning rate. seed: of dropout, whose
+    masks follow from it and the optimiser's t. task: what is learned, by default to classify by
+    cross entropy.
 
     Raises UserError, and updates nothing, for an impossible lr, where the loss is not finite (it
     names the layer), and where the optimiser is not this network's.
     """
     check_numbers(FROM_0, lr=lr)
-    _check(images, labels)
+    _check(images, labels, optimizer.buffer.data.dtype)
     optimizer.buffer.check_tied()
     optimizer.buffer.check_has(network.parameters())
     loss, _ = _step(network, optimizer, images, labels, lr=lr, seed=seed, task=task)
@@ -144,14 +146,16 @@ def _step(
     return found, max(left, default=None)
 
 
-def _check(images: Array, labels: Array) -> None:
-    """Raise TypeError or ValueError, under their names, for images and labels that cannot be."""
+def _check(images: Array, labels: Array, dtype: np.dtype) -> None:
+    """Raise TypeError or ValueError, under their names, for images and labels that cannot be.
+
+    dtype: of the network.
+    """
     for name, array in (("images", images), ("labels", labels)):
         check_plain(name, array)
-    kinds = (np.uint8, np.float32)
-    if images.dtype not in kinds or (images.dtype == np.float32 and images.ndim != 4):
+    if images.dtype not in (np.uint8, dtype) or (images.dtype == dtype and images.ndim != 4):
         raise TypeError(
-            "images must be bytes (N, H, W) or (N, H, W, C), or float32 (N, H, W, C), got "
+            f"images must be bytes (N, H, W) or (N, H, W, C), or {dtype} (N, H, W, C), got "
             f"{images.dtype} of shape {images.shape}"
         )
     if len(images) != len(labels):

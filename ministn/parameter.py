@@ -80,14 +80,15 @@ class Parameter:
         return int(np.prod(self.shape))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "grad"}
+        return {name: value for name, value in vars(self).items() if name != "_grad"}
 
     def __getattr__(self, name: str) -> NoReturn:
         """Of what is missing."""
-        if name in ("data", "grad"):
+        if name in ("data", "grad", "_grad"):
             raise AttributeError(
-                f"parameter {self.__dict__.get('name')!r} has no {name}: make a ParameterBuffer of "
-                "the network's parameters, or copy a network together with its optimizer"
+                f"parameter {self.__dict__.get('name')!r} has no {name.strip('_')}: make a "
+                "ParameterBuffer of the network's parameters, or copy a network together with its "
+                "optimizer"
             )
         raise AttributeError(f"a Parameter has no {name!r}")
 

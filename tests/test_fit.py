@@ -107,7 +107,9 @@ def test_impossible_rates_change_nothing(rate):
     np.testing.assert_array_equal(optimizer.buffer.data, before)
 
 
-@pytest.mark.parametrize("batch_size", [0, 7])
-def test_a_batch_has_some_images_and_not_more_than_there_are(batch_size):
-    with pytest.raises(UserError, match=f"batch_size must be from 1 to 6 images, got {batch_size}"):
+@pytest.mark.parametrize(
+    ("batch_size", "wanted"), [(0, "at least 1"), (7, "at most 6 images"), (1.5, "a whole number")]
+)
+def test_a_batch_has_some_images_and_not_more_than_there_are(batch_size, wanted):
+    with pytest.raises(UserError, match=f"batch_size must be {wanted}, got {batch_size}"):
         train(network()[0], IMAGES, LABELS, steps=1, batch_size=batch_size)

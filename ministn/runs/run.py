@@ -10,14 +10,13 @@ A record is made for reading without the data: examples.py says what it has of t
 import base64
 import gc
 import json
-import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import FrameType, MappingProxyType
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -33,6 +32,7 @@ from ministn.parallel import Team
 from ministn.runs import environment, format1
 from ministn.runs.record import FORMAT, RECORD, Record, folder_name, read_record
 from ministn.runs.settings import Settings
+from ministn.runs.signals import interruptible, say
 from ministn.training.examples import examples
 from ministn.training.trainer import BEST, LAST, Trainer, check_same
 
@@ -370,40 +370,3 @@ def _describe(progress: tqdm, trainer: Trainer) -> None:
             f"epoch {state.epoch + 1}, loss {state.loss_sum / state.seen:.3f}, "
             f"error {trainer.train_error:.1f} %",
         )
-
-
-def say(line: str) -> None:
-    """Print a line above the bar, if there is a stream to print to."""
-    if sys.stdout is not None:
-        tqdm.write(line)
-
-
-def stopping() -> list[signal.Signals]:
-    """Ctrl-C, a scheduler's signal, and that of a terminal which is gone, if that is not ignored
-    as with nohup.
-    """
-    found = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        found.append(signal.SIGHUP)
-    return found
-
-
-@contextmanager
-def interruptible() -> Iterator[Any]:
-    """Ctrl-C and others ask to stop after the current step; a second Ctrl-C stops at once."""
-    asked = False
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked = True
-        with suppress(RuntimeError):  # it may come in the middle of a line
-            say("stopping after this step; the run will be saved")
-
-    before = {number: signal.signal(number, ask) for number in stopping()}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
