@@ -1,8 +1,8 @@
 """Writes the parts of the pages that come from records and sources, and their figures.
 
-The pages, README.md and reproduce/README.md, show no result that was typed by hand: tables and
+The pages README.md and reproduce/README.md show no result that was typed by hand: tables and
 times are rendered from reproduce/records/, and the sampler's backward pass is cut out of
-ministn/ops/bilinear.py.
+ministn/ops/bilinear.py. The minutes in ministn/README.md are those of the files' words.
 """
 
 import argparse
@@ -46,6 +46,7 @@ STN = {
 COLOCALISATION = RECORDS / "stn-colocalisation"
 COMMANDS, BENCHMARK = RECORDS / "commands.json", RECORDS / "benchmark-cpu.json"
 ORACLE = RECORDS / "torch-oracle.json"
+COURSE, WORDS_A_MINUTE = ROOT / "ministn" / "README.md", 130
 SAMPLER = ROOT / "ministn" / "ops" / "bilinear.py"
 
 # What the first screen invites to, in the order of see, train, check.
@@ -265,6 +266,27 @@ def filled(page: Path) -> str:
     return text
 
 
+def with_minutes(course: str) -> str:
+    """The course with the minutes that each step's files take to read, code and docstrings."""
+    words = []
+
+    def step(found: re.Match[str]) -> str:
+        title, listed = found.groups()
+        files = [COURSE.parent / file for file in re.findall(r"\]\((\S+\.py)\)", listed)]
+        words.append(sum(len(file.read_text().split()) for file in files))
+        return f"{title}: {minutes(words[-1])} minutes\n\n{listed}\n\n"
+
+    steps = r"^(### \d+\. [^\n]*): \d+ minutes\n\n(Read .*?)\n\n"
+    course = re.sub(steps, step, course, flags=re.DOTALL | re.MULTILINE)
+    total = sum(map(minutes, words))
+    course = re.sub(r"have [\d,]+ words", f"have {round(sum(words), -2):,} words", course)
+    return re.sub(r"minute makes \d+ minutes", f"minute makes {total} minutes", course)
+
+
+def minutes(words: int) -> int:
+    return max(1, round(words / WORDS_A_MINUTE))
+
+
 def draw() -> None:
     """The pages' figures."""
     records, best = table3(), attending()
@@ -335,6 +357,8 @@ def main() -> int:
     draw()
     for page in PAGES:
         write_atomically(page, filled(page).encode())
+    # Not for --check: they may lag behind the files a little, see tests/test_course.py.
+    write_atomically(COURSE, with_minutes(COURSE.read_text()).encode())
     return 0
 
 
