@@ -10,8 +10,8 @@ from ministn.randomness import Step
 
 STEP = Step(0, 0)
 GOOD = {
-    "conv2d": {"x": (2, 4, 5, 3), "weight": (3, 3, 3, 6), "bias": (6,)},
-    "conv_block": {"x": (2, 4, 5, 3), "weight": (3, 3, 3, 6), "bias": (6,)},
+    "conv2d": {"weight": (3, 3, 3, 6), "bias": (6,), "x": (2, 4, 5, 3)},
+    "conv_block": {"weight": (3, 3, 3, 6), "bias": (6,), "x": (2, 4, 5, 3)},
     "max_pool2d": {"x": (2, 4, 5, 3)},
     "avg_pool2d": {"x": (2, 4, 5, 3)},
     "avg_pool3d": {"x": (2, 4, 6, 5)},
@@ -20,7 +20,7 @@ GOOD = {
     "leaky_relu": {"x": (2, 4, 5, 3)},
     "tanh": {"x": (2, 4, 5, 3)},
     "sigmoid": {"x": (2, 4, 5, 3)},
-    "dense": {"x": (2, 5), "weight": (5, 3), "bias": (3,)},
+    "dense": {"weight": (5, 3), "bias": (3,), "x": (2, 5)},
     "dropout": {"x": (2, 5)},
     "softmax_cross_entropy": {"logits": (2, 3)},
     "triplet_hinge": {"attended": (2, 5), "random": (2, 5)},
@@ -98,11 +98,11 @@ def test_wrong_number_of_axes(name, argument, change):
 @pytest.mark.parametrize(
     ("name", "argument", "shape"),
     [
-        ("conv2d", "weight", (3, 3, 4, 6)),
+        ("conv2d", "x", (2, 4, 5, 4)),
         ("conv2d", "bias", (3,)),
-        ("conv_block", "weight", (3, 3, 4, 6)),
+        ("conv_block", "x", (2, 4, 5, 4)),
         ("conv_block", "bias", (1,)),
-        ("dense", "weight", (4, 3)),
+        ("dense", "x", (2, 4)),
         ("dense", "bias", (5,)),
         ("triplet_hinge", "random", (3, 5)),
         ("triplet_hinge", "random", (2, 4)),

@@ -129,7 +129,7 @@ def test_nan_reaches_what_it_should_in_dense(device):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"weight": (8, 3)}, ValueError, r"^weight must have shape \(D=7, K\), got \(8, 3\)"),
+        ({"x": (5, 8)}, ValueError, r"^x must have shape \(N, D=7\), got \(5, 8\)"),
         ({"bias": (4,)}, ValueError, r"^bias must have shape \(K=3\), got \(4,\)"),
         ({"x": (5,)}, ValueError, r"^x must have shape \(N, D\)"),
     ],

@@ -163,8 +163,8 @@ def test_bad_arguments(convert):
     theta = random_theta(2)
     for arguments, message in (
         ((theta, (1, 5), (3, 3)), r"^input_size must be at least \(2, 2\), got \(1, 5\)$"),
-        ((theta, (5, 5), (0, 3)), r"^size must be at least \(1, 1\), got \(0, 3\)$"),
-        ((theta, 5, (3, 3)), "^size must be two whole numbers"),
+        ((theta, (5, 5), (0, 3)), r"^output_size must be at least \(1, 1\), got \(0, 3\)$"),
+        ((theta, 5, (3, 3)), "^input_size must be two whole numbers"),
         ((theta[0], (5, 5), (3, 3)), r"^theta must have shape \(N, 2, 3\)"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -268,8 +268,8 @@ def test_forward_and_backward_come_from_one_engine(dtype):
 @pytest.mark.parametrize(
     ("layer", "x", "message"),
     [
-        (Conv2d("c", 3, 4), normal(2, 5, 7, 2), "weight must have shape"),
-        (Dense("d", 6, 5), normal(4, 7), "weight must have shape"),
+        (Conv2d("c", 3, 4), normal(2, 5, 7, 2), r"x must have shape \(N, H, W, C=3\)"),
+        (Dense("d", 6, 5), normal(4, 7), r"x must have shape \(N, D=6\)"),
         (Flatten("f"), normal(4, 7), "x must have shape"),
         (MaxPool2d("p"), normal(4, 7), "x must have shape"),
         (Dropout("o"), normal(5), "x must have shape"),
@@ -328,7 +328,7 @@ def test_errors_name_the_innermost_layer():
     inner = Sequential(Dense("inner/dense", 3, 2))
     outer = Sequential(Dense("first", 4, 5), inner)
     ParameterBuffer(outer.parameters(), 0)
-    with pytest.raises(ValueError, match=r"^inner/dense: weight must have shape \(D=5, K\)"):
+    with pytest.raises(ValueError, match=r"^inner/dense: x must have shape \(N, D=3\)"):
         outer.forward(np.zeros((2, 4), np.float32))
-    with pytest.raises(TypeError, match=r"^first: weight must have the dtype of x, float64"):
+    with pytest.raises(TypeError, match=r"^first: x must have the dtype of weight, float32"):
         outer.predict(np.zeros((2, 4)))

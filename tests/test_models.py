@@ -243,8 +243,8 @@ def test_no_classes_are_refused():
     ("x", "message"),
     [
         (normal(3, 13, 17), r"x must have shape \(N, H, W, C\), got \(3, 13, 17\)"),
-        (normal(3, 13, 17, 2), "weight must have shape"),
-        (normal(3, 19, 17, 1), "weight must have shape"),
+        (normal(3, 13, 17, 2), r"conv1: x must have shape \(N, H, W, C=1\)"),
+        (normal(3, 19, 17, 1), r"dense: x must have shape \(N, D="),
     ],
     ids=["no channels", "two channels", "another size"],
 )

@@ -21,7 +21,7 @@ class Cache(NamedTuple):
 
 def dense(x: Array, weight: Array, bias: Array) -> tuple[Array, Cache]:
     """x (N, D), weight (D, K), bias (K) -> y (N, K). Raises as in ops; float32 only."""
-    sizes = check_arrays(x=(x, "N D"), weight=(weight, "D K"), bias=(bias, "K"))
+    sizes = check_arrays(weight=(weight, "D K"), bias=(bias, "K"), x=(x, "N D"))
     n, d, k = sizes["N"], sizes["D"], sizes["K"]
     device = device_holding(x=x)
     x, weight = device.contiguous(x), device.contiguous(weight)
