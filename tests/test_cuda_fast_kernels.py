@@ -131,7 +131,7 @@ def test_nan_reaches_what_it_should_in_dense(device):
     [
         ({"x": (5, 8)}, ValueError, r"^x must have shape \(N, D=7\), got \(5, 8\)"),
         ({"bias": (4,)}, ValueError, r"^bias must have shape \(K=3\), got \(4,\)"),
-        ({"x": (5,)}, ValueError, r"^x must have shape \(N, D\)"),
+        ({"x": (5,)}, ValueError, r"^x must have shape \(N, D=7\), got \(5,\)"),
     ],
 )
 def test_dense_says_what_is_wrong(quick_device, changes, error, message):
