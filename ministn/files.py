@@ -1,11 +1,13 @@
 """Files that are either the old one or the new one, never half of either."""
 
+import json
 import os
 import re
 import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from ministn.errors import UserError
 
@@ -18,6 +20,16 @@ KINDS = {
 }
 # What write_atomically calls a file before it gets its name; earlier versions without the digits.
 TEMPORARY = re.compile(r".+\.(safetensors|json|png|gif)(\.[0-9a-f]{8})?\.tmp")
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds. Raises UserError for one that is missing or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist: make it first") from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: move it away or restore it") from error
 
 
 def check_output(path: Path) -> None:

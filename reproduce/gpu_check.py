@@ -34,7 +34,7 @@ from gpu_check_parts import Call, LeftOut, Parts
 
 from ministn import cli
 from ministn.errors import UserError
-from ministn.files import write_atomically
+from ministn.files import read_json, write_atomically
 from ministn.runs import environment
 
 ROOT = Path(__file__).parents[1]
@@ -132,7 +132,7 @@ class Check:
         self.out.mkdir(parents=True, exist_ok=True)
         same = {"small": self.small, "source_sha256": environment.source_sha256()}
         self.path = self.out / "gpu-check.json"
-        before = json.loads(self.path.read_text()) if self.path.exists() else {}
+        before = read_json(self.path) if self.path.exists() else {}
         if not same.items() <= before.items():
             before = {}
             with suppress(FileNotFoundError):

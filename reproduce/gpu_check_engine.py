@@ -26,7 +26,7 @@ from ministn.backend import Device
 from ministn.cuda import choice, dense, launch
 from ministn.data import Form, Split
 from ministn.engines import implementation
-from ministn.files import write_atomically
+from ministn.files import read_json, write_atomically
 from ministn.optimizers import Adam, Optimizer
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
@@ -221,7 +221,7 @@ def warmed_up(steps: QueuedSteps) -> list[Outcome]:
 
 def read(path: Path) -> Record:
     """The record, empty where there is none."""
-    return json.loads(path.read_text()) if path.exists() else {}
+    return read_json(path) if path.exists() else {}
 
 
 def faults(record: Record, scale: Scale) -> list[str]:

@@ -18,7 +18,7 @@ import benchmarks.record
 import gpu_check_engine as engine
 
 from ministn.data import mnist
-from ministn.files import write_atomically
+from ministn.files import read_json, write_atomically
 from ministn.kinds import from_json
 
 NETS = "arch1-tstn arch2-tstn arch1-cnn arch2-cnn arch1-untied arch2-untied".split()
@@ -232,9 +232,7 @@ def counted(outcomes: dict[str, str]) -> Lines:
 def rows(out: Path, prefix: str) -> dict[str, Any]:
     """What the benchmark's record has under a prefix."""
     path = out / "benchmark.json"
-    return (
-        dict(benchmarks.record.rows(benchmarks.record.read(path), prefix)) if path.exists() else {}
-    )
+    return dict(benchmarks.record.rows(read_json(path), prefix)) if path.exists() else {}
 
 
 def kernels(found: dict[str, Any]) -> Lines:

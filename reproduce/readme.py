@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from ministn import cli, runs
 from ministn.errors import UserError
-from ministn.files import write_atomically
+from ministn.files import read_json, write_atomically
 from ministn.plot import drawing
 from ministn.runs import environment
 
@@ -74,7 +74,7 @@ def core() -> str:
 
 def commands() -> str:
     """The three commands with their measured times."""
-    record = read(COMMANDS)
+    record = read_json(COMMANDS)
     width = max(map(len, INVITATIONS))
     lines = [
         f"{command:<{width}}   # {purpose}: {duration(record['seconds'][command])}"
@@ -92,7 +92,7 @@ def duration(seconds: float) -> str:
 
 def benchmark() -> str:
     """A training step beside PyTorch's, and how it grows."""
-    record = read(BENCHMARK)
+    record = read_json(BENCHMARK)
     steps, memory = (_measured(record, prefix) for prefix in ("step/", "memory/"))
     lines = [
         "| network | batch | ours, s | PyTorch eager, s | torch.compile, s "
@@ -157,14 +157,6 @@ def table3() -> list[Record]:
     return of(TABLE3) + [record for record in of(STUDY) if learning_rate.is_best(record)]
 
 
-def read(path: Path) -> Any:
-    """A committed JSON record."""
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist: make it first") from error
-
-
 def attending() -> Record:
     """The run of Table 3 whose transformer covers its digits best."""
     found = (r for r in table3() if r["best"] and r["best"]["test_overlap"] is not None)
@@ -188,7 +180,7 @@ def look() -> str:
 
 def speed() -> str:
     """Three networks' steps beside PyTorch's."""
-    steps = _measured(read(BENCHMARK), "step/")
+    steps = _measured(read_json(BENCHMARK), "step/")
     lines = []
     for network in ("arch1-cnn", "arch1-tstn", "arch2-tstn"):
         row = steps[f"{network}/256"]
@@ -201,7 +193,7 @@ def speed() -> str:
 
 def oracle() -> str:
     """How far the losses are from PyTorch's."""
-    record = read(ORACLE)
+    record = read_json(ORACLE)
     found = [row["largest_relative_difference"] for row in record["networks"].values()]
     steps = record["settings"]["steps"]
     return (
@@ -296,7 +288,7 @@ def draw() -> None:
         "seeds.png": tstn_figures.seeds_figure(records),
         "overlap.png": tstn_figures.overlap_figure(records),
         "learning-curves.png": tstn_figures.learning_curves(records),
-        "benchmark-cpu.png": benchmarks.figure.figure(read(BENCHMARK)),
+        "benchmark-cpu.png": benchmarks.figure.figure(read_json(BENCHMARK)),
         learning_rate.FIGURE: learning_rate.figure(of(STUDY)),
         "stn-errors.png": stn_report.errors_figure(of(STN["stn"])),
         **{

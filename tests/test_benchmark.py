@@ -9,6 +9,7 @@ import pytest
 
 from ministn.data import Form
 from ministn.errors import UserError
+from ministn.files import read_json
 from ministn.layers import Conv2d
 from ministn.models import NETWORKS
 from ministn.parameter import ParameterBuffer
@@ -128,7 +129,7 @@ def test_a_run_replaces_what_it_measures_and_keeps_the_rest(tmp_path):
     first.note("step/b/64", {"ours": 2.0})
     second = Record(path, "two", {"command": "second"})
     second.note("step/a/64", {"ours": 3.0})
-    record = benchmarks.record.read(path)
+    record = read_json(path)
     assert record["format"] == 2 and record["step/b/64/ours"] == 2.0
     assert record["runs"] == {"one": {"command": "first"}, "two": {"command": "second"}}
     assert dict(rows(record, "step/")) == {
@@ -136,7 +137,7 @@ def test_a_run_replaces_what_it_measures_and_keeps_the_rest(tmp_path):
         "b/64": {"ours": 2.0, "run": "one"},
     }
     second.note("step/b/64", {"ours": 4.0})
-    assert benchmarks.record.read(path)["runs"] == {"two": {"command": "second"}}
+    assert read_json(path)["runs"] == {"two": {"command": "second"}}
 
     path.write_text('{"format": 2, "runs"')
     with pytest.raises(UserError, match="is damaged: move it away"):
@@ -149,7 +150,7 @@ def test_half_a_record(tmp_path, monkeypatch):
     run = {"device": {"name": "x", "cores": 1, "workers": 1}, "versions": {"torch": "2"}}
     row = compared({"ours": [1.0], "torch": [2.0], "compiled": [4.0]})
     Record(path, "one", run).note("step/arch1-cnn/128", row)
-    axes, *_, empty = benchmarks.figure.figure(benchmarks.record.read(path)).axes
+    axes, *_, empty = benchmarks.figure.figure(read_json(path)).axes
     eager, compiled, one = (line.get_xdata()[0] for line in axes.lines)
     assert (eager, compiled, one) == (0.5, 0.25, 1.0)
     assert not any(len(line.get_xdata()) for line in empty.lines)
@@ -217,7 +218,7 @@ def test_all_parts_and_their_use(arguments, monkeypatch, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "torch.compile failed: RuntimeError: no compiler found" in out
 
-    record = benchmarks.record.read(tmp_path / "record.json")
+    record = read_json(tmp_path / "record.json")
     (started,) = record["runs"]
     run = record["runs"][started]
     assert run["part_seconds"].keys() == set(benchmarks.cpu.PARTS)
@@ -319,7 +320,7 @@ def test_parts_with_pytorch(arguments, tmp_path, capsys):
     pytest.importorskip("torch")
     assert benchmarks.cpu.run(arguments("--only", "steps", "memory", "convolutions"), TINY) == 0
     out = capsys.readouterr().out
-    record = benchmarks.record.read(tmp_path / "record.json")
+    record = read_json(tmp_path / "record.json")
     block = "convolution/2-3-5x5-pool"
     names = ["step/arch1-tstn/2", "memory/arch1-tstn/2", f"{block}/forward", f"{block}/backward"]
     for name in names:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from ministn import demo
 from ministn.data.__main__ import main as data_command
 from ministn.errors import UserError
-from ministn.files import check_output, write_atomically
+from ministn.files import check_output, read_json, write_atomically
 from ministn.plot.__main__ import main as plot_command
 from ministn.plot.drawing import save
 from ministn.training import checkpoint
@@ -178,3 +178,15 @@ def test_looking_writes_nothing(tmp_path):
     for name in ("old", "new"):
         check_output(tmp_path / name)
     assert os.listdir(tmp_path) == ["old"] and (tmp_path / "old").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "does not exist: make it first"), (b'{"a":', "is damaged"), (b"\xff", "is damaged")],
+)
+def test_json_that_cannot_be_read_is_one_line(tmp_path, content, message):
+    path = tmp_path / "record.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        read_json(path)

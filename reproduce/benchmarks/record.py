@@ -24,8 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ministn.errors import UserError
-from ministn.files import check_output, write_atomically
+from ministn.files import check_output, read_json, write_atomically
 
 FORMAT = 2
 NOTES = [
@@ -62,7 +61,7 @@ class Record:
         self.path, self._started, self._notes = path, started, notes
         if path:
             check_output(path)
-        before = read(path) if path and path.exists() else {}
+        before = read_json(path) if path and path.exists() else {}
         if before.get("format") != FORMAT:
             before = {"runs": {}}
         self._runs = before["runs"] | {started: run}
@@ -94,14 +93,6 @@ class Record:
             record |= {f"{name}/{quantity}": _short(value) for quantity, value in row.items()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path, (json.dumps(record, indent=1) + "\n").encode())
-
-
-def read(path: Path) -> Row:
-    """The file. Raises UserError if it is damaged."""
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: move it away or restore it") from error
 
 
 def rows(record: Row, prefix: str) -> Iterator[tuple[str, Row]]:
