@@ -11,20 +11,20 @@ import pytest
 from ministn import ops
 from ministn.data import Form
 from ministn.engines import readable_only
-from ministn.fast import tiles
+from ministn.fast import ways
 from ministn.gradcheck.networks import perturbed
 from ministn.models import NETWORKS
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
 
 CLASSES = 5
-WINOGRAD = partial(patch.multiple, tiles)  # for which convolutions the fast engine uses it
+WINOGRAD = partial(patch.multiple, ways)  # for which convolutions the fast engine uses it
 ENGINES = {  # dtype, and what forces the engine
     "float64": (np.float64, nullcontext),
     "readable": (np.float32, readable_only),
-    "columns": (np.float32, partial(WINOGRAD, LEAST_CHANNELS=np.inf)),
+    "columns": (np.float32, partial(WINOGRAD, LEAST=np.inf)),
     "fast": (np.float32, nullcontext),
-    "winograd": (np.float32, partial(WINOGRAD, LEAST_CHANNELS=1, LEAST_FULL=0)),
+    "winograd": (np.float32, partial(WINOGRAD, LEAST=1, COPY=np.inf)),
 }
 
 # Of the norm of a gradient, or of the loss. Largest differences measured in a perturbed and in the

@@ -24,8 +24,18 @@ class Convolution(ABC):
     size: tuple[int, int]  # (h, w) of the output
 
     @abstractmethod
-    def run(self, n: int, y: np.ndarray | None = None, dy: np.ndarray | None = None) -> None:
-        """Write the convolution of image[:n] into y (n, h, w, K); add what dy gives to dweight."""
+    def run(
+        self,
+        n: int,
+        y: np.ndarray | None = None,
+        dy: np.ndarray | None = None,
+        dx: np.ndarray | None = None,
+    ) -> None:
+        """Write the convolution of image[:n] into y (n, h, w, K); add what dy gives to dweight, and
+        write into dx (n, H, W, C) what it gives to the images.
+
+            dweight = (columns of x)^T @ dy,    dcolumns = dy @ weight^T, added up to dx
+        """
 
     @abstractmethod
     def dweight(self) -> np.ndarray:
@@ -62,17 +72,28 @@ class Columns(Convolution):
         windows = np.lib.stride_tricks.sliding_window_view(padded, (kh, kw), axis=(1, 2))
         self._windows = windows[:, ::stride, ::stride]
         self._memory = np.empty(self.images * values, np.float32)
-        self._shape = weight.shape
+        self._shape, self._margin, self._stride = weight.shape, margin, stride
         self._weight = weight.reshape(kh * kw * channels, kernels)
         self._dweight = np.zeros(self._weight.shape, np.float32)
 
-    def run(self, n: int, y: np.ndarray | None = None, dy: np.ndarray | None = None) -> None:
+    def run(
+        self,
+        n: int,
+        y: np.ndarray | None = None,
+        dy: np.ndarray | None = None,
+        dx: np.ndarray | None = None,
+    ) -> None:
         matrix = self.matrix(n)
         kernels = self._weight.shape[1]
         if y is not None:
             np.matmul(matrix, self._weight, out=y.reshape(len(matrix), kernels))
         if dy is not None:
-            self._dweight += matrix.T @ dy.reshape(len(matrix), kernels)
+            dy = dy.reshape(len(matrix), kernels)
+            self._dweight += matrix.T @ dy
+            if dx is not None:
+                kh, kw, channels, _ = self._shape
+                dcolumns = (self._weight @ dy.T).reshape(kh, kw, channels, n, *self.size)
+                dx[...] = add_windows(dcolumns, dx.shape[1:], self._margin, self._stride)
 
     def dweight(self) -> np.ndarray:
         return self._dweight.reshape(self._shape)

@@ -6,9 +6,10 @@ What makes it fast, most important first:
 
 * Columns (see ops/conv2d.py) of one or two images at a time: they are still in cache when the
   matrix product reads them, and never in memory for the whole batch.
-* With many channels, Winograd's transforms (winograd.py) instead: a quarter of the products.
-* The gradient of x is a convolution too, of dz with the flipped kernel, and the columns or
-  transforms of dz that it needs give the weight's gradient as well.
+* With many channels, Winograd's transforms (winograd.py) instead: a quarter of the products or
+  less. Which is the faster, in each direction, is counted in ways.py.
+* With Winograd's transforms the gradient of x is a convolution too, of dz with the flipped kernel,
+  and the transforms of dz that it needs give the weight's gradient as well.
 * The pool comes before bias and activation, which then touch a quarter of the data. All that is
   kept of it is one byte for each y; z exists for one block of images only.
 """
@@ -18,16 +19,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ministn.errors import check_arrays
-from ministn.fast.columns import Columns, Convolution, add_windows
-from ministn.fast.tiles import Tiles, pays
+from ministn.fast import ways
+from ministn.fast.columns import Columns, Convolution
+from ministn.fast.tiles import Tiles
 from ministn.ops.conv2d import checked_margin, conv_arrays, convolved_size
 from ministn.ops.conv_block import check_options
 from ministn.ops.leaky_relu import SLOPE
-
-# Columns of dz copy kh kw K numbers for each pixel. Columns of x are kh kw C, but for dx their
-# gradients must be added up, which costs four times a copy. Measured with C from 1 to K: columns
-# of x take 2/3 of the time or less at C = 1, as long at C = K/4, up to 3/2 as long at C = K.
-FEW = 1 / 4
 
 
 class Cache(NamedTuple):
@@ -66,8 +63,9 @@ def conv_block(
     stride = int(stride)
 
     kernels = sizes["K"]
-    convolution = _convolution(len(x), x.shape[1:], weight, margin, stride)
-    h, w = convolution.size
+    h, w = size = convolved_size(x.shape, weight.shape, margin, stride)
+    way = ways.forward(size, weight.shape, stride)
+    convolution = _convolution(way, len(x), x.shape[1:], weight, margin, stride)
     z = np.empty((convolution.images, h, w, kernels), np.float32)
     y = np.empty((len(x), h // window, w // window, kernels), np.float32)
     winner = np.empty(y.shape, np.uint8) if pool else None
@@ -84,7 +82,7 @@ def conv_block(
             y[block] = z[:n]
         _rectify(y[block], below)
     has_bias = bias is not None
-    return y, Cache(x, weight, margin, stride, convolution.size, winner, y, below, has_bias)
+    return y, Cache(x, weight, margin, stride, size, winner, y, below, has_bias)
 
 
 def conv_block_backward(
@@ -92,43 +90,45 @@ def conv_block_backward(
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray | None]:
     """dy (N, h, w, K) -> dx (N, H, W, C) or None, dweight (kh, kw, C, K), dbias (K) or None."""
     check_arrays(y=(cache.y, "N h w K"), dy=(dy, "N h w K"))
-    _, _, channels, kernels = cache.weight.shape
-    wide = channels > FEW * kernels or pays(cache.x.shape[1:3], cache.weight.shape)
-    if need_dx and wide and cache.stride == 1:
-        dx, dweight, dbias = _backward_by_dz(dy, cache)
+    x, weight, stride = cache.x, cache.weight, cache.stride
+    if need_dx:
+        way = ways.backward(cache.size, x.shape[1:3], weight.shape, stride)
     else:
-        dx, dweight, dbias = _backward_by_x(dy, cache, need_dx)
+        way = ways.forward(cache.size, weight.shape, stride)
+    if way.by_dz:
+        dx, dweight, dbias = _backward_by_dz(dy, cache, way)
+    else:
+        dx, dweight, dbias = _backward_by_x(dy, cache, way, need_dx)
     return dx, dweight, dbias if cache.has_bias else None
 
 
 def _convolution(
+    way: ways.Way,
     batch: int,
     shape: tuple[int, ...],
     weight: np.ndarray,
     margin: tuple[int, int],
     stride: int = 1,
 ) -> Convolution:
-    """The faster way to convolve images (H, W, C)."""
-    size = convolved_size((batch, *shape), weight.shape, margin)
-    if stride == 1 and pays(size, weight.shape):
-        return Tiles(batch, shape, weight, margin)
-    return Columns(batch, shape, weight, margin, stride)
+    """What convolves images (H, W, C)."""
+    if way.window is None:
+        return Columns(batch, shape, weight, margin, stride)
+    return Tiles(batch, shape, weight, margin, way.window)
 
 
 def _backward_by_dz(
-    dy: np.ndarray, cache: Cache
+    dy: np.ndarray, cache: Cache, way: ways.Way
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
     """dx = conv(dz, flipped),    dflipped = the gradient of that where x stands for ddx
 
-    In columns: dx = columns of dz @ flipped, dflipped = (columns of dz)^T @ x. A row of them holds
-    every dz that its pixel of x took part in, with the weight that stood between them in the same
-    place of ``flipped``.
+    A window of dz holds every dz that its pixel of x took part in, with the weight that stood
+    between them in the same place of ``flipped``.
     """
     x, weight, margin = cache.x, cache.weight, cache.margin
     kh, kw, _, kernels = weight.shape
     rest = (kh - 1 - margin[0], kw - 1 - margin[1])
     flipped = weight[::-1, ::-1].transpose(0, 1, 3, 2)
-    convolution = _convolution(len(x), (*cache.size, kernels), flipped, rest)
+    convolution = _convolution(way, len(x), (*cache.size, kernels), flipped, rest)
     dbias = np.zeros(kernels, np.float32)
     dx = np.empty(x.shape, np.float32)
     for block, n in convolution.blocks(len(x)):
@@ -138,25 +138,19 @@ def _backward_by_dz(
 
 
 def _backward_by_x(
-    dy: np.ndarray, cache: Cache, need_dx: bool
+    dy: np.ndarray, cache: Cache, way: ways.Way, need_dx: bool
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
-    """dweight = (columns of x)^T @ dz,    dcolumns = dz @ weight^T, added up to dx"""
-    x, weight, margin, stride = cache.x, cache.weight, cache.margin, cache.stride
-    kh, kw, channels, kernels = weight.shape
-    convolution = _convolution(len(x), x.shape[1:], weight, margin, stride)
-    h, w = cache.size
-    matrix = weight.reshape(kh * kw * channels, kernels)
+    """The steps of the convolution backwards."""
+    x, weight = cache.x, cache.weight
+    convolution = _convolution(way, len(x), x.shape[1:], weight, cache.margin, cache.stride)
+    kernels = weight.shape[3]
     dbias = np.zeros(kernels, np.float32)
     dx = np.empty(x.shape, np.float32) if need_dx else None
-    dz = np.zeros((convolution.images, h, w, kernels), np.float32)
+    dz = np.zeros((convolution.images, *cache.size, kernels), np.float32)
     for block, n in convolution.blocks(len(x)):
         dbias += _before_pool(dy, cache, block, dz[:n])
         convolution.image[:n] = x[block]
-        convolution.run(n, dy=dz[:n])
-        if dx is not None:
-            dcolumns = matrix @ dz[:n].reshape(n * h * w, kernels).T
-            dcolumns = dcolumns.reshape(kh, kw, channels, n, h, w)
-            dx[block] = add_windows(dcolumns, x.shape[1:], margin, stride)
+        convolution.run(n, dy=dz[:n], dx=None if dx is None else dx[block])
     return dx, convolution.dweight(), dbias
 
 

@@ -1,61 +1,88 @@
-"""Winograd's convolution F(4x4, 3x3): 4x4 outputs of a 3x3 kernel with 36 products, not 144.
+"""Winograd's convolution F(m x m, r x r): m x m outputs of an r x r kernel with (m + r - 1)^2
+products, not m^2 r^2.
 
-**One row.** Let u(t) and g(t) be polynomials with 4 and 3 coefficients. Their product has degree
-5: its values at five points and its leading coefficient determine it, so 6 products do instead of
-12. A takes u to its values and its leading coefficient, G does so with g, and B goes back to
-coefficients (Lagrange, whose denominators are moved into G):
+**One row.** Let u(t) and g(t) be polynomials with m and r coefficients. Their product has
+n = m + r - 1: its values at n - 1 points and its leading coefficient determine it, so n products
+do instead of m r. A takes u to its values and its leading coefficient, G does so with g, and B
+goes back to coefficients (Lagrange, whose denominators are moved into G):
 
     coefficients of u g = B [(G g) . (A u)]        . is elementwise
 
-To convolve six pixels d with g, y_i = sum_q d_(i+q) g_q, is the transpose of multiplying by g:
+To convolve n pixels d with g, y_i = sum_q d_(i+q) g_q, is the transpose of multiplying by g:
 
     y = A^T [(G g) . (B^T d)]
 
-**Tiles.** The same for rows, then columns: a 6x6 window d and a 3x3 kernel g make a 4x4 tile,
+**Tiles.** The same for rows, then columns: an n x n window d and the kernel g make an m x m tile,
 
     Y = A^T [(G g G^T) . (B^T d B)] A
 
-Summed over the channels, . is a matrix product (tiles, C) @ (C, K) at each of the 36 places.
-Windows overlap by two pixels. Tiles over the edge see zeros, and what they write there is dropped.
+Summed over the channels, . is a matrix product (tiles, C) @ (C, K) at each of the n^2 places.
+Windows overlap by r - 1 pixels. Tiles over the edge see zeros, and what they write there is
+dropped.
 
-**The weight's gradient.** Y is linear in g. The same steps transposed, in reverse order:
+**Gradients.** Y is linear in g and in d. The same steps transposed, in reverse order:
 
     dg = G^T [sum over tiles of (A dY A^T) . (B^T d B)] G
+    dd = B [(G g G^T) . (A dY A^T)] B^T                            added up where windows overlap
 
-**Rounding.** Relative to the norm, y and the gradients are off by 1e-6, columns by 3e-7; each value
-by up to 1e-5 of the root mean square. With the textbooks' points 0, +-1, +-2 that is 4e-5: the
-transforms then add up larger numbers, whose difference is the result. Where y is exactly 0 (windows
-of zeros), a tile that also sees other pixels gives some +-1e-7 instead. If the bias is exactly 0
-as well, ReLU then sits on its kink, and half of these pixels pass a gradient that columns
-stop. Both are right, but networks with black images and zero biases cannot be compared that way.
+**Rounding.** More points are further apart, and the transforms then add up larger numbers, whose
+difference is the result. Relative to the norm, columns are off by 3e-7, n = 6 by 1e-6 and n = 8 by
+1e-5; each value by up to ERROR of the root mean square. Where y is exactly 0 (windows of zeros), a
+tile that also sees other pixels gives some +-1e-7 instead. If the bias is exactly 0 as well, ReLU
+then sits on its kink, and half of these pixels pass a gradient that columns stop. Both are right,
+but networks with black images and zero biases cannot be compared that way.
 """
 
 import math
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
-TILE, WINDOW, KERNEL = 4, 6, 3  # sides of Y, d and g
-PLACES = WINDOW**2
+# By the side n of a window; found by trying. A and B are exact in float32. With the textbooks'
+# points 0, +-1, +-2 an n of 6 is off by four times as much.
+POINTS = {6: (0, 0.75, -0.75, 1.5, -1.5), 8: (0, 0.5, -0.5, 1, -1, 2, -2)}
 
-POINTS = (0, 0.75, -0.75, 1.5, -1.5)  # A and B are exact in float32
+
+class Transforms(NamedTuple):
+    """A (n, m), B (n, n) and G (n, r)."""
+
+    A: np.ndarray
+    B: np.ndarray
+    G: np.ndarray
+
+    @property
+    def tile(self) -> int:
+        """m"""
+        return self.A.shape[1]
+
+    @property
+    def window(self) -> int:
+        """n"""
+        return len(self.B)
 
 
-def transforms(points: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A (6, 4), B (6, 6) and G (6, 3)."""
+def exact_transforms(points: tuple[float, ...], kernel: int) -> Transforms:
+    """In float64, for a kernel of this side and windows of one pixel more than there are points."""
+    window = len(points) + 1
+    tile = window - kernel + 1
     a, g = (
-        np.vstack([np.vander(points, n, increasing=True), np.eye(n)[-1]]) for n in (TILE, KERNEL)
+        np.vstack([np.vander(points, n, increasing=True), np.eye(n)[-1]]) for n in (tile, kernel)
     )
-    b = np.zeros((WINDOW, WINDOW))
+    b = np.zeros((window, window))
     b[:, -1] = np.poly(points)[::-1]  # 0 at every point, with leading coefficient 1
     for j, point in enumerate(points):
         others = np.array([other for other in points if other != point])
         b[:-1, j] = np.poly(others)[::-1]  # 0 at every other point, and here the denominator
         g[j] /= np.prod(point - others)
-    return a, b, g
+    return Transforms(a, b, g)
 
 
-A, B, G = (matrix.astype(np.float32) for matrix in transforms(POINTS))
-AT, BT, GT = (np.ascontiguousarray(matrix.T) for matrix in (A, B, G))
+@lru_cache
+def transforms(kernel: int, window: int) -> Transforms:
+    """In float32, for a kernel and windows of these sides."""
+    exact = exact_transforms(POINTS[window], kernel)
+    return Transforms(*(matrix.astype(np.float32) for matrix in exact))
 
 
 def both_sides(
