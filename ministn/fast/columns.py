@@ -16,12 +16,14 @@ class Convolution(ABC):
     """The workspace for images of one shape (H, W, C) and one weight; all blocks of a batch use it.
 
     Fill ``image[:n]``, n <= ``images``, then ``run(n, ...)``; the next block overwrites it.
-    ``margin``: rows and columns of zeros on each side of an image.
+    ``margin``: rows and columns of zeros on each side of an image. ``pool``: side p of the windows
+    that are pooled afterwards, 1 for none. The output comes in p x p parts, one for each place in a
+    window, so that what is compared lies apart in the same order; what fills no window is left out.
     """
 
     image: np.ndarray  # (images, H, W, C)
     images: int  # in a block
-    size: tuple[int, int]  # (h, w) of the output
+    size: tuple[int, int]  # (h, w): windows of the output
 
     @abstractmethod
     def run(
@@ -31,8 +33,8 @@ class Convolution(ABC):
         dy: np.ndarray | None = None,
         dx: np.ndarray | None = None,
     ) -> None:
-        """Write the convolution of image[:n] into y (n, h, w, K); add what dy gives to dweight, and
-        write into dx (n, H, W, C) what it gives to the images.
+        """Write the convolution of image[:n] into y (p, p, n, h, w, K); add what dy gives to
+        dweight, and write into dx (n, H, W, C) what it gives to the images (p = 1 only).
 
             dweight = (columns of x)^T @ dy,    dcolumns = dy @ weight^T, added up to dx
         """
@@ -58,19 +60,23 @@ class Columns(Convolution):
         weight: np.ndarray,
         margin: tuple[int, int],
         stride: int = 1,
+        pool: int = 1,
     ) -> None:
         height, width, channels = shape
         above, left = margin
         kh, kw, _, kernels = weight.shape
         framed = (height + 2 * above, width + 2 * left)
-        self.size = convolved_size((batch, *shape), weight.shape, margin, stride)
-        values = self.size[0] * self.size[1] * kh * kw * channels
+        h, w = convolved_size((batch, *shape), weight.shape, margin, stride)
+        h, w = self.size = h // pool, w // pool
+        values = h * w * pool**2 * kh * kw * channels
         self.images = max(1, min(batch, BLOCK_BYTES // max(1, 4 * values)))
         padded = np.zeros((self.images, *framed, channels), np.float32)
         self.image = padded[:, above : above + height, left : left + width]
-        # A view (n, h, w, C, kh, kw), which shows whatever is later written into image.
+        # A view (p, p, n, h, w, C, kh, kw), which shows whatever is later written into image.
         windows = np.lib.stride_tricks.sliding_window_view(padded, (kh, kw), axis=(1, 2))
-        self._windows = windows[:, ::stride, ::stride]
+        windows = windows[:, ::stride, ::stride][:, : h * pool, : w * pool]
+        windows = windows.reshape(self.images, h, pool, w, pool, channels, kh, kw)
+        self._windows = windows.transpose(2, 4, 0, 1, 3, 5, 6, 7)
         self._memory = np.empty(self.images * values, np.float32)
         self._shape, self._margin, self._stride = weight.shape, margin, stride
         self._weight = weight.reshape(kh * kw * channels, kernels)
@@ -91,6 +97,7 @@ class Columns(Convolution):
             dy = dy.reshape(len(matrix), kernels)
             self._dweight += matrix.T @ dy
             if dx is not None:
+                assert self._windows.shape[:2] == (1, 1), "dx is for outputs in one part"
                 kh, kw, channels, _ = self._shape
                 dcolumns = (self._weight @ dy.T).reshape(kh, kw, channels, n, *self.size)
                 dx[...] = add_windows(dcolumns, dx.shape[1:], self._margin, self._stride)
@@ -99,17 +106,19 @@ class Columns(Convolution):
         return self._dweight.reshape(self._shape)
 
     def matrix(self, n: int) -> np.ndarray:
-        """(n h w, kh kw C): for each output pixel one row, the window of image that it sees."""
-        windows = self._windows[:n]
-        _, h, w, channels, kh, kw = windows.shape
+        """(p p n h w, kh kw C): for each output pixel one row, the window of image it sees."""
+        windows = self._windows[:, :, :n]
+        *pixels, channels, kh, kw = windows.shape
         memory = self._memory[: windows.size]
         if channels == 1:
             # A window's row is only kw numbers long, so a loop over windows would cost more than
             # the copying. Transposed, whole rows of the image are copied; BLAS takes either.
-            memory.reshape(kh, kw, n, h, w)[...] = windows[:, :, :, 0].transpose(3, 4, 0, 1, 2)
-            return memory.reshape(kh * kw, n * h * w).T
-        memory.reshape(n, h, w, kh, kw, channels)[...] = windows.transpose(0, 1, 2, 4, 5, 3)
-        return memory.reshape(n * h * w, kh * kw * channels)
+            memory.reshape(kh, kw, *pixels)[...] = np.moveaxis(
+                windows[..., 0, :, :], (-2, -1), (0, 1)
+            )
+            return memory.reshape(kh * kw, -1).T
+        memory.reshape(*pixels, kh, kw, channels)[...] = np.moveaxis(windows, 5, -1)
+        return memory.reshape(-1, kh * kw * channels)
 
 
 def add_windows(

@@ -6,6 +6,7 @@ import numpy as np
 
 from ministn.fast.columns import Convolution
 from ministn.fast.winograd import both_sides, shaped, transforms
+from ministn.ops.conv2d import convolved_size
 
 # Tiles times channels of one block: its transforms, 36 or 64 times that, should stay in a core's
 # L2 cache (576 KiB of 1 MiB where this was measured). Half and twice that many cost 5 to 20 % more.
@@ -16,7 +17,7 @@ LEAST_TILES = 96  # of one block, for which the transformed weight is read once
 class Tiles(Convolution):
     """The convolution of images (H, W, C) with a weight (r, r, C, K) by Winograd's transforms.
 
-    window: the side of the windows that they transform.
+    window: the side of the windows that they transform. Tiles are a multiple of a pool's windows.
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class Tiles(Convolution):
         weight: np.ndarray,
         margin: tuple[int, int],
         window: int,
+        pool: int = 1,
     ) -> None:
         height, width, _ = shape
         above, left = margin
@@ -34,8 +36,10 @@ class Tiles(Convolution):
         self._channels, self._kernels = weight.shape[2:]
         self._transforms = transforms(kernel, window)
         self._tile, self._window = tile, window = self._transforms.tile, window
-        self.size = (height + 2 * above - kernel + 1, width + 2 * left - kernel + 1)
-        self._down, self._across = (-(-length // tile) for length in self.size)
+        self._pool = pool
+        h, w = convolved_size((batch, *shape), weight.shape, margin)
+        self.size = h // pool, w // pool
+        self._down, self._across = (-(-length * pool // tile) for length in self.size)
 
         widest = max(self._channels, self._kernels)
         tiles = max(LEAST_TILES, BLOCK // widest)
@@ -45,14 +49,17 @@ class Tiles(Convolution):
         tiles = self.images * self._band * self._across
         self._memory = np.empty((3, window**2 * tiles * widest), np.float32)
 
-        rows, columns = (n * tile + kernel - 1 for n in (self._down, self._across))
+        rows, columns = (  # of whole windows; an image may have some that no tile needs
+            max(tiles * tile + kernel - 1, length + 2 * zeros)
+            for tiles, length, zeros in zip((self._down, self._across), shape, margin, strict=False)
+        )
         self._padded = np.zeros((self.images, rows, columns, self._channels), np.float32)
         self._inside = (slice(above, above + height), slice(left, left + width))
         self.image = self._padded[:, *self._inside]
         # (n, down, window, columns C): the rows of pixels that each row of tiles looks at.
         strips = self._padded.reshape(self.images, rows, -1)
-        strips = np.lib.stride_tricks.sliding_window_view(strips, window, axis=1)[:, ::tile]
-        self._strips = strips.transpose(0, 1, 3, 2)
+        strips = np.lib.stride_tricks.sliding_window_view(strips, window, axis=1)
+        self._strips = strips[:, ::tile][:, : self._down].transpose(0, 1, 3, 2)
 
     def run(
         self,
@@ -63,21 +70,21 @@ class Tiles(Convolution):
     ) -> None:
         h, w = self.size
         if dy is not None:
-            self._whole_dy[:n, :h, :w] = dy
+            self._whole_dy[:, :, :n, :h, :w] = dy
         if dx is not None:
             self._dpadded[:n] = 0
         for start in range(0, self._down, self._band):
             band = slice(start, start + self._band)
             windows = self._windows(n, band)
             if y is not None:
-                self._convolve(windows, self._cut(self._whole_y[:n])[:, band])
+                self._convolve(windows, self._tiles(self._whole_y, n, band))
             if dy is not None:
-                dproducts = self._spread(self._cut(self._whole_dy[:n])[:, band])
+                dproducts = self._spread(self._tiles(self._whole_dy, n, band))
                 self._correlate(windows, dproducts)
                 if dx is not None:
                     self._return(dproducts, n, band)
         if y is not None:
-            y[...] = self._whole_y[:n, :h, :w]
+            y[...] = self._whole_y[:, :, :n, :h, :w]
         if dx is not None:
             dx[...] = self._dpadded[:n, *self._inside]
 
@@ -103,21 +110,19 @@ class Tiles(Convolution):
         d = np.matmul(transform, d, out=shaped(transformed, d.shape))
         return d.reshape(self._window**2, -1, self._channels)
 
-    def _convolve(self, windows: np.ndarray, y: np.ndarray) -> None:
-        """Write A^T [U . windows] A into tiles y (n, down, m, across, m, K)."""
+    def _convolve(self, windows: np.ndarray, tiles: np.ndarray) -> None:
+        """Write A^T [U . windows] A into tiles of y."""
         half, _, products = self._memory
         product = shaped(products, (*windows.shape[:2], self._kernels))
         np.matmul(windows, self._transformed_weight, out=product)
         product = product.reshape(self._window, self._window, -1)
-        tiles = y.transpose(2, 4, 0, 1, 3, 5)
         tiles[...] = both_sides(self._transforms.A.T, product, half, products).reshape(tiles.shape)
 
-    def _spread(self, dy: np.ndarray) -> np.ndarray:
-        """A dy A^T of tiles dy (n, down, m, across, m, K): (places, tiles, K), in the first."""
+    def _spread(self, tiles: np.ndarray) -> np.ndarray:
+        """A dy A^T of tiles of dy: (places, tiles, K), in the first workspace."""
         spread, _, half = self._memory
-        dy = dy.transpose(2, 4, 0, 1, 3, 5)
-        copy = shaped(spread, dy.shape)
-        copy[...] = dy
+        copy = shaped(spread, tiles.shape)
+        copy[...] = tiles
         copy = copy.reshape(self._tile, self._tile, -1)
         dproducts = both_sides(self._transforms.A, copy, half, spread)
         return dproducts.reshape(self._window**2, -1, self._kernels)
@@ -150,9 +155,14 @@ class Tiles(Convolution):
         """Column q of every window, in a row of pixels."""
         return slice(q, q + self._across * self._tile, self._tile)
 
-    def _cut(self, y: np.ndarray) -> np.ndarray:
-        """A view (n, down, m, across, m, K) of images (n, m down, m across, K)."""
-        return y.reshape(len(y), self._down, self._tile, self._across, self._tile, self._kernels)
+    def _tiles(self, whole: np.ndarray, n: int, band: slice) -> np.ndarray:
+        """A view of some tiles of y or dy: both sides of a tile, each in two axes, then n, down,
+        across and K.
+        """
+        side = self._tile // self._pool
+        shape = (self._pool, self._pool, n, self._down, side, self._across, side, self._kernels)
+        tiles = whole[:, :, :n].reshape(shape)[:, :, :, band]
+        return tiles.transpose(4, 0, 6, 1, 2, 3, 5, 7)
 
     @cached_property
     def _transformed_weight(self) -> np.ndarray:
@@ -172,9 +182,10 @@ class Tiles(Convolution):
 
     @cached_property
     def _whole_y(self) -> np.ndarray:
-        """(n, m down, m across, K): y in whole tiles."""
-        shape = (self.images, self._down * self._tile, self._across * self._tile, self._kernels)
-        return np.zeros(shape, np.float32)
+        """y in whole tiles."""
+        side = self._tile // self._pool
+        size = self.images, self._down * side, self._across * side
+        return np.zeros((self._pool, self._pool, *size, self._kernels), np.float32)
 
     @cached_property
     def _whole_dy(self) -> np.ndarray:
