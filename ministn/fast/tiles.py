@@ -8,10 +8,10 @@ from ministn.fast.columns import Convolution
 from ministn.fast.winograd import both_sides, shaped, transforms
 from ministn.ops.conv2d import convolved_size
 
-# Tiles times channels of one block: its transforms, 36 or 64 times that, should stay in a core's
-# L2 cache (576 KiB of 1 MiB where this was measured). Half and twice that many cost 5 to 20 % more.
+# Tiles times channels of one block: its transforms, some 50 times that, should stay in a core's L2
+# cache. Half and twice that many cost 5 to 20 % more, and so do fewer tiles than these.
 BLOCK = 2**12
-LEAST_TILES = 96  # of one block, for which the transformed weight is read once
+LEAST_TILES = 64
 
 
 class Tiles(Convolution):
@@ -29,37 +29,39 @@ class Tiles(Convolution):
         window: int,
         pool: int = 1,
     ) -> None:
-        height, width, _ = shape
+        height, width, channels = shape
         above, left = margin
-        kernel = len(weight)
-        self._weight = weight
-        self._channels, self._kernels = weight.shape[2:]
+        kernel, _, _, kernels = self._shape = weight.shape
+        self._weight, self._kernels, self._channels = weight, kernels, channels
         self._transforms = transforms(kernel, window)
         self._tile, self._window = tile, window = self._transforms.tile, window
+        self._pieces = pieces = -(-kernel // self._transforms.piece)
         self._pool = pool
         h, w = convolved_size((batch, *shape), weight.shape, margin)
         self.size = h // pool, w // pool
         self._down, self._across = (-(-length * pool // tile) for length in self.size)
 
-        widest = max(self._channels, self._kernels)
-        tiles = max(LEAST_TILES, BLOCK // widest)
+        tiles = max(LEAST_TILES, BLOCK // max(channels, kernels))
         self.images = max(1, min(batch, tiles // (self._down * self._across)))
         bands = -(-self._down * self._across // tiles)  # of one image, if it is too large
         self._band = -(-self._down // bands)  # rows of tiles in each
-        tiles = self.images * self._band * self._across
-        self._memory = np.empty((3, window**2 * tiles * widest), np.float32)
+        more = pieces - 1  # rows and columns of windows that only the pieces further on see
+        tiles = self.images * (self._band + more) * (self._across + more)
+        self._empty = True  # dU is
+        numbers = window**2 * tiles * max(pieces**2 * channels, kernels)
+        self._memory = np.empty((3, numbers), np.float32)
 
         rows, columns = (  # of whole windows; an image may have some that no tile needs
-            max(tiles * tile + kernel - 1, length + 2 * zeros)
+            max((tiles + more) * tile + self._transforms.piece - 1, length + 2 * zeros)
             for tiles, length, zeros in zip((self._down, self._across), shape, margin, strict=False)
         )
-        self._padded = np.zeros((self.images, rows, columns, self._channels), np.float32)
+        self._padded = np.zeros((self.images, rows, columns, channels), np.float32)
         self._inside = (slice(above, above + height), slice(left, left + width))
         self.image = self._padded[:, *self._inside]
         # (n, down, window, columns C): the rows of pixels that each row of tiles looks at.
         strips = self._padded.reshape(self.images, rows, -1)
         strips = np.lib.stride_tricks.sliding_window_view(strips, window, axis=1)
-        self._strips = strips[:, ::tile][:, : self._down].transpose(0, 1, 3, 2)
+        self._strips = strips[:, ::tile].transpose(0, 1, 3, 2)
 
     def run(
         self,
@@ -90,25 +92,37 @@ class Tiles(Convolution):
 
     def dweight(self) -> np.ndarray:
         """G^T dU G."""
+        kernel, kernel, channels, kernels = self._shape
+        pieces, side = self._pieces, self._transforms.piece
         products = self._dproducts.reshape(self._window, self._window, -1)
-        return both_sides(self._transforms.G.T, products).reshape(self._weight.shape)
+        g = both_sides(self._transforms.G.T, products)
+        g = g.reshape(side, side, pieces, pieces, channels, kernels).transpose(2, 0, 3, 1, 4, 5)
+        return g.reshape(pieces * side, -1, channels, kernels)[:kernel, :kernel]
 
     def _windows(self, n: int, band: slice) -> np.ndarray:
-        """B^T d B of a band of tiles: (places, tiles, C), in the second workspace.
+        """B^T d B of all windows of a band of tiles: (places, tiles, pieces C).
 
         B^T from the left while the windows' columns, which overlap, are not yet copied apart.
         """
         apart, transformed, _ = self._memory
         transform = self._transforms.B.T
-        strips = self._strips[:n, band]
+        strips = self._strips[:n, band.start : band.stop + self._pieces - 1]
         left = np.matmul(transform, strips, out=shaped(transformed, strips.shape))
         left = left.reshape(*left.shape[:3], -1, self._channels).transpose(2, 0, 1, 3, 4)
-        d = shaped(apart, (self._window, *left.shape[:3], self._across, self._channels))
+        across = self._across + self._pieces - 1
+        d = shaped(apart, (self._window, *left.shape[:3], across, self._channels))
         for q in range(self._window):
             d[:, q] = left[:, :, :, self._places(q)]
         d = d.reshape(self._window, self._window, -1)
         d = np.matmul(transform, d, out=shaped(transformed, d.shape))
-        return d.reshape(self._window**2, -1, self._channels)
+        if self._pieces == 1:
+            return d.reshape(self._window**2, -1, self._channels)
+        d = d.reshape(self._window**2, n, -1, across, self._channels)
+        pieces = np.lib.stride_tricks.sliding_window_view(d, (self._pieces,) * 2, axis=(2, 3))
+        pieces = pieces.transpose(0, 1, 2, 3, 5, 6, 4)
+        copy = shaped(self._copies, pieces.shape)
+        copy[...] = pieces
+        return copy.reshape(self._window**2, -1, self._pieces**2 * self._channels)
 
     def _convolve(self, windows: np.ndarray, tiles: np.ndarray) -> None:
         """Write A^T [U . windows] A into tiles of y."""
@@ -129,17 +143,31 @@ class Tiles(Convolution):
 
     def _correlate(self, windows: np.ndarray, dproducts: np.ndarray) -> None:
         """Add windows^T @ dproducts to dU."""
-        self._dproducts += np.matmul(windows.transpose(0, 2, 1), dproducts, out=self._dproduct)
+        windows = windows.transpose(0, 2, 1)
+        if self._empty:
+            np.matmul(windows, dproducts, out=self._dproducts)
+            self._empty = False
+        else:
+            self._dproducts += np.matmul(windows, dproducts, out=self._dproduct)
 
     def _return(self, dproducts: np.ndarray, n: int, band: slice) -> None:
         """Add B [U . dproducts] B^T to the padded dx: _windows backwards."""
         spread, left, windows = self._memory
         weight = self._transformed_weight.transpose(0, 2, 1)
-        d = shaped(windows, (*dproducts.shape[:2], self._channels))
+        d = shaped(windows, (*dproducts.shape[:2], weight.shape[2]))
         np.matmul(dproducts, weight, out=d)
+        across = self._across + self._pieces - 1
+        if self._pieces > 1:
+            tiles = (n, -1, self._across, self._pieces, self._pieces, self._channels)
+            pieces = d.reshape(self._window**2, *tiles)
+            rows = pieces.shape[2]
+            d = shaped(left, (len(d), n, rows + self._pieces - 1, across, self._channels))
+            d[...] = 0
+            for i, j in np.ndindex(self._pieces, self._pieces):
+                d[:, :, i : i + rows, j : j + self._across] += pieces[..., i, j, :]
         d = d.reshape(self._window, self._window, -1)
         d = np.matmul(self._transforms.B, d, out=shaped(spread, d.shape))
-        d = d.reshape(self._window, self._window, n, -1, self._across, self._channels)
+        d = d.reshape(self._window, self._window, n, -1, across, self._channels)
         strips = shaped(left, (*d.shape[:1], *d.shape[2:4], self._padded.shape[2], self._channels))
         strips[...] = 0
         for q in range(self._window):
@@ -153,7 +181,7 @@ class Tiles(Convolution):
 
     def _places(self, q: int) -> slice:
         """Column q of every window, in a row of pixels."""
-        return slice(q, q + self._across * self._tile, self._tile)
+        return slice(q, q + (self._across + self._pieces - 1) * self._tile, self._tile)
 
     def _tiles(self, whole: np.ndarray, n: int, band: slice) -> np.ndarray:
         """A view of some tiles of y or dy: both sides of a tile, each in two axes, then n, down,
@@ -166,15 +194,25 @@ class Tiles(Convolution):
 
     @cached_property
     def _transformed_weight(self) -> np.ndarray:
-        """U = G g G^T: (places, C, K)."""
-        g = np.ascontiguousarray(self._weight).reshape(*self._weight.shape[:2], -1)
-        u = both_sides(self._transforms.G, g)
-        return u.reshape(self._window**2, self._channels, self._kernels)
+        """U = G g G^T: (places, pieces C, K)."""
+        kernel, kernel, channels, kernels = self._shape
+        pieces, side = self._pieces, self._transforms.piece
+        g = np.zeros((pieces * side, pieces * side, channels, kernels), np.float32)
+        g[:kernel, :kernel] = self._weight
+        g = g.reshape(pieces, side, pieces, side, channels, kernels).transpose(1, 3, 0, 2, 4, 5)
+        u = both_sides(self._transforms.G, g.reshape(side, side, -1))
+        return u.reshape(self._window**2, -1, kernels)
+
+    @cached_property
+    def _copies(self) -> np.ndarray:
+        """Workspace for the windows of all pieces of a tile side by side."""
+        return np.empty(self._memory.shape[1], np.float32)
 
     @cached_property
     def _dproducts(self) -> np.ndarray:
         """dU, the sum over all tiles so far."""
-        return np.zeros((self._window**2, self._channels, self._kernels), np.float32)
+        channels = self._pieces**2 * self._channels
+        return np.zeros((self._window**2, channels, self._kernels), np.float32)
 
     @cached_property
     def _dproduct(self) -> np.ndarray:

@@ -20,14 +20,19 @@ Summed over the channels, . is a matrix product (tiles, C) @ (C, K) at each of t
 Windows overlap by r - 1 pixels. Tiles over the edge see zeros, and what they write there is
 dropped.
 
+**Large kernels.** A kernel of up to s m x s m is cut into s^2 pieces of m x m, r = m. A piece sees
+the windows that lie a whole number of tiles further: those of other tiles. So they are transformed
+once, and each tile's product takes s^2 C channels, of as many windows.
+
 **Gradients.** Y is linear in g and in d. The same steps transposed, in reverse order:
 
     dg = G^T [sum over tiles of (A dY A^T) . (B^T d B)] G
     dd = B [(G g G^T) . (A dY A^T)] B^T                            added up where windows overlap
 
 **Rounding.** More points are further apart, and the transforms then add up larger numbers, whose
-difference is the result. Relative to the norm, columns are off by 3e-7, n = 6 by 1e-6 and n = 8 by
-1e-5; each value by up to ERROR of the root mean square. Where y is exactly 0 (windows of zeros), a
+difference is the result. Relative to the norm, columns are off by 4e-7, n = 6 by 1e-6, n = 7 by
+3e-6, n = 8 by 8e-6; each value by up to some 10 times that of the root mean square, see
+tests/test_winograd.py. Where y is exactly 0 (windows of zeros), a
 tile that also sees other pixels gives some +-1e-7 instead. If the bias is exactly 0 as well, ReLU
 then sits on its kink, and half of these pixels pass a gradient that columns stop. Both are right,
 but networks with black images and zero biases cannot be compared that way.
@@ -41,7 +46,11 @@ import numpy as np
 
 # By the side n of a window; found by trying. A and B are exact in float32. With the textbooks'
 # points 0, +-1, +-2 an n of 6 is off by four times as much.
-POINTS = {6: (0, 0.75, -0.75, 1.5, -1.5), 8: (0, 0.5, -0.5, 1, -1, 2, -2)}
+POINTS = {
+    6: (0, 0.75, -0.75, 1.5, -1.5),
+    7: (0.25, -0.25, 0.875, -0.875, 2, -2),
+    8: (0, 0.5, -0.5, 1, -1, 2, -2),
+}
 
 
 class Transforms(NamedTuple):
@@ -55,6 +64,11 @@ class Transforms(NamedTuple):
     def tile(self) -> int:
         """m"""
         return self.A.shape[1]
+
+    @property
+    def piece(self) -> int:
+        """r"""
+        return self.G.shape[1]
 
     @property
     def window(self) -> int:
@@ -80,8 +94,11 @@ def exact_transforms(points: tuple[float, ...], kernel: int) -> Transforms:
 
 @lru_cache
 def transforms(kernel: int, window: int) -> Transforms:
-    """In float32, for a kernel and windows of these sides."""
-    exact = exact_transforms(POINTS[window], kernel)
+    """In float32, for a kernel, or the pieces of one that leaves no tile, and windows of these
+    sides.
+    """
+    piece = kernel if kernel < window else (window + 1) // 2
+    exact = exact_transforms(POINTS[window], piece)
     return Transforms(*(matrix.astype(np.float32) for matrix in exact))
 
 
