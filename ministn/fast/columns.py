@@ -1,10 +1,13 @@
 """Columns (im2col) of a few images at a time, in a workspace small enough to stay in cache."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 
+from ministn.fast.winograd import shaped
 from ministn.ops.conv2d import convolved_size
 
 # The columns of one block of images. Above the L2 cache of a core (1/2 to 2 MiB) they are slow to
@@ -26,17 +29,17 @@ class Convolution(ABC):
     size: tuple[int, int]  # (h, w): windows of the output
 
     @abstractmethod
-    def run(
-        self,
-        n: int,
-        y: np.ndarray | None = None,
-        dy: np.ndarray | None = None,
-        dx: np.ndarray | None = None,
-    ) -> None:
-        """Write the convolution of image[:n] into y (p, p, n, h, w, K); add what dy gives to
-        dweight, and write into dx (n, H, W, C) what it gives to the images (p = 1 only).
+    def forward(self, n: int, dy: np.ndarray | None = None) -> np.ndarray:
+        """The convolution of image[:n], (p, p, n, h, w, K), until the next call.
 
-            dweight = (columns of x)^T @ dy,    dcolumns = dy @ weight^T, added up to dx
+        What dy, of the same shape, gives to the weight is added to dweight.
+        """
+
+    @abstractmethod
+    def backward(self, n: int, dy: np.ndarray, dx: np.ndarray | None = None) -> None:
+        """Add to dweight what dy gives, and write into dx (n, H, W, C) what it gives to image[:n].
+
+        dx only if p = 1.
         """
 
     @abstractmethod
@@ -82,28 +85,38 @@ class Columns(Convolution):
         self._weight = weight.reshape(kh * kw * channels, kernels)
         self._dweight = np.zeros(self._weight.shape, np.float32)
 
-    def run(
-        self,
-        n: int,
-        y: np.ndarray | None = None,
-        dy: np.ndarray | None = None,
-        dx: np.ndarray | None = None,
-    ) -> None:
+    def forward(self, n: int, dy: np.ndarray | None = None) -> np.ndarray:
+        """columns of x @ weight"""
         matrix = self.matrix(n)
-        kernels = self._weight.shape[1]
-        if y is not None:
-            np.matmul(matrix, self._weight, out=y.reshape(len(matrix), kernels))
+        y = shaped(self._y, (len(matrix), self._weight.shape[1]))
+        np.matmul(matrix, self._weight, out=y)
         if dy is not None:
-            dy = dy.reshape(len(matrix), kernels)
-            self._dweight += matrix.T @ dy
-            if dx is not None:
-                assert self._windows.shape[:2] == (1, 1), "dx is for outputs in one part"
-                kh, kw, channels, _ = self._shape
-                dcolumns = (self._weight @ dy.T).reshape(kh, kw, channels, n, *self.size)
-                dx[...] = add_windows(dcolumns, dx.shape[1:], self._margin, self._stride)
+            self._correlate(matrix, dy)
+        return y.reshape(*self._windows.shape[:2], n, *self.size, -1)
+
+    def backward(self, n: int, dy: np.ndarray, dx: np.ndarray | None = None) -> None:
+        """dweight = (columns of x)^T @ dy,    dcolumns = dy @ weight^T, added up to dx"""
+        dy = self._correlate(self.matrix(n), dy)
+        if dx is not None:
+            assert self._windows.shape[:2] == (1, 1), "dx is for outputs in one part"
+            kh, kw, channels, _ = self._shape
+            dcolumns = (self._weight @ dy.T).reshape(kh, kw, channels, n, *self.size)
+            dx[...] = add_windows(dcolumns, dx.shape[1:], self._margin, self._stride)
+
+    def _correlate(self, matrix: np.ndarray, dy: np.ndarray) -> np.ndarray:
+        """Add to dweight, and return dy as a matrix."""
+        dy = dy.reshape(len(matrix), -1)
+        self._dweight += matrix.T @ dy
+        return dy
 
     def dweight(self) -> np.ndarray:
         return self._dweight.reshape(self._shape)
+
+    @cached_property
+    def _y(self) -> np.ndarray:
+        """Memory for the result of a block."""
+        pool, _, *pixels = self._windows.shape[:5]
+        return np.empty(pool**2 * math.prod(pixels) * self._shape[3], np.float32)
 
     def matrix(self, n: int) -> np.ndarray:
         """(p p n h w, kh kw C): for each output pixel one row, the window of image it sees."""

@@ -68,23 +68,15 @@ def conv_block(
     size = convolved_size(x.shape, weight.shape, margin, stride)
     way = ways.forward(size, weight.shape, stride)
     convolution = _convolution(way, len(x), x.shape[1:], weight, margin, stride, window)
-    shape = (*convolution.size, sizes["K"])
-    y = np.empty((len(x), *shape), np.float32)
-    z = np.empty(window**2 * convolution.images * math.prod(shape), np.float32)
+    y = np.empty((len(x), *convolution.size, sizes["K"]), np.float32)
     winner = np.empty(y.shape, np.uint8) if pool else None
     for block, n in convolution.blocks(len(x)):
         convolution.image[:n] = x[block]
-        parts = shaped(z, (window, window, n, *shape))
-        convolution.run(n, y=parts)
-        first, *others = parts.reshape(-1, n, *shape)
+        z = convolution.forward(n)
+        first, *others = z.reshape(-1, *z.shape[2:])
         if winner is not None:
-            _max_pool(first, others, y[block], winner[block])
-            if bias is not None:
-                y[block] += bias
-        elif bias is not None:
-            np.add(first, bias, out=y[block])
-        else:
-            y[block] = first
+            first = _max_pool(first, others, y[block], winner[block])
+        _add_bias(first, bias, y[block])
         _rectify(y[block], below)
     has_bias = bias is not None
     return y, Cache(x, weight, margin, stride, size, winner, y, below, has_bias)
@@ -139,7 +131,7 @@ def _backward_by_dz(
     dx = np.empty(x.shape, np.float32)
     for block, n in convolution.blocks(len(x)):
         dbias += _before_pool(dy, cache, block, _parts(convolution.image[:n], cache))
-        convolution.run(n, y=dx[block][None, None], dy=x[block][None, None])
+        dx[block] = convolution.forward(n, x[block][None, None])[0, 0]
     return dx, convolution.dweight().transpose(0, 1, 3, 2)[::-1, ::-1], dbias
 
 
@@ -159,7 +151,7 @@ def _backward_by_x(
         each = _parts(parts[0, 0], cache) if pool == 1 else parts.reshape(-1, n, *shape)
         dbias += _before_pool(dy, cache, block, each)
         convolution.image[:n] = x[block]
-        convolution.run(n, dy=parts, dx=None if dx is None else dx[block])
+        convolution.backward(n, parts, None if dx is None else dx[block])
     return dx, convolution.dweight(), dbias
 
 
@@ -180,12 +172,27 @@ def _before_pool(
     return np.ones(len(rows), np.float32) @ rows  # many times as fast as a sum over an axis
 
 
+def _add_bias(z: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> None:
+    """Write z + bias into y, which z may be: (n, h, w, K)."""
+    if bias is not None:
+        # By rows of pixels: for each row in memory NumPy's loops cost as much as 100 numbers.
+        np.add(_rows(z), np.tile(bias, z.shape[2]), out=_rows(y))
+    elif y is not z:
+        y[...] = z
+
+
 def _rectify(y: np.ndarray, below: float) -> None:
     """Apply an activation with this slope below zero to y, in place."""
     if below == 0:
-        np.maximum(y, 0, out=y)
+        rows = _rows(y)
+        np.maximum(rows, np.zeros(rows.shape[2], np.float32), out=rows)
     elif below != 1:
         y *= _factors(y, below)
+
+
+def _rows(y: np.ndarray) -> np.ndarray:
+    """A view (n, h, w K) of (n, h, w, K)."""
+    return y.reshape(*y.shape[:2], -1)
 
 
 def _factors(y: np.ndarray, below: float) -> np.ndarray | float:
@@ -197,14 +204,15 @@ def _factors(y: np.ndarray, below: float) -> np.ndarray | float:
 
 def _max_pool(
     first: np.ndarray, others: Iterable[np.ndarray], y: np.ndarray, winner: np.ndarray
-) -> None:
-    """Write the maximum of all the parts of z into y, and whose it was into winner."""
+) -> np.ndarray:
+    """Write the maximum of all the parts of z into y, and whose it was into winner; return y."""
     y[...] = first
     winner[...] = 0
     for place, candidate in enumerate(others, 1):
         better = candidate > y  # strictly: of equal values the first one stays
         np.maximum(winner, better * np.uint8(place), out=winner)
         np.maximum(y, candidate, out=y)
+    return y
 
 
 def _parts(dz: np.ndarray, cache: Cache) -> list[np.ndarray]:

@@ -1,5 +1,6 @@
 """Winograd's convolution (winograd.py) a few tiles at a time."""
 
+from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
@@ -63,32 +64,39 @@ class Tiles(Convolution):
         strips = np.lib.stride_tricks.sliding_window_view(strips, window, axis=1)
         self._strips = strips[:, ::tile].transpose(0, 1, 3, 2)
 
-    def run(
-        self,
-        n: int,
-        y: np.ndarray | None = None,
-        dy: np.ndarray | None = None,
-        dx: np.ndarray | None = None,
-    ) -> None:
-        h, w = self.size
+    def forward(self, n: int, dy: np.ndarray | None = None) -> np.ndarray:
         if dy is not None:
-            self._whole_dy[:, :, :n, :h, :w] = dy
+            self._fill(n, dy)
+        for band in self._bands():
+            windows = self._windows(n, band)
+            self._convolve(windows, self._tiles(self._whole_y, n, band))
+            if dy is not None:
+                self._correlate(windows, self._spread(self._tiles(self._whole_dy, n, band)))
+        h, w = self.size
+        return self._whole_y[:, :, :n, :h, :w]
+
+    def backward(self, n: int, dy: np.ndarray, dx: np.ndarray | None = None) -> None:
+        self._fill(n, dy)
         if dx is not None:
             self._dpadded[:n] = 0
-        for start in range(0, self._down, self._band):
-            band = slice(start, start + self._band)
+        for band in self._bands():
             windows = self._windows(n, band)
-            if y is not None:
-                self._convolve(windows, self._tiles(self._whole_y, n, band))
-            if dy is not None:
-                dproducts = self._spread(self._tiles(self._whole_dy, n, band))
-                self._correlate(windows, dproducts)
-                if dx is not None:
-                    self._return(dproducts, n, band)
-        if y is not None:
-            y[...] = self._whole_y[:, :, :n, :h, :w]
+            dproducts = self._spread(self._tiles(self._whole_dy, n, band))
+            self._correlate(windows, dproducts)
+            if dx is not None:
+                self._return(dproducts, n, band)
         if dx is not None:
             dx[...] = self._dpadded[:n, *self._inside]
+
+    def _bands(self) -> Iterator[slice]:
+        """Rows of tiles, of which one workspace holds the transforms."""
+        for start in range(0, self._down, self._band):
+            yield slice(start, min(start + self._band, self._down))
+
+    def _fill(self, n: int, dy: np.ndarray) -> None:
+        """Copy dy into whole tiles."""
+        h, w = self.size
+        self._whole_dy[:, :, :n, :h, :w] = dy
 
     def dweight(self) -> np.ndarray:
         """G^T dU G."""
