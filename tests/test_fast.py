@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -134,6 +135,33 @@ def test_conv_block_takes_views_and_leaves_them_alone(kernels):
     np.testing.assert_array_equal(y, expected)
     for got, want in zip(gradients, fast.conv_block_backward(dy, cache), strict=True):
         np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "stride"),
+    [
+        ((5, 7, 11, 3), 3, 2),
+        ((2, 8, 7, 1), 2, None),
+        ((3, 9, 5, 2), 2, 3),
+        ((1, 6, 4, 40), 3, 1),
+        ((2, 1, 5, 2), 1, 2),
+        ((1, 40, 37, 1), 17, 3),  # more places than a byte tells apart
+        ((0, 4, 4, 2), 2, 2),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("block_bytes", [1, 2**19])
+def test_max_pool_is_that_of_ops(monkeypatch, shape, size, stride, block_bytes):
+    """Exactly, ties included: of few different values most windows have several maxima."""
+    monkeypatch.setattr(import_module("ministn.fast.max_pool2d"), "BLOCK_BYTES", block_bytes)
+    x = np.random.default_rng(shape).integers(-3, 3, shape).astype(np.float32)
+    expected, ops_cache = ops.max_pool2d(x, size, stride)
+    y, cache = fast.max_pool2d(x, size, stride)
+    np.testing.assert_array_equal(y, expected)
+    dy = np.arange(y.size, dtype=np.float32).reshape(y.shape)
+    dx, expected = fast.max_pool2d_backward(dy, cache), ops.max_pool2d_backward(dy, ops_cache)
+    np.testing.assert_array_equal(dx, expected)
+    assert y.dtype == dx.dtype == np.float32
 
 
 def whole_and_half_pixels(N, h, w, H, W):

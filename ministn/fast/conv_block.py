@@ -24,6 +24,7 @@ import numpy as np
 from ministn.errors import check_arrays
 from ministn.fast import ways
 from ministn.fast.columns import Columns, Convolution
+from ministn.fast.max_pool2d import maximum
 from ministn.fast.tiles import Tiles
 from ministn.fast.winograd import shaped
 from ministn.ops.conv2d import checked_margin, conv_arrays, convolved_size
@@ -75,7 +76,8 @@ def conv_block(
         z = convolution.forward(n)
         first, *others = z.reshape(-1, *z.shape[2:])
         if winner is not None:
-            first = _max_pool(first, others, y[block], winner[block])
+            maximum(first, others, y[block], winner[block])
+            first = y[block]
         _add_bias(first, bias, y[block])
         _rectify(y[block], below)
     has_bias = bias is not None
@@ -187,7 +189,7 @@ def _rectify(y: np.ndarray, below: float) -> None:
         rows = _rows(y)
         np.maximum(rows, np.zeros(rows.shape[2], np.float32), out=rows)
     elif below != 1:
-        y *= _factors(y, below)
+        np.maximum(y, y * np.float32(below), out=y)
 
 
 def _rows(y: np.ndarray) -> np.ndarray:
@@ -200,19 +202,6 @@ def _factors(y: np.ndarray, below: float) -> np.ndarray | float:
     if below == 0:
         return y > 0
     return 1.0 if below == 1 else np.where(y > 0, np.float32(1), np.float32(below))
-
-
-def _max_pool(
-    first: np.ndarray, others: Iterable[np.ndarray], y: np.ndarray, winner: np.ndarray
-) -> np.ndarray:
-    """Write the maximum of all the parts of z into y, and whose it was into winner; return y."""
-    y[...] = first
-    winner[...] = 0
-    for place, candidate in enumerate(others, 1):
-        better = candidate > y  # strictly: of equal values the first one stays
-        np.maximum(winner, better * np.uint8(place), out=winner)
-        np.maximum(y, candidate, out=y)
-    return y
 
 
 def _parts(dz: np.ndarray, cache: Cache) -> list[np.ndarray]:

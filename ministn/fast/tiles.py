@@ -47,10 +47,11 @@ class Tiles(Convolution):
         bands = -(-self._down * self._across // tiles)  # of one image, if it is too large
         self._band = -(-self._down // bands)  # rows of tiles in each
         more = pieces - 1  # rows and columns of windows that only the pieces further on see
-        tiles = self.images * (self._band + more) * (self._across + more)
+        windows = self.images * (self._band + more) * (self._across + more)
+        tiles = self.images * self._band * self._across
+        numbers = max(windows * channels, tiles * pieces**2 * channels, tiles * kernels)
+        self._memory = np.empty((3, window**2 * numbers), np.float32)
         self._empty = True  # dU is
-        numbers = window**2 * tiles * max(pieces**2 * channels, kernels)
-        self._memory = np.empty((3, numbers), np.float32)
 
         rows, columns = (  # of whole windows; an image may have some that no tile needs
             max((tiles + more) * tile + self._transforms.piece - 1, length + 2 * zeros)
