@@ -209,6 +209,6 @@ def steepest(slope: float, side: int) -> int:
     """How many rows a line of this slope goes down for each digit. Raises UserError for slopes of
     less than a row, or of more than 45 degrees.
     """
-    if not 1 / side <= slope <= 1:
+    if not 1 <= slope * side <= side:
         raise UserError(f"slope must be from 1/{side} to 1, got {slope}")
     return int(slope * side)
