@@ -159,7 +159,7 @@ def draw(
     side, patch = digits.shape[1], pool.shape[1]
     rise = steepest(slope, side)
     # The whole chunk is drawn even where it is cut short: fewer images are the first of more.
-    rng = generator(seed, f"data/{name}/sequences", number)
+    rng = generator(seed, f"data/sequences/{name}", number)
     rows = rng.integers(len(digits), size=(CHUNK, LENGTH))
     left = rng.integers(canvas - LENGTH * side, size=CHUNK)
     top = rng.integers(canvas, size=CHUNK)
