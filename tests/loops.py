@@ -131,13 +131,13 @@ def dropout(x, rate: float, step: Step, stream: int):
     return y.reshape(x.shape)
 
 
-def softmax_cross_entropy(logits, labels):
-    """-1/N sum_n log softmax(logits_n)_label(n)."""
+def softmax_cross_entropy(logits, labels, epsilon=0.0):
+    """-1/N sum_n log(softmax(logits_n)_label(n) + epsilon)."""
     N, K = logits.shape
     loss = 0.0
     for n in range(N):
         total = sum(exp(logits[n, k]) for k in range(K))
-        loss -= log(exp(logits[n, labels[n]]) / total) / N
+        loss -= log(exp(logits[n, labels[n]]) / total + epsilon) / N
     return np.array(loss)
 
 

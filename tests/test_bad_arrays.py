@@ -205,6 +205,7 @@ def test_wrong_size(name, argument, shape):
         ("softmax_cross_entropy", {"labels": np.array([1])}, r"labels must have shape \(N=2\)"),
         ("softmax_cross_entropy", {"labels": np.eye(2, dtype=int)}, "labels must have shape"),
         ("softmax_cross_entropy", {"logits": np.ones((0, 3)), "labels": np.ones(0, int)}, "logits"),
+        ("softmax_cross_entropy", {"epsilon": -1e-5}, "epsilon must be a finite number of at l"),
         ("triplet_hinge", {"pairs": np.array([[0, 2]])}, "pairs must lie between 0 and N-1 = 1"),
         ("triplet_hinge", {"pairs": np.array([[-1, 0]])}, "pairs must lie between 0 and N-1"),
         ("triplet_hinge", {"pairs": np.array([0, 1])}, r"pairs must have shape \(P, 2\)"),

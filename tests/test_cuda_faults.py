@@ -151,6 +151,7 @@ CASES = {
         test_cuda_ops.test_softmax_cross_entropy_agrees_with_ops, n=5, classes=33, scale=10
     ),
     "softmax, overflow": test_cuda_ops.test_softmax_cross_entropy_does_not_overflow,
+    "softmax, epsilon": partial(test_cuda_ops.test_epsilon_is_added_to_p, epsilon=1e-5),
     "softmax, labels": partial(
         test_cuda_ops.test_label_out_of_range_gives_nan, label=2**31 - 1
     ),
@@ -299,8 +300,12 @@ FAULTS = [
     Fault("sgd", "__fmul_rn(decay[i], p[i])", "__fmul_rn(decay[i], v[i])", "sgd", DIFFERENT),
     Fault("reduce", "__syncthreads();", "", "softmax", UNORDERED),
     Fault("reduce", "warp < 8;", "warp < 9;", "softmax", "index out of bounds"),
-    Fault("softmax_cross_entropy", "losses[row] = known ?", "losses[row] = true ?",
-          "softmax, labels", READ),
+    Fault("softmax_cross_entropy", "if (!known)\n", "if (false)\n", "softmax, labels", READ),
+    Fault("softmax_cross_entropy", "if (!known) {", "if (false) {", "softmax, labels",
+          "a sum overflows"),
+    Fault("softmax_cross_entropy", " / total + epsilon", " / total", "softmax, epsilon", DIFFERENT),
+    Fault("softmax_cross_entropy", "factor * (q / (q + epsilon))", "factor", "softmax, epsilon",
+          DIFFERENT),
     Fault("softmax_cross_entropy", "expf(z[k] - largest) / total", "expf(z[k]) / total",
           "softmax, overflow", DIFFERENT),
     Fault("triplet_hinge", "if (pair >= count) return;", "", "triplet_hinge", READ),

@@ -271,9 +271,9 @@ def test_dropout_refuses_what_ops_refuses(device):
 LOSS, GRADIENT = (1e-6, 1e-6), (1e-6, 4e-7)
 
 
-def check_softmax(device, logits, labels, dloss=1.0):
-    expected, ops_cache = ops.softmax_cross_entropy(logits.astype(np.float64), labels)
-    loss, cache = softmax_cross_entropy(device.to_gpu(logits), device.to_gpu(labels))
+def check_softmax(device, logits, labels, dloss=1.0, epsilon=0.0):
+    expected, ops_cache = ops.softmax_cross_entropy(logits.astype(np.float64), labels, epsilon)
+    loss, cache = softmax_cross_entropy(device.to_gpu(logits), device.to_gpu(labels), epsilon)
     assert loss.shape == (1,) and loss.dtype == np.float32
     compare("loss", device.to_cpu(loss), [expected], *LOSS)
     compare("p", device.to_cpu(cache.p), ops_cache.p, *GRADIENT)
@@ -290,6 +290,13 @@ def test_softmax_cross_entropy_agrees_with_ops(device, n, classes, scale):
     logits = scale * float32(n, classes)
     labels = (np.arange(n) * 7 % classes).astype(np.int32)
     check_softmax(device, logits, labels, dloss=-2.5)
+
+
+@pytest.mark.parametrize("epsilon", [1e-5, 0.3])
+def test_epsilon_is_added_to_p(device, epsilon):
+    """Also where a label has a probability far below it, or of 1."""
+    logits = np.float32([[0, 1, -1], [3, 0, -20], [90, 0, -200], [0.5, 0, 0], [200, 0, 0]])
+    check_softmax(device, logits, np.array([2, 2, 2, 1, 0], np.int32), 2.0, epsilon)
 
 
 def test_softmax_cross_entropy_does_not_overflow(device):
@@ -332,6 +339,8 @@ def test_softmax_cross_entropy_refuses_what_it_cannot_read(device):
         softmax_cross_entropy(logits[:0], labels[:0])
     with pytest.raises(ValueError, match=r"^labels must have shape \(N=4\)"):
         softmax_cross_entropy(logits, labels[1:])
+    with pytest.raises(ValueError, match=r"^epsilon must be a finite number of at least 0"):
+        softmax_cross_entropy(logits, labels, -1e-5)
     for wrong in (device.to_gpu(np.zeros(4, np.int64)), [0, 0, 0, 0]):
         with pytest.raises(TypeError, match=r"^labels must be an array of int32"):
             softmax_cross_entropy(logits, wrong)

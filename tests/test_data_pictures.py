@@ -13,6 +13,7 @@ from ministn.data import (
     Distorted,
     Extruded,
     OneDigit,
+    Sequences,
     distorted,
     mnist,
 )
@@ -27,10 +28,10 @@ from ministn.plot import data_sets, drawing
 
 @pytest.fixture
 def small_mnist(monkeypatch):
-    """Strokes for digits, 100 of the class whose co-localisation is shown, all to train or test."""
+    """Strokes for digits, 100 and more of the class whose co-localisation is shown."""
     shown = strokes()
     digits = Digits(np.tile(shown.images, (100, 1, 1)), np.tile(shown.labels, 100))
-    splits = {"train": digits, "valid": digits[:0], "test": digits}
+    splits = {"train": digits, "valid": digits[:9], "test": digits}
     monkeypatch.setattr(mnist, "load", lambda data_dir: splits)
 
 
@@ -44,7 +45,7 @@ def test_a_sheet_shows_the_images_with_their_frames(name, small_mnist):
     assert "data seed 4" in figure.get_suptitle()
     for axes in figure.axes:
         assert axes.images[0].get_array().max() > 100
-        assert len(axes.lines) == (0 if name == "extruded" else 2)
+        assert len(axes.lines) == {"extruded": 0, "sequences": 6}.get(name, 2)
 
 
 # Of each kind of data set: the values that sheets show. Whatever is added has its entry here.
@@ -57,6 +58,7 @@ SHEETS = {
         "colocalisation-clutter": OneDigit(data_sets.DIGIT),
     },
     "crops": {"crops": Crops()},
+    "sequences": {"sequences": Sequences(train_size=1)},
     "cluttered": CLUTTERED,
 }
 SHOWN = {name: value for values in SHEETS.values() for name, value in values.items()}
@@ -79,6 +81,17 @@ def test_a_sheet_shows_what_the_set_has(name, small_mnist, monkeypatch):
     assert len(panels) == data_sets.ROWS * data_sets.COLUMNS
     for number, panel in enumerate(panels[::each]):
         np.testing.assert_array_equal(panel.image, seen(images[number]))
+
+
+def test_boxes_go_round_the_digits_of_a_sequence(small_mnist):
+    test = Sequences(train_size=1, seed=4).load().test
+    for panel, labels, boxes in zip(
+        data_sets.SETS["sequences"](None, 4).panels, test.labels, test.boxes, strict=False
+    ):
+        assert panel.words == "{} {} {}".format(*labels)
+        for outline, (left, top, right, bottom) in zip(panel.outlines, boxes, strict=True):
+            corners = [[left, top], [right, top], [right, bottom], [left, bottom]]
+            np.testing.assert_array_equal(outline, corners)
 
 
 def test_every_sheet_is_of_a_value():

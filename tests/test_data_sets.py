@@ -15,6 +15,7 @@ from ministn.data import (
     OneDigit,
     Pairs,
     PosedSplit,
+    Sequences,
 )
 from ministn.data.sources import EMBEDDED
 from ministn.errors import UserError
@@ -50,6 +51,7 @@ KNOWN = {
     "extruded": [Known(Extruded(EMBEDDED, 30), "323fe8b80134", (4.3691, 29.5198, 0.0007))],
     "one digit": [Known(OneDigit(4, source=EMBEDDED), "1d429f92e23a", (25.4826, 29.7, 0.0068))],
     "crops": [Known(Crops(EMBEDDED, 30), "3251c47ad08d", (53.6562, 10.71, 0.0203))],
+    "sequences": [Known(Sequences(EMBEDDED, train_size=30), "8c9cd750eb6f", (25.3756, 39.0025))],
 }
 every = pytest.mark.parametrize(
     "known", [known for each in KNOWN.values() for known in each], ids=lambda k: k.data.name
@@ -124,6 +126,8 @@ def test_what_none_can_be(kind):
         ({"kind": "one digit", "digit": 10}, "digit must be one of 0 to 9, got 10"),
         ({"kind": "one digit", "digit": 3, "distractors": -1}, "distractors must be at least 0"),
         ({"kind": "one digit", "digit": 3, "train_size": 10}, "all 9900 pairs, got 10"),
+        ({"kind": "sequences", "slope": 1.1}, "slope must be from 1/28 to 1, got 1.1"),
+        ({"kind": "sequences", "source": "digits", "slope": 0.04}, "slope must be from 1/20 to 1"),
         ({"kind": "addition", "train_size": 60_001}, "train_size must be at most 60000, got"),
     ],
 )
@@ -139,6 +143,7 @@ def test_names_differ():
 
 
 def test_where_poses_are_known():
-    """Of whatever is distorted or placed: all but digits among clutter, of which boxes are."""
+    """Of whatever is distorted or alone: all but digits among clutter, of which boxes are."""
     for kind, (known, *_) in KNOWN.items():
-        assert isinstance(known.data.load().test, PosedSplit) == (kind != "cluttered")
+        posed = isinstance(known.data.load().test, PosedSplit)
+        assert posed == (kind not in ("cluttered", "sequences"))

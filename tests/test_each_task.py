@@ -28,6 +28,7 @@ class Example(NamedTuple):
 TASKS = {
     "classification": [
         Example(Classification(), normal(5, 4), np.array([0, 3, 1, 1, 2]), 4),
+        Example(Classification(epsilon=0.3), normal(3, 2, 4), np.arange(6).reshape(3, 2) % 4, 4),
         Example(
             Classification("sequence", over="sum"),
             normal(3, 2, 4),

@@ -13,7 +13,7 @@ import table3
 from small_runs import SETTINGS
 from test_runs import OTHER
 
-from ministn.data import Addition, Cluttered, Crops, Distorted, Extruded, OneDigit
+from ministn.data import Addition, Cluttered, Crops, Distorted, Extruded, OneDigit, Sequences
 from ministn.errors import UserError
 from ministn.kinds import (
     KINDS,
@@ -288,6 +288,7 @@ CHANGED = [
         },
     ),
     (ENCODER, SET | {"network": ClassificationCnn(1)}),
+    (Settings(Sequences(), ClassificationCnn(1), STEPS), SET | {"data.slope": 1}),
     (Settings(Cluttered(), ClassificationCnn(1), STEPS), {"network.architecture": 2}),
     (
         Settings(Cluttered(), ClassificationCnn(1), Training(RMSprop(), iterations=9)),

@@ -22,6 +22,9 @@ CALLS = {
     "nearest fill": (lambda n: ops.nearest_sampler(X, GRID, border="zeros", fill=n), 0.25),
     "bicubic a": (lambda n: ops.bicubic_sampler(X, GRID, a=n), -0.75),
     "triplet margin": (lambda n: ops.triplet_hinge(X[0, 0], X[1, 0], PAIRS, n), 0.5),
+    "entropy epsilon": (
+        lambda n: ops.softmax_cross_entropy(X[0, 0], np.array([0, 1, 2, 0, 1, 2]), n), 0.25
+    ),
     "sampler points": (lambda n: Sampler(supersampling=n).forward(X, FINE), 2),
     "sampler a": (lambda n: Sampler("bicubic", a=n).forward(X, GRID), -0.5),
     "grid size": (lambda n: ops.affine_grid(np.ones((1, 2, 3), np.float32), (n, n)), 3),

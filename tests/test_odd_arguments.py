@@ -160,7 +160,11 @@ OPS = {
         "momentum": 0.9,
     },
     "sigmoid": {"x": floats(2, 3)},
-    "softmax_cross_entropy": {"logits": floats(3, 4), "labels": np.array([0, 3, 1])},
+    "softmax_cross_entropy": {
+        "logits": floats(3, 4),
+        "labels": np.array([0, 3, 1]),
+        "epsilon": 0.1,
+    },
     "sum_of_squares": {"g": floats(7)},
     "tanh": {"x": floats(2, 3)},
     "trilinear_sampler": {

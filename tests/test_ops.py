@@ -126,6 +126,11 @@ CASES = [
     Case("softmax_cross_entropy", {"logits": normal(5, 3)}, {"labels": np.array([0, 2, 1, 1, 0])}),
     Case("softmax_cross_entropy", {"logits": normal(1, 7)}, {"labels": np.array([6], np.uint8)}),
     Case(
+        "softmax_cross_entropy",
+        {"logits": normal(5, 3)},
+        {"labels": np.array([0, 2, 1, 1, 0]), "epsilon": 0.3},
+    ),
+    Case(
         "triplet_hinge",
         {"attended": normal(5, 3), "random": 1.3 * normal(3, 5).T.copy()},
         {"pairs": np.array([[0, 1], [1, 0], [2, 3], [0, 2], [4, 2], [0, 2]])},

@@ -1,6 +1,7 @@
 """Tables, from synthetic records whose answers are known."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,11 @@ from papers.tstn import label, scope, tables
 from papers.tstn_report import report
 from synthetic import COLLAPSE, SIDE, record
 
+from ministn.data import Sequences
 from ministn.errors import UserError
 from ministn.metrics.attention import summary
+from ministn.runs.run import _packed
+from ministn.tasks import Evaluation
 
 BACK = {**COLLAPSE, "epoch": 2, "step": 400, "end": {"epoch": 5, "step": 900}}
 
@@ -228,6 +232,19 @@ def test_a_damaged_record_is_named():
     run["best"]["test_size"] = 9_000
     with pytest.raises(UserError, match="arch1-tstn, seed 2, is damaged"):
         correct(run)
+
+
+def test_an_image_with_several_answers_counts_as_a_whole():
+    """As McNemar's test wants it, of what a run writes."""
+    answers = np.random.default_rng(0).random((10_000, 3)) < 0.9
+    found = Evaluation(0.5, answers, [])
+    run = record(seed=2)
+    run["settings"] = replace(run["settings"], data=Sequences())
+    run["best"] = _packed({**found.errors("test"), "correct": answers})
+    assert run["best"]["test_size"] == 30_000
+    right = correct(run)
+    np.testing.assert_array_equal(right, answers.all(axis=1))
+    assert run["best"]["test_sequence_error"] == 100 * (~right).mean() > run["best"]["test_error"]
 
 
 def test_attention_of_older_records_is_that_of_their_six_images():

@@ -54,6 +54,7 @@ OTHER = {
     "training.clip_norm": 5.0,
     "task": Colocalisation(),
     "task.counts": "sequence",
+    "task.epsilon": 1e-5,
     "task.over": "sum",
     "seed": 5,
     "precision": "tf32",

@@ -57,6 +57,20 @@ def test_loss_and_its_gradient(shape, over):
     np.testing.assert_allclose(task.loss_backward(cache, 0.25), dy / 4, rtol=1e-15)
 
 
+@pytest.mark.parametrize("over", ["mean", "sum"])
+def test_epsilon_is_added_to_every_probability(over):
+    """And so the gradient of what is hopeless is small: the one of t = 1 in the first image."""
+    y, labels = answers(N, T)
+    y[0, 1, labels[0, 1]] = -40
+    task = Classification(over=over, epsilon=1e-5)
+    loss, cache = task.loss(y, labels)
+    losses = -np.log(np.exp(-by_hand(y, labels)) + 1e-5)
+    assert losses.max() == losses[0, 1] == pytest.approx(-np.log(1e-5))
+    np.testing.assert_allclose(loss, getattr(losses, over)(axis=1).mean(), rtol=1e-12)
+    dy = np.abs(task.loss_backward(cache)).max(axis=2)
+    assert dy[0, 1] < 1e-11 and (dy > 1e-3).sum() == N * T - 1
+
+
 def test_one_label_is_what_it_was_bit_for_bit():
     y, labels = answers(N, dtype=np.float32)
     loss, cache = Classification().loss(y, labels)
@@ -75,7 +89,12 @@ def test_what_is_wrong_is_counted_by_label_or_by_sequence():
         Classification(counts=counts).judge((y, []), split) for counts in ("label", "sequence")
     )
     assert by_label.error == pytest.approx(50) and by_sequence.error == pytest.approx(200 / 3)
-    assert by_label.correct.tolist() == [True, True, True, False, False, False]
+    assert by_label.correct.tolist() == [[True, True], [True, False], [False, False]]
+    assert by_label.errors("test") == {
+        "test_error": by_label.error,
+        "test_sequence_error": by_sequence.error,
+    }
+    assert by_sequence.errors("test") == {"test_error": by_sequence.error}
     assert by_sequence.correct.tolist() == [True, False, False]
     assert by_label.loss == by_sequence.loss == pytest.approx(by_hand(y, labels).mean())
     for counts, count in (("label", 3), ("sequence", 2)):
@@ -129,6 +148,7 @@ def test_answers_of_other_shapes_are_named(call, message):
     [
         ({"counts": "word"}, "counts must be label or sequence, got word"),
         ({"over": "all"}, "over must be mean or sum, got all"),
+        ({"epsilon": 0}, "epsilon must be a number from 1.2e-38 up, got 0"),
     ],
 )
 def test_impossible_values_are_named(fields, message):
@@ -266,6 +286,14 @@ def test_errors_while_training_are_the_same_on_a_gpu(quick_device, counts, over,
     assert ours[0].errors > most[0] / 2
 
 
+def test_epsilon_is_the_same_on_a_gpu(quick_device):
+    ours, theirs = (
+        outcomes(Classification(epsilon=0.1), SPLIT, device)[0] for device in (quick_device, None)
+    )
+    check_same(ours, theirs)
+    assert ours[0].loss < outcomes(Classification(), SPLIT, None)[0][0].loss - 0.1
+
+
 @pytest.mark.parametrize("counts", ["label", "sequence"])
 def test_errors_while_training_are_those_of_the_network(counts):
     """At a learning rate of 0, counted anew from what it makes of the images."""
@@ -342,6 +370,9 @@ def test_the_training_error_is_of_answers(counts, per_image, on_gpu, quick_devic
     (epoch,) = trained.state.history
     assert epoch["train_error"] == 100 * sum(errors) / (53 * per_image)
     assert 50 < epoch["train_error"] <= 100 and 50 < epoch["valid_error"] <= 100
+    assert ("valid_sequence_error" in epoch) == (counts == "label")
+    if counts == "label":
+        assert epoch["valid_error"] <= epoch["valid_sequence_error"] <= 100
 
 
 def noted(found, errors):

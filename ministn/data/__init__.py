@@ -7,6 +7,7 @@ from ministn.data.colocalisation import Crops, OneDigit, Pairs
 from ministn.data.dataset import Data, DataSet, Digits, Form, Fresh, Map, PosedSplit, Split
 from ministn.data.distorted import Distorted
 from ministn.data.extruded import Extruded
+from ministn.data.sequences import Sequences
 
 __all__ = [
     "CLUTTERED",
@@ -24,6 +25,7 @@ __all__ = [
     "OneDigit",
     "Pairs",
     "PosedSplit",
+    "Sequences",
     "Split",
     "as_batch",
     "labels_for_gpu",

@@ -204,6 +204,10 @@ OPERATION_FAULTS: dict[tuple[str, str], dict[str, How]] = {
         "p is not normalised": cached(p=lambda p: p / p.max(axis=1, keepdims=True)),
         "dloss is forgotten": lambda right: lambda cache, dloss: right(cache),
     },
+    ("softmax_cross_entropy epsilon", "ops.softmax_cross_entropy_backward"): {
+        "epsilon is forgotten": cached(epsilon=lambda epsilon: 0.0),
+        "epsilon is there twice": cached(epsilon=lambda epsilon: 2 * epsilon),
+    },
     ("triplet_hinge", "ops.triplet_hinge_backward"): {
         "dattended has the wrong sign": result(np.negative),
         "drandom has the wrong sign": result(np.negative, 1),

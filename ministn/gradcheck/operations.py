@@ -145,11 +145,11 @@ def warp(image: tuple[int, ...], size: tuple[int, int], border: str) -> Build:
     return lambda: operation_problem(forward, backward, draw(generator(0, "gradcheck arrays")))
 
 
-def loss() -> Problem:
+def loss(epsilon: float = 0.0) -> Problem:
     """Softmax cross-entropy; its backward pass takes the loss's own gradient last."""
     labels = np.array([2, 0, 6, 2, 1])
     return operation_problem(
-        lambda logits: ops.softmax_cross_entropy(logits, labels),
+        lambda logits: ops.softmax_cross_entropy(logits, labels, epsilon),
         lambda dy, cache: ops.softmax_cross_entropy_backward(cache, float(dy)),
         normal(logits=(5, 7))(generator(0, "gradcheck arrays")),
     )
@@ -248,7 +248,7 @@ OPERATIONS: dict[str, dict[str, Build]] = {
         "": operation("dropout", normal(x=(5, 7)), rate=0.3, step=Step(1, 2), stream=3),
         "images": operation("dropout", normal(x=(3, 2, 3, 5)), rate=0.3, step=Step(1, 2), stream=3),
     },
-    "softmax_cross_entropy": {"": loss},
+    "softmax_cross_entropy": {"": loss, "epsilon": lambda: loss(0.3)},
     "triplet_hinge": {"": triplets},
     "affine_grid": {
         "": operation("affine_grid", normal(theta=(2, 2, 3)), size=(3, 5)),

@@ -14,6 +14,8 @@ from ministn.ops.left_image import left_image, moved
 
 # Corners of the output square, going round it.
 CORNERS = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+# Where a box has its own, as pairs (x, y).
+BOX_CORNERS = np.array([[0, 1], [2, 1], [2, 3], [0, 3]])
 
 # Slack, in pixels, of "inside": far above float32 rounding of theta (about 1e-5 pixels at 60x60),
 # far below anything visible.
@@ -123,7 +125,7 @@ def inside(quad: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     quad, boxes = _checked(quad, boxes)
     with np.errstate(over="ignore", invalid="ignore"):
         orientation = np.sign(_signed_area(quad))
-        corner = boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
+        corner = boxes[:, BOX_CORNERS]
         edge = np.roll(quad, -1, axis=1) - quad
         to_corner = corner[:, None, :, :] - quad[:, :, None, :]
         side = orientation[:, None, None] * _cross(edge[:, :, None, :], to_corner)

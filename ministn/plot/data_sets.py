@@ -1,6 +1,6 @@
 """Contact sheets: what the images of a set look like, with their labels and true poses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,8 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ministn import data
-from ministn.data import addition, colocalisation, distorted, extruded, mnist
+from ministn.data import addition, colocalisation, distorted, extruded, mnist, sources
 from ministn.data.dataset import Digits
+from ministn.metrics.attention import BOX_CORNERS
 from ministn.plot.drawing import YELLOW, caption, outline, show_image
 
 ROWS, COLUMNS = 5, 10
@@ -20,11 +21,11 @@ FRAME = "Yellow: the frame of the digit's own image, a dot at its top left."
 
 
 class Panel(NamedTuple):
-    """image: (H, W) uint8. outline: (k, 2) points in pixels, in turn, None for none."""
+    """image: (H, W) uint8. outlines: of points (k, 2) in pixels, in turn."""
 
     image: np.ndarray
     words: str
-    outline: np.ndarray | None = None
+    outlines: Sequence[np.ndarray] = ()
 
 
 class Sheet(NamedTuple):
@@ -41,8 +42,8 @@ def contact_sheet(name: str, data_dir: Path | None = None, seed: int = 0) -> Fig
     for axes, panel in zip(places, sheet.panels, strict=True):
         show_image(axes, panel.image)
         axes.set_title(panel.words, fontsize=9)
-        if panel.outline is not None:
-            closed = np.concatenate([panel.outline, panel.outline[:1]])
+        for each in panel.outlines:
+            closed = np.concatenate([each, each[:1]])
             fixed = {"color": YELLOW, "scalex": False, "scaley": False}
             axes.plot(*closed.T, linewidth=1.0, **fixed)
             axes.plot(*closed[0], "o", markersize=3, **fixed)
@@ -51,8 +52,8 @@ def contact_sheet(name: str, data_dir: Path | None = None, seed: int = 0) -> Fig
     return figure
 
 
-def _digits(data_dir: Path | None, split: str = "test") -> Digits:
-    return mnist.load(data_dir)[split]
+def _digits(data_dir: Path | None) -> Digits:
+    return mnist.load(data_dir)["test"]
 
 
 def _cluttered(name: str, data_dir: Path | None, seed: int) -> Sheet:
@@ -73,12 +74,12 @@ def _addition(data_dir: Path | None, seed: int) -> Sheet:
     for i, label in enumerate(split.labels):
         for channel, words in enumerate(("", f"sum {label}")):
             image = split.images[i, ..., channel]
-            panels.append(Panel(image, words, outline(split.poses[i, channel], image.shape)))
+            panels.append(Panel(image, words, [outline(split.poses[i, channel], image.shape)]))
     return Sheet("MNIST addition: two channels side by side", panels)
 
 
 def _colocalisation(distractors: int, data_dir: Path | None, seed: int) -> Sheet:
-    digits = _digits(data_dir, "train")
+    digits = sources.for_training(mnist.load(data_dir))
     split = colocalisation.generate(
         digits, DIGIT, seed=seed, count=ROWS * COLUMNS, distractors=distractors
     )
@@ -104,10 +105,20 @@ def _extruded(data_dir: Path | None, seed: int) -> Sheet:
     return Sheet("Extruded digits in 60x60x60 voxels", panels, explanation)
 
 
+def _sequences(data_dir: Path | None, seed: int) -> Sheet:
+    split = data.Sequences(train_size=1, seed=seed).load(data_dir).test
+    panels = [
+        Panel(image, " ".join(map(str, labels)), boxes[:, BOX_CORNERS])
+        for image, labels, boxes in zip(split.images, split.labels, split.boxes, strict=True)
+    ]
+    explanation = "Yellow: the box of each digit's ink, a dot at its top left."
+    return Sheet("Sequences among clutter", panels[: ROWS * COLUMNS], explanation)
+
+
 def _posed(split: data.PosedSplit) -> list[Panel]:
     size = split.images.shape[1:]
     return [
-        Panel(image, f"a {label}", outline(pose, size))
+        Panel(image, f"a {label}", [outline(pose, size)])
         for image, label, pose in zip(split.images, split.labels, split.poses, strict=True)
     ]
 
@@ -121,4 +132,5 @@ SETS |= {
     "colocalisation-clutter": partial(_colocalisation, colocalisation.DISTRACTORS),
     "crops": _crops,
     "extruded": _extruded,
+    "sequences": _sequences,
 }

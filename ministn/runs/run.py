@@ -355,12 +355,14 @@ def _compare_devices(before: Record, now: Record) -> None:
 
 
 def _packed(best: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Results on a test split with ``correct``, a bool for each of its answers, as text."""
+    """Results on a test split with ``correct``, a bool for each of its answers, as text. Those of
+    an image stand side by side.
+    """
     if best is None:
         return None
     correct = best.pop("correct")
     packed = base64.b64encode(np.packbits(correct).tobytes()).decode()
-    return {**best, "test_correct": packed, "test_size": len(correct)}
+    return {**best, "test_correct": packed, "test_size": correct.size}
 
 
 def _describe(progress: tqdm, trainer: Trainer) -> None:

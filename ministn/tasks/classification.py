@@ -7,7 +7,7 @@ import numpy as np
 from ministn.backend import Array
 from ministn.data import Split
 from ministn.engines import implementation
-from ministn.errors import UserError
+from ministn.errors import ABOVE_0, UserError, check_numbers
 from ministn.kinds import kind
 from ministn.models.prediction import Prediction
 from ministn.tasks.task import Evaluation, Task
@@ -32,11 +32,13 @@ class Classification(Task):
         loss = 1/N sum_n sum_t  -log p_n,t,label(n,t)      over="sum"
 
     counts: what is judged, every label, or every sequence, which is wrong where any of its labels
-    is. Raises UserError for other values.
+    is. epsilon: what is added to p, None for nothing, see ops/softmax_cross_entropy.py. Raises
+    UserError for other values.
     """
 
     counts: str = "label"
     over: str = "mean"
+    epsilon: float | None = None
 
     queued: ClassVar[bool] = True
 
@@ -44,6 +46,8 @@ class Classification(Task):
         for name, known in (("counts", COUNTS), ("over", OVER)):
             if getattr(self, name) not in known:
                 raise UserError(f"{name} must be {' or '.join(known)}, got {getattr(self, name)}")
+        if self.epsilon is not None:
+            check_numbers(ABOVE_0, epsilon=self.epsilon)
 
     def answers(self, y: Array, labels: Array) -> tuple[Array, Array]:
         """Every label by itself, (N T, 1, K) and (N T, 1), or every sequence: as they are.
@@ -64,7 +68,7 @@ class Classification(Task):
         _check(y, labels)
         logits, flat = y.reshape(labels.size, y.shape[-1]), labels.reshape(labels.size)
         forward, backward = implementation("softmax_cross_entropy", logits)
-        mean, kept = forward(logits, flat)
+        mean, kept = forward(logits, flat, self.epsilon or 0.0)
         factor = float(y.shape[1]) if self.over == "sum" and y.ndim == 3 else 1.0
         return mean if factor == 1 else mean * factor, Cache(y.shape, factor, backward, kept)
 
@@ -78,7 +82,9 @@ class Classification(Task):
         y, looked = predicted
         loss, _ = self.loss(y, split.labels)
         scores, labels = self.answers(y, split.labels)
-        return Evaluation(loss, (scores.argmax(-1) == labels).all(-1), looked)
+        right = (scores.argmax(-1) == labels).all(-1)
+        shape = split.labels.shape if self.counts == "label" else len(y)
+        return Evaluation(loss, right.reshape(shape), looked)
 
 
 def _check(y: Array, labels: Array) -> None:

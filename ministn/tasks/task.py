@@ -16,7 +16,8 @@ from ministn.transformer import Attended
 
 @dataclass(frozen=True)
 class Evaluation:
-    """loss: mean over the split. correct: bool, one for each answer that can be wrong.
+    """loss: mean over the split. correct: bool, one for each answer that can be wrong: (N,), or
+    (N, A) where an image has several.
 
     attended: of each transformer in front, none without one.
     """
@@ -27,8 +28,19 @@ class Evaluation:
 
     @property
     def error(self) -> float:
-        """In percent."""
-        return 100.0 * int((~self.correct).sum()) / self.correct.size
+        """Share of the answers, in percent."""
+        return _error(self.correct)
+
+    def errors(self, split: str) -> dict[str, float]:
+        """Entries of a record: of the answers, and of images with any wrong one of several."""
+        found = {f"{split}_error": self.error}
+        if self.correct.ndim == 1:
+            return found
+        return found | {f"{split}_sequence_error": _error(np.all(self.correct, axis=1))}
+
+
+def _error(correct: np.ndarray) -> float:
+    return 100.0 * int((~correct).sum()) / correct.size
 
 
 class Task(ABC):

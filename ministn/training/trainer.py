@@ -187,7 +187,7 @@ class Trainer:
             "train_loss": state.loss_sum / state.seen,
             "train_error": self.train_error,
             f"{watched}_loss": found.loss,
-            f"{watched}_error": found.error,
+            **found.errors(watched),
             **split.measure(found.attended),
             **shown(self.test, self.network.front),
         }
@@ -323,7 +323,7 @@ def _values(network: Network) -> dict[str, Any]:
 
 def _tested(found: Evaluation, test: Split) -> dict[str, Any]:
     measures = {"test_" + name: value for name, value in test.measure(found.attended).items()}
-    return {"test_error": found.error, **measures, "correct": found.correct}
+    return {**found.errors("test"), **measures, "correct": found.correct}
 
 
 def check_same(path: Path, name: str, content: dict[str, Any], wanted: Any) -> None:

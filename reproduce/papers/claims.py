@@ -120,13 +120,15 @@ def state(record: Record | None) -> str:
 def correct(record: Record) -> np.ndarray:
     """(n,) bool: which test images the run's best weights classify rightly.
 
-    Raises UserError when the record does not hold as many as it says.
+    One with several answers counts once, as a whole: its answers are not independent, as McNemar's
+    test wants them. Raises UserError when the record does not hold as many as it says.
     """
     best = record["best"]
     bits = np.unpackbits(np.frombuffer(base64.b64decode(best["test_correct"]), np.uint8))
     if not best["test_size"] <= len(bits) < best["test_size"] + 8:
         raise UserError(
             f"the record of {record['settings'].network.name}, seed {record['settings'].seed}, is "
-            f"damaged: {len(bits)} bits for {best['test_size']} test images; make the run again"
+            f"damaged: {len(bits)} bits for {best['test_size']} answers; make the run again"
         )
-    return bits[: best["test_size"]].astype(bool)
+    answers = bits[: best["test_size"]].astype(bool)
+    return np.all(answers.reshape(record["settings"].data.test_size, -1), axis=1)
