@@ -164,28 +164,28 @@ def test_max_pool_is_that_of_ops(monkeypatch, shape, size, stride, block_bytes):
     assert y.dtype == dx.dtype == np.float32
 
 
-def whole_and_half_pixels(N, h, w, H, W):
+def whole_and_half_pixels(N, size, lengths):
     """Points on pixel centres and edges, up to 3 pixels outside: everywhere that V bends."""
-    rng = np.random.default_rng([N, h, w, H, W])
-    grid = np.zeros((N, h, w, 2), np.float32)
-    for axis, length in enumerate((W, H)):
-        pixel = rng.integers(-6, 2 * length + 6, (N, h, w)) / 2
+    rng = np.random.default_rng([N, *size, *lengths])
+    grid = np.zeros((N, *size, len(lengths)), np.float32)
+    for axis, length in enumerate(reversed(lengths)):
+        pixel = rng.integers(-6, 2 * length + 6, (N, *size)) / 2
         grid[..., axis] = pixel / ((length - 1) / 2) - 1 if length > 1 else pixel
     return grid
 
 
-def far_outside(N, h, w, H, W):
-    grid = whole_and_half_pixels(N, h, w, H, W)
-    grid[0, 0] = [1e30, -1e30]
-    grid[0, :, 0] = [-1e9, 0.3]
+def far_outside(N, size, lengths):
+    grid = whole_and_half_pixels(N, size, lengths)
+    grid[0, 0, ..., :2] = [1e30, -1e30]
+    grid[0, :, 0, ..., -2:] = [-1e9, 0.3]
     return grid
 
 
-def not_finite(N, h, w, H, W):
-    grid = whole_and_half_pixels(N, h, w, H, W)
-    grid[0, 0] = [np.nan, 0.1]
-    grid[-1, 1:, 0] = [0.1, -np.inf]
-    grid[-1, 0, -1] = [3e38, 0.1]
+def not_finite(N, size, lengths):
+    grid = whole_and_half_pixels(N, size, lengths)
+    grid[0, 0, ..., :2] = [np.nan, 0.1]
+    grid[-1, 1:, 0, ..., -2:] = [0.1, -np.inf]
+    grid[-1, 0, -1, ..., :2] = [3e38, 0.1]
     return grid
 
 
@@ -195,27 +195,29 @@ def not_finite(N, h, w, H, W):
     [("nearest", 0.0), ("zeros", 0.0), ("zeros", 1.5), ("mirror", 0.0), ("wrap", 0.0)],
 )
 @pytest.mark.parametrize(
-    ("image", "size"),
+    ("name", "image", "lengths", "size"),
     [
-        ((3, 7, 5, 1), (6, 4)),
-        ((1, 4, 6, 3), (5, 7)),
-        ((2, 1, 8, 1), (3, 4)),
-        ((2, 5, 1, 2), (4, 3)),
+        ("bilinear_sampler", (3, 7, 5, 1), (7, 5), (6, 4)),
+        ("bilinear_sampler", (1, 4, 6, 3), (4, 6), (5, 7)),
+        ("bilinear_sampler", (2, 1, 8, 1), (1, 8), (3, 4)),
+        ("bilinear_sampler", (2, 5, 1, 2), (5, 1), (4, 3)),
+        ("trilinear_sampler", (3, 4, 3, 5), (4, 3, 5), (2, 3, 4)),
+        ("trilinear_sampler", (2, 1, 6, 3), (1, 6, 3), (3, 2, 2)),
+        ("trilinear_sampler", (1, 3, 1, 1), (3, 1, 1), (2, 3, 1)),
     ],
     ids=str,
 )
-def test_sampler_agrees_with_ops(image, size, border, fill, grid):
+def test_sampler_agrees_with_ops(name, image, lengths, size, border, fill, grid):
     """Both in float32, so that a point on a kink must be given the same cell."""
-    N, H, W, _ = image
     options = {"border": border, "fill": fill}
-    arrays = normal(*image).astype(np.float32), grid(N, *size, H, W)
-    expected, ops_cache = ops.bilinear_sampler(*arrays, **options)
-    y, cache = fast.bilinear_sampler(*arrays, **options)
+    arrays = normal(*image).astype(np.float32), grid(image[0], size, lengths)
+    expected, ops_cache = getattr(ops, name)(*arrays, **options)
+    y, cache = getattr(fast, name)(*arrays, **options)
     compare("y", y, expected, *FORWARD)
     dy = normal(*y.shape).astype(np.float32)
     for need_dimage in (True, False):
-        dimage, dgrid = fast.bilinear_sampler_backward(dy, cache, need_dimage)
-        want = ops.bilinear_sampler_backward(dy, ops_cache, need_dimage)
+        dimage, dgrid = getattr(fast, f"{name}_backward")(dy, cache, need_dimage)
+        want = getattr(ops, f"{name}_backward")(dy, ops_cache, need_dimage)
         compare("dimage", dimage, want[0], *GRADIENT)
         compare("dgrid", dgrid, want[1], *GRADIENT)
 
@@ -237,9 +239,9 @@ def test_sampler_at_the_identity(width):
 
 
 def test_sampler_block_size_does_not_matter(monkeypatch):
-    arrays = normal(5, 7, 6, 2).astype(np.float32), whole_and_half_pixels(5, 4, 3, 7, 6)
+    arrays = normal(5, 7, 6, 2).astype(np.float32), whole_and_half_pixels(5, (4, 3), (7, 6))
     together, cache = fast.bilinear_sampler(*arrays)
-    monkeypatch.setattr("ministn.fast.bilinear.BLOCK_POINTS", 2 * 4 * 3)
+    monkeypatch.setattr("ministn.fast.sampling.BLOCK_POINTS", 2 * 4 * 3)
     y, split_cache = fast.bilinear_sampler(*arrays)
     np.testing.assert_array_equal(y, together)
     np.testing.assert_array_equal(split_cache.slopes, cache.slopes)
@@ -248,6 +250,8 @@ def test_sampler_block_size_does_not_matter(monkeypatch):
 GOOD = {
     "conv_block": {"weight": (3, 3, 3, 6), "bias": (6,), "x": (2, 4, 5, 3)},
     "bilinear_sampler": {"image": (2, 4, 5, 3), "grid": (2, 6, 7, 2)},
+    "trilinear_sampler": {"volume": (2, 4, 5, 3), "grid": (2, 6, 7, 5, 3)},
+    "max_pool2d": {"x": (2, 4, 5, 3)},
 }
 
 

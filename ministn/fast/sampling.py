@@ -1,0 +1,173 @@
+"""What the fast samplers share: linear interpolation in images and volumes, in float32.
+
+Along each axis the value lies between two neighbours, U_0 and U_1, at f from the first:
+
+    V = U_0 + f (U_1 - U_0),    slope U_1 - U_0
+
+first along x, then alike between what that gives along y, and along z. The slopes are by-products
+of V, STN equation (7). They are kept, and the gradient of the grid reads no image. A few images at
+a time, so that all of this stays in cache. There are two ways:
+
+by arrays, for one channel    A frame around the images, in which every point, however far outside,
+    has a cell with the right values and the right slope. The corners of a point's cell are always
+    as far apart, so that it needs one index and not one for each.
+by a matrix, for more channels    Sampling is a sparse matrix S with a weight for each corner in
+    every row, y = S U. More of the same shape give the slopes.
+
+The gradient of the image is S^T dy, equation (6), for any number of channels.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from ministn.ops.sampling import framed, pixel_at, to_pixels, unframed
+
+# Points of one block of images: some twenty arrays of them, 64 KiB each, stay in a core's cache.
+BLOCK_POINTS = 2**14
+
+# Two pixels on each side: whatever lies left of pixel -1 is moved into the cell from -2 to -1,
+# which is flat, and whatever lies right of pixel W into the cell from W to W + 1.
+FRAME = 2
+
+
+def sample(
+    image: np.ndarray, grid: np.ndarray, border: str, fill: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """image (N, ..., C), of two or three axes, at grid (N, ..., axes) -> y, slopes.
+
+    y (N, ..., C) has as many axes; slopes (axes, N, ..., C) are dV/dx^s, dV/dy^s ... in pixels.
+    """
+    channels = image.shape[-1]
+    y = np.empty((*grid.shape[:-1], channels), np.float32)
+    slopes = np.empty((grid.shape[-1], *y.shape), np.float32)
+    if channels == 1 and border in ("nearest", "zeros"):  # in others a cell may be far apart
+        frame = ((0, 0), *[(FRAME, FRAME)] * grid.shape[-1])
+        how = {"constant_values": fill} if border == "zeros" else {"mode": "edge"}
+        within = np.pad(image[..., 0], frame, **how)
+        for block in _blocks(grid):
+            _by_arrays(within[block], grid[block], y[block, ..., 0], slopes[:, block, ..., 0])
+    else:
+        within = framed(image, border, fill)
+        for block in _blocks(grid):
+            matrix = _matrix(grid[block], image.shape, border, slopes=True)
+            values = matrix @ within[block].reshape(-1, channels)
+            values = values.reshape(-1, *y[block].shape)
+            y[block], slopes[:, block] = values[0], values[1:]
+    return y, slopes
+
+
+def gradient_of_grid(dy: np.ndarray, slopes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """dy (N, ..., C) -> dgrid (N, ..., axes). shape: of the image. STN equation (7)."""
+    dgrid = np.empty((*dy.shape[:-1], len(slopes)), np.float32)
+    for axis, half in enumerate(_halves(shape[1:-1])):
+        np.multiply(_over_channels(dy * slopes[axis]), half, out=dgrid[..., axis])
+    return dgrid
+
+
+def gradient_of_image(
+    dy: np.ndarray, grid: np.ndarray, shape: tuple[int, ...], border: str
+) -> np.ndarray:
+    """S^T dy (N, ..., C). shape: of the image. STN equation (6)."""
+    dimage = framed(np.empty(shape, np.float32), border, 0)
+    for block in _blocks(grid):
+        points = dy[block].reshape(-1, shape[-1])
+        gradient = _matrix(grid[block], shape, border).T @ points
+        dimage[block] = gradient.reshape(dimage[block].shape)
+    return unframed(dimage, border)
+
+
+def _blocks(grid: np.ndarray) -> Iterator[slice]:
+    """The images, a few at a time."""
+    images = max(1, BLOCK_POINTS // max(1, math.prod(grid.shape[1:-1])))
+    for start in range(0, len(grid), images):
+        yield slice(start, start + images)
+
+
+def _by_arrays(framed: np.ndarray, grid: np.ndarray, y: np.ndarray, slopes: np.ndarray) -> None:
+    """Write y (n, ...) and slopes (axes, n, ...) of a block of images in their frames."""
+    lengths = [length - 2 * FRAME for length in framed.shape[1:]]
+    with np.errstate(over="ignore", invalid="ignore"):  # 1e38 * 20, inf * 0
+        points = [grid[..., axis] * half + half for axis, half in enumerate(_halves(lengths))]
+    finite = np.isfinite(points).all(axis=0)
+    if not finite.all():
+        points = [np.where(finite, point, np.nan) for point in points]
+
+    n = len(framed)
+    index = np.arange(n).reshape(n, *[1] * (y.ndim - 1)) * math.prod(framed.shape[1:])
+    strides: list[int] = []
+    fractions: list[np.ndarray] = []
+    for point, length in zip(points, reversed(lengths), strict=True):
+        left = np.floor(point)
+        fractions.append(point - left)
+        # Clipped before it becomes an integer, which large numbers do not survive; fmax takes NaN.
+        cell = np.fmin(np.fmax(left, -FRAME), length).astype(np.intp)
+        strides.append(math.prod(framed.shape[framed.ndim - len(strides) :]))
+        index = index + (cell + FRAME) * strides[-1]
+    pixels = framed.ravel()
+    corners = product((0, 1), repeat=len(strides))  # x in the last place, which changes first
+    u = [pixels.take(index + np.dot(corner, strides[::-1])) for corner in corners]
+
+    slopes_u: list[list[np.ndarray]] = []
+    for f in fractions:
+        slopes_u = [_between(slope, f) for slope in slopes_u]
+        slopes_u.append([high - low for low, high in zip(u[::2], u[1::2], strict=True)])  # STN (7)
+        u = [low + f * step for low, step in zip(u[::2], slopes_u[-1], strict=True)]  # STN (5)
+    y[...] = u[0]
+    for slope, (value,) in zip(slopes, slopes_u, strict=True):
+        slope[...] = value
+
+
+def _between(u: list[np.ndarray], f: np.ndarray) -> list[np.ndarray]:
+    """Of neighbours in pairs, what lies between each."""
+    return [low + f * (high - low) for low, high in zip(u[::2], u[1::2], strict=True)]
+
+
+def _matrix(
+    grid: np.ndarray, shape: tuple[int, ...], border: str, slopes: bool = False
+) -> csr_array:
+    """S, with a row for each point and a column for each pixel of the images in their frames.
+
+    slopes: and below it the matrices of dV/dx^s, dV/dy^s ...
+    """
+    lengths = shape[1:-1]
+    points = to_pixels(grid, *lengths)
+    frame = 2 * (border == "zeros")
+    n, stride = len(grid), 1
+    places, weights = [], []  # for each axis: where both neighbours lie, and what they weigh
+    for point, length in zip(points, reversed(lengths), strict=True):
+        left = np.floor(point)
+        places.append([pixel_at(left + i, length, border) * stride for i in (0, 1)])
+        weights.append([1 - (point - left), point - left])
+        stride *= length + frame
+
+    kinds = 1 + len(points) if slopes else 1
+    rows = points[0].size
+    index = np.empty((kinds, *points[0].shape, 2 ** len(points)), np.int32)
+    values = np.empty(index.shape, np.float32)
+    first = np.arange(n).reshape(n, *[1] * (points[0].ndim - 1)) * stride
+    for number, corner in enumerate(product((0, 1), repeat=len(points))):
+        index[..., number] = first + sum(at[i] for at, i in zip(places, corner, strict=True))
+        each = [weight[i] for weight, i in zip(weights, corner, strict=True)]
+        values[0, ..., number] = math.prod(each)  # STN (5)
+        for axis, i in enumerate(corner if slopes else ()):
+            others = math.prod(each[:axis] + each[axis + 1 :])
+            values[1 + axis, ..., number] = others * (1 if i else -1)  # STN (7)
+    ends = np.arange(kinds * rows + 1, dtype=np.int32) * 2 ** len(points)
+    return csr_array((values.ravel(), index.ravel(), ends), shape=(kinds * rows, n * stride))
+
+
+def _over_channels(x: np.ndarray) -> np.ndarray:
+    """The sum of x (..., C) over its channels, which NumPy adds slowly where they are few."""
+    channels = x.shape[-1]
+    if channels < 2:
+        return x.sum(axis=-1) if channels == 0 else x[..., 0]
+    return (x.reshape(-1, channels) @ np.ones(channels, np.float32)).reshape(x.shape[:-1])
+
+
+def _halves(lengths: Sequence[int]) -> list[np.float32]:
+    """(W - 1) / 2, (H - 1) / 2 and so on, in the order of a grid's pairs or triples."""
+    return [np.float32((length - 1) / 2) for length in reversed(lengths)]
