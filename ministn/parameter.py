@@ -135,7 +135,7 @@ class ParameterBuffer:
     ) -> None:
         self.parameters = sorted(unique(parameters), key=lambda p: -p.lr_multiplier)
         initial = np.zeros(sum(_aligned(parameter.size) for parameter in self.parameters), dtype)
-        self.data = initial if device is None else device.empty(initial.shape, initial.dtype)
+        self._data = initial if device is None else device.empty(initial.shape, initial.dtype)
         self.device = device
         self.groups: list[tuple[slice, float]] = []
         drawn = self.views(initial)
@@ -155,7 +155,7 @@ class ParameterBuffer:
 
     def move(self, data: np.ndarray, grad: np.ndarray) -> None:
         """Let data and gradients lie in these flat arrays, with the values that they hold."""
-        self.data, self._grad = data, grad
+        self._data, self._grad = data, grad
         values, gradients = self.views(data), self.views(grad)
         for parameter in self.parameters:
             parameter.data, parameter.grad = values[parameter.name], gradients[parameter.name]
@@ -203,6 +203,11 @@ class ParameterBuffer:
         made = memo[id(self)] = type(self).__new__(type(self))
         made.__setstate__(deepcopy(self._state(), memo))
         return made
+
+    @property
+    def data(self) -> np.ndarray:
+        """All values: to be written in place, since parameters lie in it."""
+        return self._data
 
     @property
     def grad(self) -> np.ndarray:

@@ -14,6 +14,8 @@ from zlib import crc32
 
 import numpy as np
 
+from ministn.errors import is_whole
+
 # Philox4x32 constants: the two multipliers, and the Weyl increments of the key.
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -27,13 +29,21 @@ class Step:
     seed: of the run. number: optimiser steps done so far; in training on a GPU an array (1,) of
     uint32 there, which a captured graph reads anew each time it runs. first_row: index, in the
     whole batch, of the first row this call sees (batches may be cut). call: tells repeated uses of
-    one layer within one step apart.
+    one layer within one step apart. NumPy's numbers become Python's.
+
+    Raises ValueError for a seed that is not whole, below 0 or of more than 64 bits.
     """
 
     seed: int
     number: Any
     first_row: int = 0
     call: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seed", check_seed(self.seed))
+        for name in ("number", "first_row", "call"):
+            if isinstance(getattr(self, name), np.integer):
+                object.__setattr__(self, name, int(getattr(self, name)))
 
 
 def stream(name: str) -> int:
@@ -42,8 +52,16 @@ def stream(name: str) -> int:
 
 
 def generator(seed: int, purpose: str, *counters: int) -> np.random.Generator:
-    """A generator that depends on nothing but its arguments."""
-    return np.random.default_rng(np.random.SeedSequence([seed, stream(purpose), *counters]))
+    """A generator that depends on nothing but its arguments. Raises ValueError as Step does."""
+    seeds = np.random.SeedSequence([check_seed(seed), stream(purpose), *counters])
+    return np.random.default_rng(seeds)
+
+
+def check_seed(seed: Any) -> int:
+    """The seed as an int. Raises ValueError unless it is whole and from 0 to 2^64 - 1."""
+    if not is_whole(seed) or not 0 <= seed < 2**64:
+        raise ValueError(f"seed must be a whole number from 0 to 2^64 - 1, got {seed!r}")
+    return int(seed)
 
 
 def philox4x32(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
