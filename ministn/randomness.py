@@ -31,7 +31,8 @@ class Step:
     whole batch, of the first row this call sees (batches may be cut). call: tells repeated uses of
     one layer within one step apart. NumPy's numbers become Python's.
 
-    Raises ValueError for a seed that is not whole, below 0 or of more than 64 bits.
+    Raises ValueError for a seed, first_row or call that is not whole, below 0 or of more than 64
+    bits.
     """
 
     seed: int
@@ -40,10 +41,10 @@ class Step:
     call: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "seed", check_seed(self.seed))
-        for name in ("number", "first_row", "call"):
-            if isinstance(getattr(self, name), np.integer):
-                object.__setattr__(self, name, int(getattr(self, name)))
+        for name in ("seed", "first_row", "call"):
+            object.__setattr__(self, name, check_64_bits(name, getattr(self, name)))
+        if isinstance(self.number, np.integer):
+            object.__setattr__(self, "number", int(self.number))
 
 
 def stream(name: str) -> int:
@@ -52,16 +53,19 @@ def stream(name: str) -> int:
 
 
 def generator(seed: int, purpose: str, *counters: int) -> np.random.Generator:
-    """A generator that depends on nothing but its arguments. Raises ValueError as Step does."""
-    seeds = np.random.SeedSequence([check_seed(seed), stream(purpose), *counters])
+    """A generator that depends on nothing but its arguments. Raises as Step does."""
+    seeds = np.random.SeedSequence([check_64_bits("seed", seed), stream(purpose), *counters])
     return np.random.default_rng(seeds)
 
 
-def check_seed(seed: Any) -> int:
-    """The seed as an int. Raises ValueError unless it is whole and from 0 to 2^64 - 1."""
-    if not is_whole(seed) or not 0 <= seed < 2**64:
-        raise ValueError(f"seed must be a whole number from 0 to 2^64 - 1, got {seed!r}")
-    return int(seed)
+def check_64_bits(name: str, value: Any) -> int:
+    """The value as an int.
+
+    Raises ValueError, under its name, unless it is whole and from 0 to 2^64 - 1.
+    """
+    if not is_whole(value) or not 0 <= value < 2**64:
+        raise ValueError(f"{name} must be a whole number from 0 to 2^64 - 1, got {value!r}")
+    return int(value)
 
 
 def philox4x32(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:

@@ -121,6 +121,14 @@ def test_what_is_replaced_and_not_written_is_noticed(name):
         optimizer.step(0.1)
 
 
+def test_the_flat_arrays_cannot_be_replaced():
+    """Parameters would lie in the old ones, and never be trained."""
+    buffer = made()[1].buffer
+    for name in ("data", "grad"):
+        with pytest.raises(AttributeError, match=f"property '{name}' .* has no setter"):
+            setattr(buffer, name, getattr(buffer, name).copy())
+
+
 def test_a_parameter_without_a_buffer_says_what_to_do():
     parameter = Parameter("p", (2,), Normal())
     for name in ("data", "grad"):
