@@ -74,6 +74,32 @@ def test_a_loss_that_is_not_finite_names_the_layer_and_changes_nothing():
     assert optimizer.t == 0
 
 
+@pytest.mark.parametrize("lengths", [(4, 6), (6, 4)])
+def test_what_cannot_be_trained_on_is_named_and_changes_nothing(lengths):
+    made, optimizer = network()
+    before = optimizer.buffer.data.copy()
+    some, others = IMAGES[: lengths[0]], LABELS[: lengths[1]]
+    floats = ops.as_batch(IMAGES)
+    floats[3] = np.nan
+    for change, error, message in (
+        ({"images": some, "labels": others}, ValueError, "for each of {} images, got {}"),
+        ({"images": floats}, ValueError, "^images must be finite"),
+        ({"images": IMAGES / 255}, TypeError, "^images must be bytes .* or float32"),
+        ({"labels": LABELS.astype(float)}, TypeError, "^labels must be an array of whole numbers"),
+        ({"labels": LABELS + 3}, ValueError, "^labels must lie between"),
+        ({"task": "classification"}, TypeError, "^task must be a Task, got str"),
+        ({"network": made.classifier}, TypeError, "^network must be a Network, got Sequential"),
+        ({"seed": -1}, ValueError, "^seed must be a whole number from 0"),
+    ):
+        arguments = {"network": made, "images": IMAGES, "labels": LABELS} | change
+        with pytest.raises(error, match=message.format(*lengths)):
+            train_on_batch(**arguments, optimizer=optimizer)
+        with pytest.raises(error, match=message.format(*lengths)):
+            train(**arguments, steps=1, batch_size=len(arguments["labels"]))
+        np.testing.assert_array_equal(optimizer.buffer.data, before)
+        assert optimizer.t == 0 and made.parameters()[0].data.base is not None
+
+
 def test_training_is_steps_of_adam_in_an_order_of_its_own():
     made, _ = network()
     losses = train(made, IMAGES, LABELS, steps=7, batch_size=2, lr=0.01, loc_lr=0.5, seed=3)

@@ -77,6 +77,21 @@ def test_a_report_on_all_committed_records_takes_its_own(script):
     assert "left out: runs of other scripts (" in out and "Arch 1 TSTN" in out
 
 
+def test_a_report_names_for_each_row_the_command_that_gives_it(script):
+    """These records of 15 epochs were begun with a command for 5."""
+    import table3
+
+    (folder,) = {path.parent for path in RECORDS.rglob("arch1-tstn*n10000*lr0.0001*seed0.json")}
+    status, out, err = script(f"--report {folder}", table3.main)
+    assert (status, err) == (0, "")
+    words = " ".join(out.split())  # commands are wrapped
+    commands = re.findall(r"python reproduce/table3\.py (.*?) --workers \d+ \(commit", words)
+    given = [run for command in commands for run in table3.EXPERIMENT.parse(command.split())]
+    wanted = [record["settings"] for record in runs.find_records([folder], "table3")]
+    assert {run.training.epochs for run in wanted} == {5, 15}
+    assert sorted(map(str, given)) == sorted(map(str, wanted))
+
+
 @pytest.mark.parametrize("name", ["empty", "others"])
 def test_a_folder_without_records_is_one_line(name, script, tmp_path):
     (tmp_path / name).mkdir()

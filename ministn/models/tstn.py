@@ -117,8 +117,9 @@ class UntiedStn(Architecture):
         output = downsampled(size, self.downsample)
         if min(output) < SMALLEST:
             raise UserError(
-                f"downsample must leave at least {SMALLEST}x{SMALLEST} of {size[0]}x{size[1]} "
-                f"pixels for three poolings, got {self.downsample:g}: {output[0]}x{output[1]}"
+                f"downsample {self.downsample:g} makes {output[0]}x{output[1]} of "
+                f"{size[0]}x{size[1]} pixels, which must be at least {SMALLEST}x{SMALLEST} for "
+                "three poolings"
             )
         convolutions = convolutional_layers("classifier", self.architecture, form.channels)
         looking = self.localisation_convolutions(convolutions, form)

@@ -9,7 +9,7 @@ import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -123,11 +123,13 @@ class Experiment:
         """A record with the command that gives just its run.
 
         Those of format 1 have what was typed when they began: for several runs, or fewer epochs.
+        They keep that where no flags give the run any more.
         """
-        if record["format"] == runs.FORMAT:
-            return record
-        workers = record["device"].get("workers", 1)
-        return record | {"command": f"{self.command(record['settings'])} --workers {workers}"}
+        if record["format"] != runs.FORMAT:
+            with suppress(ValueError, UserError):
+                command, workers = self.command(record["settings"]), record["device"].get("workers")
+                return record | {"command": f"{command} --workers {workers or 1}"}
+        return record
 
 
 def main(experiment: Experiment, words: list[str] | None = None) -> int:
