@@ -16,7 +16,7 @@ from typing import Any, NoReturn, Self
 import numpy as np
 
 from ministn.backend import Device, assign
-from ministn.errors import UserError
+from ministn.errors import FLOATS, UserError
 from ministn.initializers import Initializer
 from ministn.randomness import generator
 
@@ -124,6 +124,8 @@ class ParameterBuffer:
     parameters: of one network, shared ones in any number. seed: initial values are drawn from
     (seed, name), so networks with equally named layers start equal. dtype: float32 to train,
     float64 to check gradients. device: the GPU that trains, None for the CPU.
+
+    Raises TypeError for another dtype.
     """
 
     def __init__(
@@ -133,6 +135,8 @@ class ParameterBuffer:
         dtype: type[np.floating] = np.float32,
         device: Device | None = None,
     ) -> None:
+        if np.dtype(dtype) not in FLOATS:
+            raise TypeError(f"dtype must be float32 or float64, got {np.dtype(dtype)}")
         self.parameters = sorted(unique(parameters), key=lambda p: -p.lr_multiplier)
         initial = np.zeros(sum(_aligned(parameter.size) for parameter in self.parameters), dtype)
         self._data = initial if device is None else device.empty(initial.shape, initial.dtype)
