@@ -6,6 +6,7 @@ from helpers import normal
 
 from ministn import ops
 from ministn.backend import to_cpu
+from ministn.data import as_batch
 from ministn.errors import UserError
 from ministn.fit import train, train_on_batch
 from ministn.layers import Conv2d, Dense, Dropout, Flatten, Sequential
@@ -139,3 +140,24 @@ def test_impossible_rates_change_nothing(rate):
 def test_a_batch_has_some_images_and_not_more_than_there_are(batch_size, wanted):
     with pytest.raises(UserError, match=f"batch_size must be {wanted}, got {batch_size}"):
         train(network()[0], IMAGES, LABELS, steps=1, batch_size=batch_size)
+
+
+def test_lost_attention_is_said(capsys):
+    colour = np.random.default_rng(1).integers(0, 256, (8, 6, 7, 3), np.uint8)
+    looks = Sequential(Flatten("flat"), regression_layer("theta", 6 * 7 * 3))
+    made = Network(
+        Sequential(Flatten("flatten"), Dense("dense", 5 * 4 * 3, 2)),
+        SpatialTransformer(looks, (5, 4)),
+    )
+    train(made, colour, np.arange(8) % 2, steps=30, batch_size=8, loc_lr=300.0)
+    said = capsys.readouterr().out
+    assert said.startswith("COLLAPSE at step ") and "of 8 images has left the image" in said
+    train(made, colour, np.arange(8) % 2, steps=30, batch_size=8, loc_lr=0.0)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, bool])
+def test_what_is_no_byte_is_not_divided_by_255(dtype):
+    for convert in (ops.as_batch, as_batch):
+        with pytest.raises(TypeError, match=f"must be bytes, .* got {np.dtype(dtype)}"):
+            convert((IMAGES / 255).astype(dtype))

@@ -135,7 +135,7 @@ class Experiment:
 def main(experiment: Experiment, words: list[str] | None = None) -> int:
     """Do what the words of the command line say."""
     arguments = experiment.parser.parse_args(sys.argv[1:] if words is None else words)
-    if arguments.out.exists() and not arguments.out.is_dir():
+    if os.path.lexists(arguments.out) and not arguments.out.is_dir():
         raise UserError(f"--out {arguments.out} is not a folder")
     for name in ("workers", "threads"):
         value = getattr(arguments, name)
