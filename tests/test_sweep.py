@@ -92,6 +92,17 @@ def test_a_report_names_for_each_row_the_command_that_gives_it(script):
     assert sorted(map(str, given)) == sorted(map(str, wanted))
 
 
+@pytest.mark.parametrize("flags", ["--workers 1", "--report"])
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_is_no_folder_for_runs_is_named_at_once(kind, flags, script, tmp_path):
+    if kind == "file":
+        (tmp_path / "out").touch()
+    else:
+        (tmp_path / "out").symlink_to("nowhere")
+    assert refused(script(f"{flags} --out out")) == "error: --out out is not a folder\n"
+    assert os.listdir(tmp_path) == ["out"]
+
+
 @pytest.mark.parametrize("name", ["empty", "others"])
 def test_a_folder_without_records_is_one_line(name, script, tmp_path):
     (tmp_path / name).mkdir()
