@@ -210,8 +210,13 @@ class ParameterBuffer:
 
     @property
     def data(self) -> np.ndarray:
-        """All values: to be written in place, since parameters lie in it."""
+        """All values. Raises UserError for another array in its place: parameters lie in this."""
         return self._data
+
+    @data.setter
+    def data(self, array: np.ndarray) -> None:
+        if array is not self._data:  # it is where ``buffer.data += values`` has been done in place
+            raise UserError("data of a ParameterBuffer cannot be replaced: write into data[...]")
 
     @property
     def grad(self) -> np.ndarray:
