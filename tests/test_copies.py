@@ -127,7 +127,7 @@ def test_the_flat_arrays_cannot_be_replaced():
     buffer = optimizer.buffer
     with pytest.raises(UserError, match=r"cannot be replaced: write into data\[\.\.\.\]$"):
         buffer.data = buffer.data.copy()
-    with pytest.raises(AttributeError, match="property 'grad' .* has no setter"):
+    with pytest.raises(AttributeError, match=r"property 'grad' .* has no setter"):
         buffer.grad = buffer.grad.copy()
     before = network.parameters()[0].data.copy()
     buffer.data += 1
