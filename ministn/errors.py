@@ -106,6 +106,21 @@ def check_plain(name: str, array: Any) -> None:
         raise TypeError(f"{name} must be a plain array, got {type(array).__name__}")
 
 
+def check_together(**arrays: Any) -> None:
+    """Raise ValueError, under both names, unless all are as long as the first."""
+    (first, length), *others = ((name, len(array)) for name, array in arrays.items())
+    for name, other in others:
+        if other != length:
+            raise ValueError(f"there must be {name} for each of {length} {first}, got {other}")
+
+
+def plain(name: str, value: Any) -> np.ndarray:
+    """An array, or numbers in lists, as a plain array. Raises TypeError as check_plain does."""
+    if hasattr(value, "dtype"):
+        check_plain(name, value)
+    return np.asarray(value)
+
+
 def check_written(**arrays: np.ndarray) -> None:
     """Raise ValueError naming the first array that is to be written and is read-only."""
     for name, array in arrays.items():

@@ -37,14 +37,19 @@ def check_output(path: Path) -> None:
 
     For commands that work long before they write.
     """
-    _place(path)
+    folder = _place(path)[0].parent
+    if not folder.is_dir():
+        raise UserError(f"cannot save {path}: there is no folder {folder}; make it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"cannot save {path}: nothing may be written into {folder}")
 
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace ``path`` by ``data``: written beside it as .tmp, synced, renamed.
 
-    A link is followed: what it leads to is replaced. The file keeps its mode, and its owner where
-    that is allowed.
+    A symbolic link is followed: what it leads to is replaced. The file keeps its mode, and its
+    owner where that is allowed. Of a file with several names (hard links) this one becomes the new
+    file and the others stay the old one, as copies that were made by linking expect.
 
     Raises UserError for anything but a regular file, as a folder, a pipe or a device, for one that
     is write-protected, and when the disk is full or not writable; the old file is then still there.

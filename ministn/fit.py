@@ -13,7 +13,15 @@ from tqdm import tqdm, trange
 
 from ministn.backend import Array, to_cpu
 from ministn.data import as_batch
-from ministn.errors import FROM_0, UserError, check_numbers, check_plain, check_whole
+from ministn.errors import (
+    FROM_0,
+    UserError,
+    check_kind,
+    check_numbers,
+    check_plain,
+    check_together,
+    check_whole,
+)
 from ministn.fast.threads import limited
 from ministn.metrics.attention import watched
 from ministn.models import Network
@@ -53,7 +61,7 @@ def train(
     Raises UserError for fewer images than a batch and impossible rates, and as train_on_batch does;
     a refused call changes nothing.
     """
-    _check(images, labels, FLOAT32)
+    _check(network, images, labels, FLOAT32, task)
     check_numbers(FROM_0, lr=lr, loc_lr=loc_lr)
     check_whole(steps=steps, batch_size=batch_size)
     if batch_size > len(images):
@@ -106,10 +114,12 @@ def train_on_batch(
     cross entropy.
 
     Raises UserError, and updates nothing, for an impossible lr, where the loss is not finite (it
-    names the layer), and where the optimiser is not this network's.
+    names the layer), and where the optimiser is not this network's; TypeError or ValueError for
+    images, labels or a task that cannot be.
     """
     check_numbers(FROM_0, lr=lr)
-    _check(images, labels, optimizer.buffer.data.dtype)
+    check_kind("optimizer", optimizer, Optimizer)
+    _check(network, images, labels, optimizer.buffer.data.dtype, task)
     optimizer.buffer.check_tied()
     optimizer.buffer.check_has(network.parameters())
     loss, _ = _step(network, optimizer, images, labels, lr=lr, seed=seed, task=task)
@@ -134,6 +144,8 @@ def _step(
         loss, loss_cache = task.loss(y, labels)
         found = np.asarray(to_cpu(loss)).item()
         if not np.isfinite(found):
+            if not np.isfinite(to_cpu(x)).all():
+                raise ValueError("images must be finite, some of these are not")
             layer = network.first_non_finite(x, step) or "the loss"
             raise UserError(
                 f"the loss of step {optimizer.t + 1} is {found}: the first non-finite values are "
@@ -146,11 +158,13 @@ def _step(
     return found, max(left, default=None)
 
 
-def _check(images: Array, labels: Array, dtype: np.dtype) -> None:
-    """Raise TypeError or ValueError, under their names, for images and labels that cannot be.
+def _check(network: Network, images: Array, labels: Array, dtype: np.dtype, task: Task) -> None:
+    """Raise TypeError or ValueError, under their names, for what cannot be trained on.
 
     dtype: of the network.
     """
+    check_kind("network", network, Network)
+    check_kind("task", task, Task)
     for name, array in (("images", images), ("labels", labels)):
         check_plain(name, array)
     if images.dtype not in (np.uint8, dtype) or (images.dtype == dtype and images.ndim != 4):
@@ -158,10 +172,7 @@ def _check(images: Array, labels: Array, dtype: np.dtype) -> None:
             f"images must be bytes (N, H, W) or (N, H, W, C), or {dtype} (N, H, W, C), got "
             f"{images.dtype} of shape {images.shape}"
         )
-    if len(images) != len(labels):
-        raise ValueError(
-            f"there must be a label for each of {len(images)} images, got {len(labels)}"
-        )
+    check_together(images=images, labels=labels)
 
 
 def _placed(images: Array) -> Array:

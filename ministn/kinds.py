@@ -5,7 +5,8 @@
         factor: float = 0.7
         every: int = 20
 
-A value is made of numbers, texts, tuples and other values; of NumPy's numbers it makes Python's. In
+A value is made of numbers, texts, tuples and other values; of NumPy's numbers it makes Python's. A
+field that is said to be a number or a text holds nothing else, or it is a UserError. In
 JSON it is a dictionary with its kind beside its fields; read again, a missing field has its
 default. Nothing falls through: an unknown kind or field is an error, so what a record names is what
 trains. A default never changes, since records rely on it.
@@ -13,11 +14,12 @@ trains. A default never changes, since records rely on it.
 
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
-from typing import Any, NamedTuple, TypeVar, cast, dataclass_transform
+from types import NoneType, UnionType
+from typing import Any, NamedTuple, TypeVar, cast, dataclass_transform, get_args
 
 import numpy as np
 
-from ministn.errors import UserError
+from ministn.errors import UserError, is_number, is_whole
 
 KINDS: dict[str, Any] = {}
 
@@ -36,7 +38,7 @@ def kind(name: str) -> Callable[[Class], Class]:
         known = KINDS.get(name, cls)
         if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise ValueError(f"there is a kind {name!r} already: {known.__qualname__}")
-        _with_pythons_numbers(cls)
+        _with_checked_fields(cls)
         made: Any = dataclass(frozen=True)(cls)
         made.kind = name
         KINDS[name] = made
@@ -45,17 +47,44 @@ def kind(name: str) -> Callable[[Class], Class]:
     return register
 
 
-def _with_pythons_numbers(cls: Any) -> None:
-    """Have NumPy's numbers in fields become Python's, before the class checks what it was given."""
+def _with_checked_fields(cls: Any) -> None:
+    """Have NumPy's numbers in fields become Python's, and check what the fields hold: by the class,
+    whose words are the more exact, then by their types.
+    """
     check = getattr(cls, "__post_init__", None)
 
     def post_init(self: Any) -> None:
         for field in fields(self):
             object.__setattr__(self, field.name, _python(getattr(self, field.name)))
-        if check is not None:
-            check(self)
+        try:
+            if check is not None:
+                check(self)
+        except TypeError:  # it has compared a text with a number
+            _check_types(self)
+            raise
+        _check_types(self)
 
     cls.__post_init__ = post_init
+
+
+# Types of fields: what their values are called, and whether one is that.
+PLAIN: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    int: ("a whole number", is_whole),
+    float: ("a number", is_number),
+    bool: ("True or False", lambda value: isinstance(value, bool)),
+    str: ("a text", lambda value: isinstance(value, str)),
+    NoneType: ("None", lambda value: value is None),
+}
+
+
+def _check_types(value: Any) -> None:
+    """Raise UserError for a field that is to be plain, as PLAIN has it, and is not."""
+    for field in fields(value):
+        types = get_args(field.type) if isinstance(field.type, UnionType) else (field.type,)
+        held, wanted = getattr(value, field.name), [PLAIN[each] for each in types if each in PLAIN]
+        if len(wanted) == len(types) and not any(fits(held) for _, fits in wanted):
+            words = " or ".join(words for words, _ in wanted)
+            raise UserError(f"{field.name} must be {words}, got {held!r}")
 
 
 def _python(value: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ministn.backend import Array, assign
 from ministn.engines import function
-from ministn.errors import ABOVE_0, FROM_0, FROM_0_BELOW_1, check_numbers
+from ministn.errors import ABOVE_0, FROM_0, FROM_0_BELOW_1, check_kind, check_numbers
 from ministn.kinds import kind
 from ministn.parameter import ParameterBuffer
 
@@ -179,7 +179,8 @@ class Optimizer:
 
     clip, clip_norm: limits on the gradient, None for none: see ``limit``. moments, constants: flat
     arrays like the buffer's, by name: see Rule. t: the calls of ``step``; whoever calls ``limit``
-    and ``update`` counts for itself. Raises UserError for limits that cannot be.
+    and ``update`` counts for itself. Raises UserError for limits that cannot be, TypeError for what
+    is no rule or no buffer.
     """
 
     def __init__(
@@ -189,6 +190,8 @@ class Optimizer:
         clip: float | None = None,
         clip_norm: float | None = None,
     ) -> None:
+        check_kind("rule", rule, Rule)
+        check_kind("buffer", buffer, ParameterBuffer)
         check_clipping(clip, clip_norm)
         self.rule, self.buffer = rule, buffer
         self.clip, self.clip_norm = clip, clip_norm
@@ -205,7 +208,12 @@ class Optimizer:
         self.moments = dict(zip(self.moments, moments, strict=True))
 
     def step(self, lr: float) -> None:
-        """Limit the gradient, then update every parameter; ``lr`` times each group's multiplier."""
+        """Limit the gradient, then update every parameter; ``lr`` times each group's multiplier.
+
+        Raises UserError, and changes nothing, for an lr that cannot be, and as ``update`` does.
+        """
+        check_numbers(FROM_0, lr=lr)
+        self.buffer.check_tied()
         self.t += 1
         self.limit()
         self.update(self.step_sizes(lr, self.t))

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, Self
 import numpy as np
 
 from ministn.backend import Device, assign
-from ministn.errors import UserError
+from ministn.errors import FLOATS, UserError
 from ministn.initializers import Initializer
 from ministn.randomness import generator
 
@@ -124,6 +124,8 @@ class ParameterBuffer:
     parameters: of one network, shared ones in any number. seed: initial values are drawn from
     (seed, name), so networks with equally named layers start equal. dtype: float32 to train,
     float64 to check gradients. device: the GPU that trains, None for the CPU.
+
+    Raises TypeError for another dtype.
     """
 
     def __init__(
@@ -133,9 +135,11 @@ class ParameterBuffer:
         dtype: type[np.floating] = np.float32,
         device: Device | None = None,
     ) -> None:
+        if np.dtype(dtype) not in FLOATS:
+            raise TypeError(f"dtype must be float32 or float64, got {np.dtype(dtype)}")
         self.parameters = sorted(unique(parameters), key=lambda p: -p.lr_multiplier)
         initial = np.zeros(sum(_aligned(parameter.size) for parameter in self.parameters), dtype)
-        self.data = initial if device is None else device.empty(initial.shape, initial.dtype)
+        self._data = initial if device is None else device.empty(initial.shape, initial.dtype)
         self.device = device
         self.groups: list[tuple[slice, float]] = []
         drawn = self.views(initial)
@@ -155,7 +159,7 @@ class ParameterBuffer:
 
     def move(self, data: np.ndarray, grad: np.ndarray) -> None:
         """Let data and gradients lie in these flat arrays, with the values that they hold."""
-        self.data, self._grad = data, grad
+        self._data, self._grad = data, grad
         values, gradients = self.views(data), self.views(grad)
         for parameter in self.parameters:
             parameter.data, parameter.grad = values[parameter.name], gradients[parameter.name]
@@ -203,6 +207,16 @@ class ParameterBuffer:
         made = memo[id(self)] = type(self).__new__(type(self))
         made.__setstate__(deepcopy(self._state(), memo))
         return made
+
+    @property
+    def data(self) -> np.ndarray:
+        """All values. Raises UserError for another array in its place: parameters lie in this."""
+        return self._data
+
+    @data.setter
+    def data(self, array: np.ndarray) -> None:
+        if array is not self._data:  # it is where ``buffer.data += values`` has been done in place
+            raise UserError("data of a ParameterBuffer cannot be replaced: write into data[...]")
 
     @property
     def grad(self) -> np.ndarray:

@@ -14,6 +14,8 @@ from zlib import crc32
 
 import numpy as np
 
+from ministn.errors import is_whole
+
 # Philox4x32 constants: the two multipliers, and the Weyl increments of the key.
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -27,13 +29,22 @@ class Step:
     seed: of the run. number: optimiser steps done so far; in training on a GPU an array (1,) of
     uint32 there, which a captured graph reads anew each time it runs. first_row: index, in the
     whole batch, of the first row this call sees (batches may be cut). call: tells repeated uses of
-    one layer within one step apart.
+    one layer within one step apart. NumPy's numbers become Python's.
+
+    Raises ValueError for a seed, first_row or call that is not whole, below 0 or of more than 64
+    bits.
     """
 
     seed: int
     number: Any
     first_row: int = 0
     call: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("seed", "first_row", "call"):
+            object.__setattr__(self, name, check_64_bits(name, getattr(self, name)))
+        if isinstance(self.number, np.integer):
+            object.__setattr__(self, "number", int(self.number))
 
 
 def stream(name: str) -> int:
@@ -42,8 +53,19 @@ def stream(name: str) -> int:
 
 
 def generator(seed: int, purpose: str, *counters: int) -> np.random.Generator:
-    """A generator that depends on nothing but its arguments."""
-    return np.random.default_rng(np.random.SeedSequence([seed, stream(purpose), *counters]))
+    """A generator that depends on nothing but its arguments. Raises as Step does."""
+    seeds = np.random.SeedSequence([check_64_bits("seed", seed), stream(purpose), *counters])
+    return np.random.default_rng(seeds)
+
+
+def check_64_bits(name: str, value: Any) -> int:
+    """The value as an int.
+
+    Raises ValueError, under its name, unless it is whole and from 0 to 2^64 - 1.
+    """
+    if not is_whole(value) or not 0 <= value < 2**64:
+        raise ValueError(f"{name} must be a whole number from 0 to 2^64 - 1, got {value!r}")
+    return int(value)
 
 
 def philox4x32(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:

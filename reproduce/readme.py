@@ -206,16 +206,8 @@ def oracle() -> str:
 
 def of(folder: Path) -> list[Record]:
     """The records under a folder, each with the command that gives just it."""
-    return [with_command(record) for record in runs.find_records([folder])]
-
-
-def with_command(record: Record) -> Record:
-    """Those of format 1 have what was typed when they began: for several runs, or fewer epochs."""
-    if record["format"] == runs.FORMAT:
-        return record
-    experiment = import_module(record["experiment"]).EXPERIMENT
-    workers = record["device"].get("workers", 1)
-    return record | {"command": f"{experiment.command(record['settings'])} --workers {workers}"}
+    found = runs.find_records([folder])
+    return [import_module(each["experiment"]).EXPERIMENT.with_command(each) for each in found]
 
 
 def stn_table(folder: Path) -> str:

@@ -136,7 +136,18 @@ def raise_and_go_on(some: Team) -> None:
         assert some.map(abs, range(-7, 0)) == [7, 6, 5, 4, 3, 2, 1]
     with pytest.raises(Unsent, match="must be picklable"):
         some.map(lambda x: x, ranks)
+    with pytest.raises(UserError, match="worker 1 failed: a message cannot be read there, ValueEr"):
+        some.ask_all("do", _Undeliverable())
     assert some.map(abs, range(-7, 0)) == [7, 6, 5, 4, 3, 2, 1]
+    with pytest.raises(UserError, match="worker 1 failed: a message cannot be read there, ValueEr"):
+        some.ask("do", [(int,), *[(_answers, "_Undeliverable")] * (some.size - 1)])
+    with pytest.raises(UserError, match=r"worker 1 failed: its answer: .* must be picklable"):
+        some.ask("do", [(int,), *[(_answers, "")] * (some.size - 1)])
+    assert some.map(abs, range(-7, 0)) == [7, 6, 5, 4, 3, 2, 1]
+
+
+def _answers(what: str) -> Any:
+    return globals()[what]() if what else lambda: None
 
 
 def raise_before_exchange(some: Team) -> None:
@@ -161,10 +172,6 @@ def _without_room() -> None:
     built = optimizer(0, MANY)
     with mock.patch("numpy.empty", side_effect=MemoryError("no room")):
         world().lay_out(built)
-
-
-def undeliverable(some: Team) -> None:
-    some.ask_all("do", _Undeliverable())
 
 
 class _Undeliverable:

@@ -183,6 +183,10 @@ def test_left_image_takes_another_threshold():
     assert [left_image(theta, share).item() for share in (0.25, 0.26)] == [False, True]
 
 
+def masked(*shape):
+    return np.ma.masked_array(np.zeros(shape), True)
+
+
 def test_images_do_not_influence_each_other():
     theta = np.concatenate([array(IDENTITY), np.full((1, 2, 3), np.nan), array(IDENTITY) * 0.5])
     boxes = np.tile(WHOLE, (3, 1))
@@ -200,6 +204,9 @@ def test_images_do_not_influence_each_other():
         (lambda: left_image(np.zeros((2, 3, 2))), ValueError, "theta must have shape"),
         (lambda: overlap(np.zeros((2, 4, 2)), np.zeros((3, 4))), ValueError, "boxes must have"),
         (lambda: inside(np.zeros((2, 4, 3)), np.zeros((2, 4))), ValueError, "quad must have"),
+        (lambda: overlap(np.zeros((2, 4, 2)), masked(2, 4)), TypeError, "boxes must be a plain"),
+        (lambda: inside(masked(2, 4, 2), np.zeros((2, 4))), TypeError, "quad must be a plain"),
+        (lambda: correlation(np.zeros((2, 2, 3)), masked(2, 4)), TypeError, "boxes must be a pl"),
     ],
 )
 def test_wrong_arguments_are_named(call, error, message):

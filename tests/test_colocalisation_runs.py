@@ -88,6 +88,15 @@ def test_parameters_are_those_of_the_appendix():
     assert sum(p.size for p in network.fixed_parameters()) == encoder.count
 
 
+def test_an_encoder_that_lacks_some_weights_is_refused(made, encoder):
+    """They would keep random values for good, since they are not learned."""
+    arrays, _ = checkpoint.load(encoder)
+    name, *rest = sorted(arrays)
+    checkpoint.save(encoder, {each: arrays[each] for each in rest}, {})
+    with pytest.raises(UserError, match=f"is of another network: it lacks array '{name}'"):
+        trainer(made, encoder)
+
+
 def test_a_transformer_begins_where_it_says_and_keeps_its_bounds():
     network = Colocaliser().build(Form((60, 52)))
     buffer = ParameterBuffer(network.parameters(), 0)

@@ -121,6 +121,19 @@ def test_what_is_replaced_and_not_written_is_noticed(name):
         optimizer.step(0.1)
 
 
+def test_the_flat_arrays_cannot_be_replaced():
+    """Parameters would lie in the old ones, and never be trained."""
+    network, optimizer = made()
+    buffer = optimizer.buffer
+    with pytest.raises(UserError, match=r"cannot be replaced: write into data\[\.\.\.\]$"):
+        buffer.data = buffer.data.copy()
+    with pytest.raises(AttributeError, match=r"property 'grad' .* has no setter"):
+        buffer.grad = buffer.grad.copy()
+    before = network.parameters()[0].data.copy()
+    buffer.data += 1
+    np.testing.assert_array_equal(network.parameters()[0].data, before + 1)
+
+
 def test_a_parameter_without_a_buffer_says_what_to_do():
     parameter = Parameter("p", (2,), Normal())
     for name in ("data", "grad"):

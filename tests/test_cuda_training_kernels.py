@@ -170,6 +170,23 @@ def test_take_batch_refuses_labels_of_other_dtypes(device, dtype):
         take_batch(*map(device.to_gpu, arrays), device.zeros((1,), np.uint32), **options)
 
 
+def test_images_of_which_some_have_no_labels_are_refused(device):
+    arrays = some_images(3, (2, 2)), np.zeros(2, np.int32), np.arange(3, dtype=np.int32)
+    options = {"batches": 1, "batch_size": 3, "n": 3}
+    with pytest.raises(ValueError, match="there must be labels for each of 3 images, got 2"):
+        take_batch(*map(device.to_gpu, arrays), device.zeros((1,), np.uint32), **options)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (1, 1, 2, 4, 4), ()])
+def test_bytes_that_are_no_images_are_refused(device, shape):
+    for convert, images in (
+        (ops.as_batch, np.zeros(shape, np.uint8)),
+        (as_batch, device.zeros(shape, np.uint8)),
+    ):
+        with pytest.raises(ValueError, match=r"images must have shape \(N, H, W\), .* got \("):
+            convert(images)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64, np.uint64, np.int32])
 def test_a_gpu_keeps_whole_numbers_as_int32(dtype):
     labels = np.arange(12).reshape(2, 3, 2).astype(dtype)

@@ -241,3 +241,7 @@ def test_compose_is_that_of_ops(device):
     gradients = cuda.compose_backward(device.to_gpu(dy), cache)
     for got, want in zip(gradients, ops.compose_backward(dy, ops_cache), strict=True):
         compare("gradient", device.to_cpu(got), want, 1e-6, 1e-6)
+    with pytest.raises(TypeError, match="left must be float32, got float64: float64 is for ops"):
+        cuda.compose(device.to_gpu(left.astype(float)), device.to_gpu(right.astype(float)))
+    with pytest.raises(TypeError, match="left must be an array on a GPU, got ndarray"):
+        cuda.compose(left, device.to_gpu(right))

@@ -173,6 +173,29 @@ def test_a_file_called_tmp_is_somebody_elses(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["a", "a.tmp"]
 
 
+def test_of_a_file_with_two_names_one_is_replaced(write, tmp_path):
+    """The other, as in a copy of the folder that was made by linking, keeps what it had."""
+    path, other = tmp_path / "file", tmp_path / "other"
+    old = b'{"format": 2, "runs": {}}' if write is WRITERS["benchmark"] else b"old"
+    other.write_bytes(old)
+    os.link(other, path)
+    write(path)
+    assert other.read_bytes() == old != path.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["demo", "data", "--gif", "--figure"])
+def test_a_folder_that_is_missing_is_named_before_a_command_works(name, monkeypatch, tmp_path):
+    with pytest.raises(UserError, match=f"cannot save .*: there is no folder {tmp_path}/plots; ma"):
+        command(name, monkeypatch, tmp_path / "plots" / "out")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_is_protected_is_named_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, how: False)  # what root would never see
+    with pytest.raises(UserError, match=f"cannot save .*: nothing may be written into {tmp_path}$"):
+        check_output(tmp_path / "out")
+
+
 def test_looking_writes_nothing(tmp_path):
     (tmp_path / "old").write_bytes(b"old")
     for name in ("old", "new"):

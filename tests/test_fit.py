@@ -6,6 +6,7 @@ from helpers import normal
 
 from ministn import ops
 from ministn.backend import to_cpu
+from ministn.data import as_batch
 from ministn.errors import UserError
 from ministn.fit import train, train_on_batch
 from ministn.layers import Conv2d, Dense, Dropout, Flatten, Sequential
@@ -74,6 +75,32 @@ def test_a_loss_that_is_not_finite_names_the_layer_and_changes_nothing():
     assert optimizer.t == 0
 
 
+@pytest.mark.parametrize("lengths", [(4, 6), (6, 4)])
+def test_what_cannot_be_trained_on_is_named_and_changes_nothing(lengths):
+    made, optimizer = network()
+    before = optimizer.buffer.data.copy()
+    some, others = IMAGES[: lengths[0]], LABELS[: lengths[1]]
+    floats = ops.as_batch(IMAGES)
+    floats[3] = np.nan
+    for change, error, message in (
+        ({"images": some, "labels": others}, ValueError, "for each of {} images, got {}"),
+        ({"images": floats}, ValueError, "^images must be finite"),
+        ({"images": IMAGES / 255}, TypeError, "^images must be bytes .* or float32"),
+        ({"labels": LABELS.astype(float)}, TypeError, "^labels must be an array of whole numbers"),
+        ({"labels": LABELS + 3}, ValueError, "^labels must lie between"),
+        ({"task": "classification"}, TypeError, "^task must be a Task, got str"),
+        ({"network": made.classifier}, TypeError, "^network must be a Network, got Sequential"),
+        ({"seed": -1}, ValueError, "^seed must be a whole number from 0"),
+    ):
+        arguments = {"network": made, "images": IMAGES, "labels": LABELS} | change
+        with pytest.raises(error, match=message.format(*lengths)):
+            train_on_batch(**arguments, optimizer=optimizer)
+        with pytest.raises(error, match=message.format(*lengths)):
+            train(**arguments, steps=1, batch_size=len(arguments["labels"]))
+        np.testing.assert_array_equal(optimizer.buffer.data, before)
+        assert optimizer.t == 0 and made.parameters()[0].data.base is not None
+
+
 def test_training_is_steps_of_adam_in_an_order_of_its_own():
     made, _ = network()
     losses = train(made, IMAGES, LABELS, steps=7, batch_size=2, lr=0.01, loc_lr=0.5, seed=3)
@@ -113,3 +140,24 @@ def test_impossible_rates_change_nothing(rate):
 def test_a_batch_has_some_images_and_not_more_than_there_are(batch_size, wanted):
     with pytest.raises(UserError, match=f"batch_size must be {wanted}, got {batch_size}"):
         train(network()[0], IMAGES, LABELS, steps=1, batch_size=batch_size)
+
+
+def test_lost_attention_is_said(capsys):
+    colour = np.random.default_rng(1).integers(0, 256, (8, 6, 7, 3), np.uint8)
+    looks = Sequential(Flatten("flat"), regression_layer("theta", 6 * 7 * 3))
+    made = Network(
+        Sequential(Flatten("flatten"), Dense("dense", 5 * 4 * 3, 2)),
+        SpatialTransformer(looks, (5, 4)),
+    )
+    train(made, colour, np.arange(8) % 2, steps=30, batch_size=8, loc_lr=300.0)
+    said = capsys.readouterr().out
+    assert said.startswith("COLLAPSE at step ") and "of 8 images has left the image" in said
+    train(made, colour, np.arange(8) % 2, steps=30, batch_size=8, loc_lr=0.0)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, bool])
+def test_what_is_no_byte_is_not_divided_by_255(dtype):
+    for convert in (ops.as_batch, as_batch):
+        with pytest.raises(TypeError, match=f"must be bytes, .* got {np.dtype(dtype)}"):
+            convert((IMAGES / 255).astype(dtype))

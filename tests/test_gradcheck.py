@@ -218,6 +218,36 @@ def test_unusable_arguments_are_refused() -> None:
         check_gradients(lambda: 0.0, {"x": x}, {"y": x})
     with pytest.raises(GradientError, match=r"must have shape \(3,\), got \(3, 1\)"):
         check_gradients(lambda: 0.0, {"x": x}, {"x": x[:, None]})
+    masked = np.ma.masked_array(x, [True, False, False])
+    with pytest.raises(TypeError, match=r"^x must be a plain array, got MaskedArray"):
+        check_gradients(lambda: 0.0, {"x": masked}, {"x": x})
+    with pytest.raises(TypeError, match="the gradient of x must be a plain array"):
+        check_gradients(lambda: 0.0, {"x": x}, {"x": masked})
+    with pytest.raises(TypeError, match="the gradient of x must be real numbers, got complex128"):
+        check_gradients(lambda: (x**2).sum(), {"x": x}, {"x": 2 * x + 1j})
+    for nothing in ({}, {"x": np.zeros((0, 3))}):
+        with pytest.raises(ValueError, match="arrays have no element to check"):
+            check_gradients(lambda: 0.0, nothing, nothing)
+    for name in ("eps", "tolerance"):
+        for number in (0, -1e-5, np.nan, np.inf, 1e-300):
+            with pytest.raises(UserError, match=f"^{name} must be a number from .* got {number}"):
+                check_gradients(lambda: 0.0, {"x": x}, {"x": 0 * x}, **{name: number})
+
+
+@pytest.mark.parametrize("constant", [1e10, 1e12, 1e16, 1e300])
+@pytest.mark.parametrize("factor", [0, 7])
+def test_a_difference_that_drowns_in_rounding_is_refused(constant: float, factor: int) -> None:
+    x = values(3)
+    with pytest.raises(GradientError):
+        check_gradients(lambda: float(constant + (x**2).sum()), {"x": x}, {"x": factor * x})
+    if constant > 1e10:  # there the right one cannot be told either
+        with pytest.raises(GradientError, match="the difference drowns in rounding, which hides"):
+            check_gradients(lambda: float(constant + (x**2).sum()), {"x": x}, {"x": 2 * x})
+
+
+def test_no_slope_at_a_minimum_is_right() -> None:
+    x = np.zeros(3)
+    check_gradients(lambda: float((x**2).sum()), {"x": x}, {"x": 0 * x})
 
 
 def test_arrays_are_restored_when_the_function_raises() -> None:

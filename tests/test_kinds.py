@@ -154,6 +154,25 @@ def test_what_is_no_value_is_refused(value):
         to_json(value)
 
 
+ODD = [None, True, 1.5, float("nan"), "x", b"a", [1], (1,), 1j, Adam(), np.ma.masked]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: value.kind)
+def test_a_plain_field_holds_what_it_says(value):
+    """A whole number, a number, a text, a truth or, where it may be, None: else it is named."""
+    fits = {
+        int: lambda odd: False, float: lambda odd: isinstance(odd, float),
+        str: lambda odd: isinstance(odd, str), bool: lambda odd: isinstance(odd, bool),
+        int | None: lambda odd: odd is None, str | None: lambda odd: isinstance(odd, str | None),
+        float | None: lambda odd: isinstance(odd, float | None),
+    }  # fmt: skip
+    for field in fields(value):
+        for odd in ODD:
+            if field.type in fits and not fits[field.type](odd):
+                with pytest.raises(UserError):
+                    replace(value, **{field.name: odd})
+
+
 def test_numpys_numbers_become_pythons():
     """Whatever field they are in; also numbers in tuples."""
     settings = replace(

@@ -200,7 +200,7 @@ def test_dropout_follows_the_relu_of_the_625_units_only(name):
     [
         (ClassificationCnn(1), (7, 60), "at least 8x8.*got 7x60"),
         (Tstn(2), (60, 7), "at least 8x8.*got 60x7"),
-        (UntiedStn(1, downsample=8), (60, 60), "at least 8x8.*got 7x7"),
+        (UntiedStn(1, downsample=8), (60, 60), "^downsample 8 makes 7x7 of 60x60.*at least 8x8"),
         (SmallStn(), (31, 60), "at least 32x32.*31x60"),
     ],
     ids=str,

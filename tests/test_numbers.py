@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 
 from ministn import fast, ops
+from ministn.layers import Dense
 from ministn.optimizers import SGD, Adam
+from ministn.parameter import ParameterBuffer
+from ministn.randomness import Step
 from ministn.transformer.samplers import Sampler
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(2, 5, 6, 3)).astype(np.float32)
 GRID = RNG.uniform(-1.2, 1.2, (2, 4, 3, 2)).astype(np.float32)
 FINE = np.repeat(np.repeat(GRID, 2, axis=1), 2, axis=2)
+LARGE = RNG.normal(size=(1, 9, 300, 10)).astype(np.float32)  # more pixels than a byte counts
 PAIRS = np.array([[0, 1], [1, 0]])
 
 # What is called, with one option as a Python number.
@@ -29,6 +33,16 @@ CALLS = {
     "sampler a": (lambda n: Sampler("bicubic", a=n).forward(X, GRID), -0.5),
     "grid size": (lambda n: ops.affine_grid(np.ones((1, 2, 3), np.float32), (n, n)), 3),
     "average": (lambda n: ops.avg_pool2d(X, n), 2),
+    "large average": (lambda n: ops.avg_pool2d(LARGE, n), 2),
+    "average of cubes": (lambda n: ops.avg_pool3d(LARGE[..., :9], n), 7),
+    "maximum": (lambda n: ops.max_pool2d(LARGE, n, n), 2),
+    "stride": (lambda n: ops.conv2d(X, X[0, :3, :3, :, None], stride=n), 2),
+    "slope": (lambda n: ops.leaky_relu(X, n), 0.25),
+    "rate": (lambda n: ops.dropout(X, n, Step(1, 2), 3), 0.5),
+    "stream": (lambda n: ops.dropout(X, 0.5, Step(1, 2), n), 3),
+    "seed": (lambda n: ops.dropout(LARGE, 0.5, Step(n, 2), 3), 3),
+    "row": (lambda n: ops.dropout(LARGE, 0.5, Step(1, 2, n), 3), 3),
+    "values": (lambda n: ParameterBuffer(Dense("d", 2, 2).parameters(), n).data, 3),
 }  # fmt: skip
 
 

@@ -118,6 +118,33 @@ def test_impossible_numbers_are_refused_by_name(rule):
             assert getattr(rule(**{name: value}), name) == value
 
 
+@pytest.mark.parametrize("lr", [nan, inf, -0.1, "0.1", None, True])
+@every
+def test_a_step_that_cannot_be_changes_nothing(name, lr):
+    parameters, buffer = network()
+    optimizer = OPTIMIZERS[name](buffer, clip=0.5)
+    for parameter in parameters:
+        parameter.add(np.ones(parameter.shape))
+    before = buffer.data.copy(), buffer.grad.copy()
+    with pytest.raises(UserError, match=f"^lr must be a number from 0 up, got {lr!r}"):
+        optimizer.step(lr)
+    np.testing.assert_array_equal((buffer.data, buffer.grad), before)
+    assert optimizer.t == 0
+
+
+def test_what_is_no_rule_no_buffer_or_no_dtype_is_named():
+    parameters, buffer = network()
+    for make, message in (
+        (lambda: Optimizer(Adam, buffer), "^rule must be a Rule, got the class Adam"),
+        (lambda: Optimizer("adam", buffer), "^rule must be a Rule, got str"),
+        (lambda: Optimizer(Adam(), parameters), "^buffer must be a ParameterBuffer, got list"),
+        (lambda: ParameterBuffer(parameters, 0, np.float16), "^dtype must be float32 or float64"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            make()
+    buffer.check_tied()
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_numpys_numbers_are_pythons(rule):
     for name in {field.name for field in fields(rule)} & IMPOSSIBLE.keys():

@@ -94,5 +94,14 @@ def test_generator_depends_on_its_arguments_alone():
     assert len({tuple(numbers) for numbers in distinct}) == len(distinct)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "1", True, None])
+def test_impossible_seeds_are_named(seed):
+    for make in (lambda: Step(seed, 0), lambda: generator(seed, "weights")):
+        with pytest.raises(
+            ValueError, match=r"^seed must be a whole number from 0 to 2\^64 - 1, got"
+        ):
+            make()
+
+
 def test_stream_is_the_same_everywhere():
     assert stream("123456789") == 0xCBF43926  # the check value of CRC-32

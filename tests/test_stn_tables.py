@@ -15,6 +15,7 @@ from synthetic import found_in, stn_written, written
 from ministn import backend, cli, runs
 from ministn.data import Distorted, distorted
 from ministn.data.sources import Sizes
+from ministn.kinds import replaced
 from ministn.models import Projected, Stn
 from ministn.optimizers import SGD, Adam, Nesterov, RMSprop
 from ministn.runs import planning
@@ -149,6 +150,17 @@ def test_the_command_of_a_run_gives_just_this_run(name, monkeypatch):
             found = experiment.parse(experiment.command_of(settings))
             before = [] if settings.pretrained is None else [settings.pretrained]
             assert found == [*before, settings]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"), [("training.clip", 1.0), ("training.optimizer", Adam(beta1=0.5))]
+)
+def test_a_run_that_no_flags_give_has_no_command(path, value, monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    experiment = importlib.import_module("stn_table1").EXPERIMENT
+    settings = replaced(experiment.parse([])[0], path, value)
+    with pytest.raises(ValueError, match=rf"^no flag of reproduce/stn_table1\.py sets {path}"):
+        experiment.command_of(settings)
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,32 @@ def test_a_report_on_all_committed_records_takes_its_own(script):
     assert "left out: runs of other scripts (" in out and "Arch 1 TSTN" in out
 
 
+def test_a_report_names_for_each_row_the_command_that_gives_it(script):
+    """These records of 15 epochs were begun with a command for 5."""
+    import table3
+
+    (folder,) = {path.parent for path in RECORDS.rglob("arch1-tstn*n10000*lr0.0001*seed0.json")}
+    status, out, err = script(f"--report {folder}", table3.main)
+    assert (status, err) == (0, "")
+    words = " ".join(out.split())  # commands are wrapped
+    commands = re.findall(r"python reproduce/table3\.py (.*?) --workers \d+ \(commit", words)
+    given = [run for command in commands for run in table3.EXPERIMENT.parse(command.split())]
+    wanted = [record["settings"] for record in runs.find_records([folder], "table3")]
+    assert {run.training.epochs for run in wanted} == {5, 15}
+    assert sorted(map(str, given)) == sorted(map(str, wanted))
+
+
+@pytest.mark.parametrize("flags", ["--workers 1", "--report"])
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_is_no_folder_for_runs_is_named_at_once(kind, flags, script, tmp_path):
+    if kind == "file":
+        (tmp_path / "out").touch()
+    else:
+        (tmp_path / "out").symlink_to("nowhere")
+    assert refused(script(f"{flags} --out out")) == "error: --out out is not a folder\n"
+    assert os.listdir(tmp_path) == ["out"]
+
+
 @pytest.mark.parametrize("name", ["empty", "others"])
 def test_a_folder_without_records_is_one_line(name, script, tmp_path):
     (tmp_path / name).mkdir()

@@ -87,7 +87,10 @@ def started(line: str, folder: Path, **options) -> subprocess.Popen[str]:
         ("--decay-every 0", "decay_every must be at least 1, got 0"),
         ("--downsample 0", "downsample must be a number above 0, got 0.0"),
         ("--downsample nan", "downsample must be a number above 0, got nan"),
-        ("--data digits --downsample 5", "images must be at least 8x8 for three poolings, got 7x7"),
+        (
+            "--data digits --downsample 5",
+            "downsample 5 makes 7x7 of 36x36 pixels, which must be at least 8x8 for three poolings",
+        ),
         (
             "--nets arch1-cnn small-stn --downsample 3",
             "--downsample is not for classification cnn",

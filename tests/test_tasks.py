@@ -260,6 +260,19 @@ def made_anew(*, epoch, device=None, map=map):
 
 IMAGES, LABELS = sequences()
 SPLIT = Split(IMAGES, LABELS, np.zeros((24, 4), np.int16))
+
+
+def test_a_split_has_a_label_and_a_box_for_each_image():
+    for field, kept in (("labels", LABELS[:21]), ("boxes", SPLIT.boxes[:21])):
+        with pytest.raises(ValueError, match=f"there must be {field} for each of 24 images, got 2"):
+            replace(SPLIT, **{field: kept})
+    with pytest.raises(ValueError, match="there must be labels for each of 24 images, got 21"):
+        Digits(IMAGES, LABELS[:21])
+    anew = Fresh(IMAGES.shape, (6, 6), Digits(IMAGES, LABELS), lambda **_: (IMAGES, LABELS[1:]))
+    with pytest.raises(ValueError, match="there must be labels for each of 24 images, got 23"):
+        anew.epoch(1)
+
+
 FRESH = Fresh(IMAGES.shape, (6, 6), Digits(IMAGES, LABELS), made_anew)
 
 

@@ -206,6 +206,13 @@ def test_a_transformer_learns_its_basis():
 # ---- products of affine transforms
 
 
+def test_a_warp_has_a_theta_for_each_image():
+    layer = Sequential(Flatten("flat"), regression_layer("theta", 4))
+    theta = np.tile(np.eye(2, 3, dtype=np.float32), (2, 1, 1))
+    with pytest.raises(ValueError, match=r"^there must be theta for each of 3 x, got 2$"):
+        SpatialTransformer(layer, (2, 2)).warp(np.zeros((3, 2, 2, 1), np.float32), theta)
+
+
 def test_composition_is_one_warp_after_the_other():
     """Warping by the left and the result by the right: where the grids lie, exactly."""
     left, right = normal(3, 2, 3), normal(3, 2, 3, 1)[..., 0]

@@ -15,6 +15,7 @@ from ministn.cuda.batch import as_batch
 from ministn.cuda.bicubic import bicubic_sampler, bicubic_sampler_backward
 from ministn.cuda.bilinear import bilinear_sampler, bilinear_sampler_backward
 from ministn.cuda.clip import clip, limit_norm, sum_of_squares
+from ministn.cuda.compose import compose, compose_backward
 from ministn.cuda.conv_block import conv_block, conv_block_backward
 from ministn.cuda.dense import dense, dense_backward
 from ministn.cuda.dropout import dropout, dropout_backward
@@ -32,7 +33,6 @@ from ministn.cuda.softmax_cross_entropy import softmax_cross_entropy, softmax_cr
 from ministn.cuda.tanh import tanh, tanh_backward
 from ministn.cuda.trilinear import trilinear_sampler, trilinear_sampler_backward
 from ministn.cuda.triplet_hinge import triplet_hinge, triplet_hinge_backward
-from ministn.ops.compose import compose, compose_backward  # array code, which runs on both
 
 __all__ = [
     "adam",

@@ -6,7 +6,7 @@ import numpy as np
 
 from ministn.backend import Array, device_holding
 from ministn.cuda.launch import blocks_for, launch
-from ministn.errors import check_arrays
+from ministn.errors import check_arrays, check_count
 from ministn.ops.max_pool2d import check_pool
 
 
@@ -20,6 +20,7 @@ def avg_pool2d(x: Array, size: int = 2) -> tuple[Array, Cache]:
 
     Raises as in ops, and TypeError for a dtype other than float32.
     """
+    size = check_count("size", size)
     n, height, width, channels = check_pool(x, size)
     device = device_holding(x=x)
     y = device.empty((n, height // size, width // size, channels), np.float32)
@@ -30,7 +31,7 @@ def avg_pool2d(x: Array, size: int = 2) -> tuple[Array, Cache]:
         *(device.contiguous(x), y),
         *(y.size, height, width, channels, size),
     )
-    return y, Cache(x.shape, int(size))
+    return y, Cache(x.shape, size)
 
 
 def avg_pool2d_backward(dy: Array, cache: Cache) -> Array:

@@ -6,7 +6,7 @@ import numpy as np
 
 from ministn.backend import Array, device_holding
 from ministn.cuda.launch import blocks_for, launch
-from ministn.errors import check_arrays
+from ministn.errors import check_arrays, check_count
 from ministn.ops.avg_pool3d import check_pool3d
 
 
@@ -20,6 +20,7 @@ def avg_pool3d(x: Array, size: int = 2) -> tuple[Array, Cache]:
 
     Raises as in ops, and TypeError for a dtype other than float32.
     """
+    size = check_count("size", size)
     n, *lengths = check_pool3d(x, size)
     device = device_holding(x=x)
     y = device.empty((n, *(length // size for length in lengths)), np.float32)
@@ -30,7 +31,7 @@ def avg_pool3d(x: Array, size: int = 2) -> tuple[Array, Cache]:
         *(device.contiguous(x), y),
         *(y.size, *lengths, size),
     )
-    return y, Cache(x.shape, int(size))
+    return y, Cache(x.shape, size)
 
 
 def avg_pool3d_backward(dy: Array, cache: Cache) -> Array:

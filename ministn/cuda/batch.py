@@ -6,14 +6,14 @@ import numpy as np
 
 from ministn.backend import Array, device_holding
 from ministn.cuda.launch import blocks_for, launch
-from ministn.ops.batch import BYTE, with_channels
+from ministn.errors import check_together
+from ministn.ops.batch import BYTE, check_bytes, with_channels
 
 
 def as_batch(images: Array) -> Array:
-    """images (N, H, W) or (N, H, W, C) uint8 -> x (N, H, W, 1 or C) in [0, 1]."""
+    """images (N, H, W) or (N, H, W, C) uint8 -> x (N, H, W, 1 or C) in [0, 1]. Raises as in ops."""
     device = device_holding(images=images)
-    if images.dtype != np.uint8:
-        raise TypeError(f"images must be bytes, uint8 from 0 to 255, got {images.dtype}")
+    check_bytes(images)
     x = device.empty(with_channels(images.shape), np.float32)
     launch("batch", "as_batch", blocks_for(x.size), device.contiguous(images), x, BYTE, x.size)
     return x
@@ -35,9 +35,10 @@ def take_batch(
     epoch, number (1,) uint32 of steps done. Batch number % batches begins at place
     batch_size * (number % batches) of the order. An image's label may have any shape L, () too.
 
-    Raises TypeError for labels of another dtype.
+    Raises TypeError for labels of another dtype, ValueError for more or fewer than images.
     """
     device = device_holding(images=images)
+    check_together(images=images, labels=labels)
     pixels, words = prod(images.shape[1:]), prod(labels.shape[1:])
     x = device.empty(with_channels((n, *images.shape[1:])), np.float32)
     x_labels = device.empty((n, *labels.shape[1:]), labels.dtype)

@@ -11,6 +11,7 @@ import numpy as np
 from ministn.backend import Array, device_holding
 from ministn.cuda.batch import as_words
 from ministn.cuda.launch import blocks_for, launch
+from ministn.errors import check_together
 from ministn.ops.batch import BYTE
 
 
@@ -48,6 +49,7 @@ def take_extruded(
     is raised, too.
     """
     device = device_holding(images=images)
+    check_together(images=images, labels=labels)
     x = device.empty((n, canvas, canvas, canvas), np.float32)
     words = prod(labels.shape[1:])
     x_labels = device.empty((n, *labels.shape[1:]), labels.dtype)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 
 from ministn.backend import Array, Device
-from ministn.errors import UserError
+from ministn.errors import UserError, check_together
 from ministn.metrics import attention, pose
 from ministn.transformer import Attended
 
@@ -24,10 +24,16 @@ Map = Callable[[Callable[[Any], Any], list[Any]], Iterable[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Digits:
-    """Digit images without clutter: images (n, h, w) uint8, labels (n,) uint8."""
+    """Digit images without clutter: images (n, h, w) uint8, labels (n,) uint8.
+
+    Raises ValueError for more or fewer labels than images.
+    """
 
     images: np.ndarray
     labels: np.ndarray
+
+    def __post_init__(self) -> None:
+        check_together(**vars(self))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -79,6 +85,8 @@ class Split:
     images: (N, H, W) uint8. labels: (N,) uint8; a task may want others, (N, *L), whole numbers or
     floats. boxes: (N, 4) int16, the first and last column and row of each digit's ink as left, top,
     right, bottom: inclusive, in pixels of the image.
+
+    Raises ValueError for more or fewer labels or boxes than images.
     """
 
     anew: ClassVar[bool] = False  # whether each epoch has other images
@@ -86,6 +94,9 @@ class Split:
     images: np.ndarray
     labels: np.ndarray
     boxes: np.ndarray
+
+    def __post_init__(self) -> None:
+        check_together(**self.arrays())
 
     def __len__(self) -> int:
         return len(self.images)
@@ -183,8 +194,13 @@ class Fresh:
         return self.shape[0]
 
     def epoch(self, number: int, device: Device | None = None, map: Map = map) -> Labelled:
-        """Images and labels of the epoch with this number, from 1."""
-        return Labelled(*self.make(epoch=number, device=device, map=map))
+        """Images and labels of the epoch with this number, from 1.
+
+        Raises ValueError for more or fewer labels than images.
+        """
+        made = Labelled(*self.make(epoch=number, device=device, map=map))
+        check_together(**made._asdict())
+        return made
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that its content follows from, beside the data set's settings."""

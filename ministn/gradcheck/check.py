@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ministn.errors import ABOVE_0, check_numbers, check_plain, plain
 from ministn.randomness import generator
 
 Index = tuple[int, ...]
@@ -96,10 +97,11 @@ def check_gradients(
     error below ``tolerance`` passes.
 
     Raises GradientError at the first place that fails, or where the derivative drowns in rounding;
-    KinkError if more than the share
-    ``max_kinks`` of all places are kinks, or if all places of one array are; TypeError for arrays
-    that are not float64.
+    KinkError if more than the share ``max_kinks`` of all places are kinks, or if all places of one
+    array are; TypeError for arrays that are not float64 and gradients that are not real numbers;
+    ValueError where there is nothing to check; UserError for an eps or tolerance that cannot be.
     """
+    check_numbers(ABOVE_0, eps=eps, tolerance=tolerance)
     if set(arrays) != set(gradients):
         raise ValueError(f"gradients must be given for {sorted(arrays)}, got {sorted(gradients)}")
     lines = [_Line(name, value, x, gradients[name], eps, tolerance) for name, x in arrays.items()]
@@ -127,6 +129,8 @@ def check_gradients(
                     largest, where = point.error, name + place
         if line.array.size and not smooth:
             raise KinkError(f"{name}: every place tried is a kink; move its values", name)
+    if not points:
+        raise ValueError("arrays have no element to check")
     if len(kinks) > max_kinks * points:
         raise KinkError(
             f"{len(kinks)} of {points} places are kinks, at most {max_kinks:.0%} may be; "
@@ -204,13 +208,16 @@ class _Line:
     ) -> None:
         if not isinstance(array, np.ndarray) or array.dtype != np.float64:
             raise TypeError(f"{name} must be a float64 NumPy array")
-        if np.shape(gradient) != array.shape:
+        check_plain(name, array)
+        gradient = plain(f"the gradient of {name}", gradient)
+        if gradient.dtype.kind not in "iuf":
+            raise TypeError(f"the gradient of {name} must be real numbers, got {gradient.dtype}")
+        if gradient.shape != array.shape:
             raise GradientError(
-                f"{name}: the gradient must have shape {array.shape}, got {np.shape(gradient)}",
-                name,
+                f"{name}: the gradient must have shape {array.shape}, got {gradient.shape}", name
             )
         self.name, self.value, self.array, self.eps = name, value, array, eps
-        self.gradient = np.asarray(gradient)
+        self.gradient = gradient
         self.tolerance = tolerance
         self.typical = float(np.linalg.norm(self.gradient)) / np.sqrt(max(1, array.size))
 
@@ -228,8 +235,8 @@ class _Line:
         straight = slopes.mean() + at * (at @ slopes) / (at @ at)
         roughness = float(np.abs(slopes - straight).max())
         kink = roughness > self.tolerance * scale and difference < KINK_EXPLAINS * roughness
-        seen = max(abs(analytic), abs(numeric), self.typical)
-        drowned = hidden if np.ptp(values) > 0 and hidden >= seen else 0.0
+        seen = max(abs(analytic), abs(numeric), self.typical) or 1.0  # 1: there seems to be none
+        drowned = hidden if hidden >= seen else 0.0
         return _Point(analytic, numeric, difference / scale, kink, drowned)
 
     def _values(self, direction: np.ndarray) -> np.ndarray:

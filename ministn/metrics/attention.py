@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ministn.errors import check_arrays
+from ministn.errors import check_arrays, plain
 from ministn.ops.left_image import left_image, moved
 
 # Corners of the output square, going round it.
@@ -173,7 +173,7 @@ def wander(theta: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> tuple
 def _beside(theta: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both in float64. Raises TypeError or ValueError for others than (N, 2, 3) and (N, 4)."""
     check_arrays(theta=(theta, "N 2 3"))
-    boxes = np.asarray(boxes, np.float64)
+    boxes = plain("boxes", boxes).astype(np.float64)
     check_arrays(boxes=(boxes, f"{len(theta)} 4"))
     return theta.astype(np.float64), boxes
 
@@ -188,7 +188,7 @@ def _about_mean(values: np.ndarray) -> np.ndarray:
 
 
 def _checked(quad: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    quad, boxes = np.asarray(quad, np.float64), np.asarray(boxes, np.float64)
+    quad, boxes = plain("quad", quad).astype(np.float64), plain("boxes", boxes).astype(np.float64)
     check_arrays(quad=(quad, "N 4 2"), boxes=(boxes, "N 4"))
     return quad, boxes
 

@@ -9,7 +9,7 @@ poses[n, ::3, ::3].
 
 import numpy as np
 
-from ministn.errors import check_arrays
+from ministn.errors import check_arrays, plain
 from ministn.transformer.transforms import regular_grid
 
 POINTS = 4  # along each axis
@@ -77,7 +77,7 @@ def _offsets(
     grid: np.ndarray, poses: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """(N, 16, 2) from pose to grid in pixels; (N, 2, 2) the poses' linear part, pixels per unit."""
-    grid, poses = np.asarray(grid, np.float64), np.asarray(poses, np.float64)
+    grid, poses = plain("grid", grid).astype(np.float64), plain("poses", poses).astype(np.float64)
     check_arrays(grid=(grid, "N 4 4 2"), poses=(poses, f"{len(grid)} 4 4 2"))
     half = (np.array(size[::-1], np.float64) - 1) / 2
     grid, poses = (array.reshape(len(grid), -1, 2) * half for array in (grid, poses))

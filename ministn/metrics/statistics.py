@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import bdtr, betaincinv, stdtr, stdtrit  # scipy.stats takes a second to import
 
+from ministn.errors import check_plain
+
 CONFIDENCE = 0.95
 
 
@@ -71,9 +73,11 @@ def paired_test(correct_a: np.ndarray, correct_b: np.ndarray) -> PairedTest:
     of the discordant ones favouring b; both go through their Clopper-Pearson intervals and the
     outermost results count. So it excludes 0 exactly where the test rejects, and it covers at least
     95 % wherever that was enumerated (tests/test_statistics.py).
-    Raises ValueError for arrays that are not boolean, not 1-D, empty or of different lengths.
+    Raises TypeError for what is no plain array, ValueError for arrays that are not boolean, not
+    1-D, empty or of different lengths.
     """
     for name, correct in (("correct_a", correct_a), ("correct_b", correct_b)):
+        check_plain(name, correct)
         if correct.dtype != bool or correct.ndim != 1 or not len(correct):
             raise ValueError(
                 f"{name} must be a boolean array of shape (n,) with n > 0, "

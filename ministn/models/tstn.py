@@ -24,6 +24,7 @@ from ministn.models.network import Network
 from ministn.transformer import SpatialTransformer, downsampled, regression_layer
 
 MAPS = (32, 64, 128)
+SMALLEST = 8  # pixels each way, which three poolings make one of
 
 Size = tuple[int, ...]  # (H, W)
 
@@ -112,9 +113,14 @@ class UntiedStn(Architecture):
 
     def build(self, form: Form) -> Network:
         size = plane(form)
-        output = downsampled(size, self.downsample)
         check_size(size)
-        check_size(output)
+        output = downsampled(size, self.downsample)
+        if min(output) < SMALLEST:
+            raise UserError(
+                f"downsample {self.downsample:g} makes {output[0]}x{output[1]} of "
+                f"{size[0]}x{size[1]} pixels, which must be at least {SMALLEST}x{SMALLEST} for "
+                "three poolings"
+            )
         convolutions = convolutional_layers("classifier", self.architecture, form.channels)
         looking = self.localisation_convolutions(convolutions, form)
         return Network(
@@ -147,6 +153,8 @@ def check_architecture(number: int) -> None:
 
 
 def check_size(size: Size) -> None:
-    """Three poolings need at least 8 pixels on each side."""
-    if min(size) < 8:
-        raise UserError(f"images must be at least 8x8 for three poolings, got {size[0]}x{size[1]}")
+    if min(size) < SMALLEST:
+        raise UserError(
+            f"images must be at least {SMALLEST}x{SMALLEST} for three poolings, got "
+            f"{size[0]}x{size[1]}"
+        )

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ministn.errors import check_arrays
+from ministn.errors import check_arrays, check_count
 from ministn.ops.max_pool2d import check_pool
 
 
@@ -26,14 +26,15 @@ class Cache(NamedTuple):
 def avg_pool2d(x: np.ndarray, size: int = 2) -> tuple[np.ndarray, Cache]:
     """x (N, H, W, C) -> y (N, H // size, W // size, C).
 
-    Raises as check_pool does.
+    Raises as check_pool does, and ValueError for a size that is not whole or below 1.
     """
+    size = check_count("size", size)
     n, height, width, channels = check_pool(x, size)
     y = np.zeros((n, height // size, width // size, channels), x.dtype)
     for window in _places(x, size):
         y += window
-    y /= int(size) ** 2
-    return y, Cache(x.shape, y, int(size))
+    y /= size**2
+    return y, Cache(x.shape, y, size)
 
 
 def avg_pool2d_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:

@@ -23,8 +23,9 @@ class Cache(NamedTuple):
 def avg_pool3d(x: np.ndarray, size: int = 2) -> tuple[np.ndarray, Cache]:
     """x (N, D, H, W) -> y (N, D // size, H // size, W // size).
 
-    Raises as check_pool3d does.
+    Raises as check_pool3d does, and ValueError for a size that is not whole or below 1.
     """
+    size = check_count("size", size)
     check_pool3d(x, size)
     y = x
     for axis in (1, 2, 3):  # one after the other: NumPy is slow at three at once
@@ -32,7 +33,7 @@ def avg_pool3d(x: np.ndarray, size: int = 2) -> tuple[np.ndarray, Cache]:
         y = y[(slice(None),) * axis + (slice(whole * size),)]
         y = y.reshape(*y.shape[:axis], whole, size, *y.shape[axis + 1 :]).sum(axis=axis + 1)
     y = y / size**3
-    return y, Cache(x.shape, y, int(size))
+    return y, Cache(x.shape, y, size)
 
 
 def avg_pool3d_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
@@ -49,11 +50,10 @@ def avg_pool3d_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
 def check_pool3d(x: np.ndarray, size: int) -> tuple[int, ...]:
     """(N, D, H, W) of what is to be pooled.
 
-    Raises TypeError for a wrong dtype, ValueError for a wrong shape, a size below 1 or a volume
-    smaller than one cube.
+    Raises TypeError for a wrong dtype, ValueError for a wrong shape or a volume smaller than one
+    cube.
     """
     check_arrays(x=(x, "N D H W"))
-    check_count("size", size)
     if min(x.shape[1:]) < size:
         raise ValueError(f"x must be at least {size} voxels long each way, got shape {x.shape}")
     return x.shape

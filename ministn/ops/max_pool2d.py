@@ -66,11 +66,10 @@ def max_pool2d_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
 def check_pool(x: np.ndarray, size: int) -> tuple[int, int, int, int]:
     """(N, H, W, C) of what is to be pooled.
 
-    Raises TypeError for a wrong dtype, ValueError for a wrong shape, a size below 1 or an image
-    smaller than one window.
+    Raises TypeError for a wrong dtype, ValueError for a wrong shape or an image smaller than one
+    window.
     """
     n, height, width, channels = check_arrays(x=(x, "N H W C")).values()
-    check_count("size", size)
     if min(height, width) < size:
         raise ValueError(f"x must be at least {size} by {size} pixels, got shape {x.shape}")
     return n, height, width, channels

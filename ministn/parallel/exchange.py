@@ -152,7 +152,15 @@ def packed(message: Any) -> memoryview:
         ) from error
 
 
-def unpacked(content: bytes) -> Any:
+def packed_answer(message: Any) -> memoryview:
+    """An answer as bytes, or in its place a Failure that says why it cannot be."""
+    try:
+        return packed(message)
+    except (Unsent, MemoryError) as error:
+        return packed(Failure(f"its answer: {error}", isinstance(error, MemoryError)))
+
+
+def unpacked(content: bytes | bytearray) -> Any:
     """The message of these bytes, or a Failure."""
     try:
         return pickle.loads(content)

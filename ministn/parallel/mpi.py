@@ -27,7 +27,9 @@ from ministn.parallel.exchange import (
     check_replicas,
     described,
     packed,
+    packed_answer,
     part,
+    unpacked,
 )
 from ministn.parallel.worker import serve
 
@@ -138,16 +140,23 @@ class World:
 
     def _gathered(self, message: Any) -> list[Any] | None:
         if self.rank:
-            _result(self._comm.isend(message, 0).test)
+            _result(self._comm.Isend(packed_answer(message), 0).test)
             return None
         return [message, *map(self._received_from, range(1, self.size))]
 
     def _received_from(self, rank: int) -> Any:
+        from mpi4py import MPI
+
+        status = MPI.Status()
+
         def look() -> tuple[bool, Any]:
-            message = self._comm.improbe(rank)
+            message = self._comm.Improbe(rank, status=status)
             return message is not None, message
 
-        return _result(_result(look).irecv().test)
+        message = _result(look)
+        content = bytearray(status.Get_count(MPI.BYTE))
+        _result(message.Irecv(content).test)
+        return unpacked(content)
 
 
 def _result(test: Callable[[], tuple[bool, Any]]) -> Any:

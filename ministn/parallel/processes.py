@@ -32,11 +32,10 @@ from ministn.errors import UserError
 from ministn.optimizers import Optimizer
 from ministn.parallel.exchange import (
     Exchange,
-    Failure,
-    Unsent,
     check_replicas,
     described,
     packed,
+    packed_answer,
     part,
     unless_failed,
     unpacked,
@@ -155,11 +154,7 @@ class Follower(SharedMemory):
         return recv_handle(self._pipe)
 
     def gather(self, message: Any) -> None:
-        try:
-            content = packed(message)
-        except (Unsent, MemoryError) as error:
-            content = packed(Failure(f"its answer: {error}", isinstance(error, MemoryError)))
-        self._pipe.send_bytes(content)
+        self._pipe.send_bytes(packed_answer(message))
 
     def close(self) -> None:
         pass

@@ -9,14 +9,14 @@ import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from ministn import backend, cli, data, parallel, runs
+from ministn import backend, cli, data, kinds, parallel, runs
 from ministn.cuda.choice import check_precision
 from ministn.errors import UserError
 from ministn.kinds import replaced
@@ -109,17 +109,33 @@ class Experiment:
         """
         words = [*self._choice(settings), "--seeds", str(settings.seed)]
         # One after another, since what one flag says may follow from another.
-        while more := flags.differing(settings, self.parse(words)[-1], self.flags):
+        while more := flags.differing(settings, found := self.parse(words)[-1], self.flags):
             if more[0] in words:
                 raise ValueError(f"{more[0]} does not reach {more[1]} in {' '.join(words)}")
             words += more[:2]
+        if found != settings:
+            own, others = kinds.leaves(settings), kinds.leaves(found)
+            differing = (path for path in own | others if own.get(path) != others.get(path))
+            raise ValueError(f"no flag of {self.script} sets {', '.join(differing)} so")
         return words
+
+    def with_command(self, record: Record) -> Record:
+        """A record with the command that gives just its run.
+
+        Those of format 1 have what was typed when they began: for several runs, or fewer epochs.
+        They keep that where no flags give the run any more.
+        """
+        if record["format"] != runs.FORMAT:
+            with suppress(ValueError, UserError):
+                command, workers = self.command(record["settings"]), record["device"].get("workers")
+                return record | {"command": f"{command} --workers {workers or 1}"}
+        return record
 
 
 def main(experiment: Experiment, words: list[str] | None = None) -> int:
     """Do what the words of the command line say."""
     arguments = experiment.parser.parse_args(sys.argv[1:] if words is None else words)
-    if arguments.out.exists() and not arguments.out.is_dir():
+    if os.path.lexists(arguments.out) and not arguments.out.is_dir():
         raise UserError(f"--out {arguments.out} is not a folder")
     for name in ("workers", "threads"):
         value = getattr(arguments, name)
@@ -327,7 +343,7 @@ def own(experiment: Experiment, folders: list[Path]) -> list[Record]:
 def show(experiment: Experiment, records: list[Record], out: Path) -> bool:
     """Print the report and draw the figures that compare runs; whether all could be drawn."""
     print()
-    print(experiment.report(records))
+    print(experiment.report([experiment.with_command(record) for record in records]))
     out.mkdir(parents=True, exist_ok=True)
     with FileLock(out / "figures.lock"):  # other shards may end at the same moment
         drawn, complete = draw(partial(experiment.figures, records), out)

@@ -50,7 +50,8 @@ class Trainer:
     values, order and dropout. precision: of products, "tf32" on a GPU only, see cuda/choice.py.
     device: the GPU to train on, None for the CPU; there, team: the processes that train, by default
     this one alone. ``say`` receives one-line events: a collapse, an epoch's results. pretrained: a
-    checkpoint whose weights the network begins with, as far as it names them.
+    checkpoint whose weights the network begins with, as far as it names them; it must name those
+    that are not learned.
     identity: what must be the same for a checkpoint to be continued, JSON-able.
 
     Raises UserError where the device cannot train in that precision, and for a checkpoint that is
@@ -102,9 +103,9 @@ class Trainer:
     def _begin_with(self, path: Path) -> None:
         """Let the parameters, learned and fixed, have those values that a checkpoint has."""
         arrays, _ = checkpoint.load(path)
+        wanted = arrays.keys() | {parameter.name for parameter in self.network.fixed_parameters()}
         own = _values(self.network)
-        known = {name: own[name] for name in arrays if name in own}
-        checkpoint.fill(path, arrays, known)
+        checkpoint.fill(path, arrays, {name: own[name] for name in wanted & own.keys()})
 
     # -- one step, one epoch ---------------------------------------------------------------------
 

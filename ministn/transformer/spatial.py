@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ministn.backend import to_cpu
-from ministn.errors import check_kind
+from ministn.errors import check_kind, check_together
 from ministn.initializers import ZEROS, Constant
 from ministn.layers import Dense, Layer, Sequential
 from ministn.ops.affine_grid import check_size
@@ -153,7 +153,11 @@ class SpatialTransformer(Layer):
         return self.localisation.forward(x)[0]
 
     def warp(self, x: np.ndarray, theta: np.ndarray) -> np.ndarray:
-        """V: ``x`` sampled at T_theta(G), in evaluation mode. theta: (N, P) in any shape."""
+        """V: ``x`` sampled at T_theta(G), in evaluation mode. theta: (N, P) in any shape.
+
+        Raises ValueError for more or fewer than the images of x.
+        """
+        check_together(x=x, theta=theta)
         return self._warp(x, theta.reshape(len(theta), prod(theta.shape[1:])))[0]
 
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, list[Attended]]:
