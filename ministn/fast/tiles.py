@@ -124,14 +124,16 @@ class Tiles(Convolution):
             d[:, q] = left[:, :, :, self._places(q)]
         d = d.reshape(self._window, self._window, -1)
         d = np.matmul(transform, d, out=shaped(transformed, d.shape))
-        if self._pieces == 1:
-            return d.reshape(self._window**2, -1, self._channels)
         d = d.reshape(self._window**2, n, -1, across, self._channels)
+        return self._seen(d) if self._pieces > 1 else d.reshape(len(d), -1, self._channels)
+
+    def _seen(self, d: np.ndarray) -> np.ndarray:
+        """All windows d (places, n, down, across, C) -> those that each tile's pieces see."""
         pieces = np.lib.stride_tricks.sliding_window_view(d, (self._pieces,) * 2, axis=(2, 3))
         pieces = pieces.transpose(0, 1, 2, 3, 5, 6, 4)
         copy = shaped(self._copies, pieces.shape)
         copy[...] = pieces
-        return copy.reshape(self._window**2, -1, self._pieces**2 * self._channels)
+        return copy.reshape(len(d), -1, self._pieces**2 * self._channels)
 
     def _convolve(self, windows: np.ndarray, tiles: np.ndarray) -> None:
         """Write A^T [U . windows] A into tiles of y."""
@@ -165,28 +167,31 @@ class Tiles(Convolution):
         weight = self._transformed_weight.transpose(0, 2, 1)
         d = shaped(windows, (*dproducts.shape[:2], weight.shape[2]))
         np.matmul(dproducts, weight, out=d)
-        across = self._across + self._pieces - 1
         if self._pieces > 1:
-            tiles = (n, -1, self._across, self._pieces, self._pieces, self._channels)
-            pieces = d.reshape(self._window**2, *tiles)
-            rows = pieces.shape[2]
-            d = shaped(left, (len(d), n, rows + self._pieces - 1, across, self._channels))
-            d[...] = 0
-            for i, j in np.ndindex(self._pieces, self._pieces):
-                d[:, :, i : i + rows, j : j + self._across] += pieces[..., i, j, :]
+            d = self._unseen(d, n, left)
         d = d.reshape(self._window, self._window, -1)
         d = np.matmul(self._transforms.B, d, out=shaped(spread, d.shape))
+        across = self._across + self._pieces - 1
         d = d.reshape(self._window, self._window, n, -1, across, self._channels)
-        strips = shaped(left, (*d.shape[:1], *d.shape[2:4], self._padded.shape[2], self._channels))
+        strips = shaped(left, (*d.shape[:1], *d.shape[2:4], *self._padded.shape[2:]))
         strips[...] = 0
         for q in range(self._window):
             strips[:, :, :, self._places(q)] += d[:, q]
-        strips = strips.reshape(self._window, -1)
-        rows = np.matmul(self._transforms.B, strips, out=shaped(spread, strips.shape))
-        rows = rows.reshape(self._window, n, d.shape[3], *self._padded.shape[2:])
-        for p in range(self._window):
+        flat = strips.reshape(self._window, -1)
+        rows = np.matmul(self._transforms.B, flat, out=shaped(spread, flat.shape))
+        for p, row in enumerate(rows.reshape(strips.shape)):
             first = p + band.start * self._tile
-            self._dpadded[:n, first : first + d.shape[3] * self._tile : self._tile] += rows[p]
+            self._dpadded[:n, first : first + row.shape[1] * self._tile : self._tile] += row
+
+    def _unseen(self, d: np.ndarray, n: int, memory: np.ndarray) -> np.ndarray:
+        """_seen backwards: the sum of what the pieces give to each window."""
+        pieces = d.reshape(len(d), n, -1, self._across, self._pieces, self._pieces, self._channels)
+        down, across, more = pieces.shape[2], self._across, self._pieces - 1
+        windows = shaped(memory, (len(d), n, down + more, across + more, self._channels))
+        windows[...] = 0
+        for i, j in np.ndindex(self._pieces, self._pieces):
+            windows[:, :, i : i + down, j : j + across] += pieces[..., i, j, :]
+        return windows
 
     def _places(self, q: int) -> slice:
         """Column q of every window, in a row of pixels."""
