@@ -1,10 +1,12 @@
-"""The GRU: beside PyTorch's, and where its states are known; see also test_ops.py."""
+"""The GRU: beside PyTorch's, where its states are known, and as a layer; see also test_ops.py."""
 
 import numpy as np
 import pytest
 from helpers import normal
 
 from ministn import ops
+from ministn.parameter import ParameterBuffer
+from ministn.recurrent import GRU
 
 N, D, K = 3, 5, 4
 
@@ -75,3 +77,26 @@ def test_gates_that_are_shut_or_open(dtype):
     y, _ = ops.gru(x, weight_x, weight_h, bias, 3)
     candidate = np.tanh(x @ weight_x[:, 2] + bias[2])
     np.testing.assert_allclose(y, np.stack([candidate] * 3, axis=1), rtol=1e-6)
+
+
+# ---- as a layer
+
+
+def test_a_layer_has_a_row_for_each_state():
+    layer = GRU("gru", D, K, 3)
+    ParameterBuffer(layer.parameters(), 0, np.float64)
+    x = normal(N, D)
+    states, _ = ops.gru(x, layer.weight_x.data, layer.weight_h.data, layer.bias.data, 3)
+    rows, _ = layer.forward(x)
+    assert rows.shape == (3 * N, K)
+    for n in range(N):
+        np.testing.assert_array_equal(rows[3 * n : 3 * n + 3], states[n])
+
+
+def test_a_layer_begins_as_the_paper_has_it():
+    layer = GRU("gru", 300, 40, 3)
+    ParameterBuffer(layer.parameters(), 0)
+    for weight in (layer.weight_x.data, layer.weight_h.data):
+        np.testing.assert_allclose(weight.std(axis=(0, 2)), 0.1, rtol=0.1)
+        assert abs(weight.mean()) < 0.01
+    assert not layer.bias.data.any()

@@ -44,6 +44,12 @@ LAYER_FAULTS: dict[tuple[str, str], dict[str, How]] = {
     ("layer Bounded", "layers.Bounded.backward"): {
         "the factor high - low is forgotten": lambda right: WithoutParameters.backward,
     },
+    ("layer GRU", "recurrent.GRU.backward"): {
+        "the rows are taken for all images' first states, then the next": arriving(
+            lambda dy: dy.reshape(3, 2, 5).swapaxes(0, 1).reshape(dy.shape)
+        ),
+        "the layer goes backward twice": run_twice,
+    },
     ("spatial transformers in series", "layers.Sequential.backward"): {
         "the layers go backward twice": run_twice,
     },

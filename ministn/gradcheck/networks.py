@@ -27,6 +27,7 @@ from ministn.layers import (
 from ministn.models import NETWORKS, Architecture, Colocaliser, Network
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
+from ministn.recurrent import GRU
 from ministn.tasks import Colocalisation
 from ministn.transformer import HandOn, Parallel, SpatialTransformer, transforms
 from ministn.transformer.samplers import Sampler
@@ -164,6 +165,7 @@ LAYERS: dict[str, Callable[[], Problem]] = {
         Conv2d("conv", 2, 3, pool=True, activation="leaky_relu", bias=False)
     ),
     "Dense": lambda: layer_problem(Dense("dense", 6, 5), (6,)),
+    "GRU": lambda: layer_problem(GRU("gru", 6, 5, 3), (6,)),
     "ReLU": lambda: layer_problem(ReLU("relu")),
     "LeakyReLU": lambda: layer_problem(LeakyReLU("leaky", 0.1)),
     "Tanh": lambda: layer_problem(Tanh("tanh")),
