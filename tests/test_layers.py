@@ -26,7 +26,7 @@ from ministn.layers import (
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
 from ministn.recurrent import GRU
-from ministn.transformer import HandOn, Parallel, SpatialTransformer
+from ministn.transformer import Glimpses, HandOn, Parallel, SpatialTransformer
 
 STEP = Step(seed=5, number=7)
 MAPS, ROWS = (2, 5, 7, 3), (4, 6)
@@ -37,6 +37,12 @@ def transformer(owner: str = "") -> SpatialTransformer:
     theta = Dense(f"{owner}theta", 5 * 7 * 3, 6, initial=HeUniform(0.3))
     localisation = Sequential(Flatten("flat"), theta)
     return SpatialTransformer(localisation, (4, 3))
+
+
+def glimpsing() -> SpatialTransformer:
+    """Two thetas for each image."""
+    gru, theta = GRU("gru", 5 * 7 * 3, 4, 2), Dense("theta", 4, 6, initial=HeUniform(0.3))
+    return SpatialTransformer(Sequential(Flatten("flat"), gru, theta), (4, 3))
 
 
 def tied() -> Sequential:
@@ -70,6 +76,7 @@ LAYERS = {
     "transformer": (transformer, MAPS),
     "parallel": (lambda: Parallel(transformer("a/"), transformer("b/")), MAPS),
     "hand on": (lambda: HandOn(transformer(), Flatten("flatten")), MAPS),
+    "glimpses": (lambda: Glimpses(glimpsing(), Conv2d("read", 3, 2), glimpses=2), MAPS),
 }
 cases = pytest.mark.parametrize(("make", "shape"), LAYERS.values(), ids=LAYERS)
 

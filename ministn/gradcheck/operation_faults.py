@@ -15,6 +15,7 @@ from ministn.gradcheck.breaking import (
     overwriting,
     result,
     skipped,
+    truncated,
 )
 
 
@@ -88,19 +89,6 @@ def states_after(right: Function) -> Function:
             for t, moment in enumerate(cache.moments)
         ]
         return right(dy, cache._replace(moments=moments))
-
-    return wrong
-
-
-def truncated(right: Function) -> Function:
-    """Each state's gradient goes to its own gates, and not on to the state before."""
-
-    def wrong(dy: np.ndarray, cache: Any) -> Any:
-        alone = [
-            right(dy[:, [t]], cache._replace(y=cache.y[:, [t]], moments=[moment]))
-            for t, moment in enumerate(cache.moments)
-        ]
-        return tuple(map(sum, zip(*alone, strict=True)))
 
     return wrong
 
