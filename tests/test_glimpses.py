@@ -18,6 +18,7 @@ from ministn.plot import draw_transformer
 from ministn.randomness import Step
 from ministn.recurrent import GRU
 from ministn.tasks import Classification
+from ministn.training.examples import shown
 from ministn.training.steps import Epoch, PlainSteps, QueuedSteps
 from ministn.transformer import Glimpses, Parallel, SpatialTransformer, regression_layer
 from ministn.transformer.samplers import Sampler
@@ -170,6 +171,27 @@ def test_each_glimpse_is_watched_and_has_a_look():
     assert {p.name.split("/")[0] for p in made.localisation_only()} == {"localisation", "inner"}
 
 
+def test_they_may_stand_in_front_with_all_layers_in_them():
+    """The same numbers and gradients as among the classifier's layers; a record has every theta."""
+    glimpses = Glimpses(transformer(), *reading(), glimpses=T)
+    front, inside = Network(Sequential(), glimpses), Network(Sequential(glimpses))
+    buffer = laid_out(glimpses, np.float32)
+    x, dy = normal(N, *SIZE, 2).astype(np.float32), normal(N, T, K).astype(np.float32)
+    found = []
+    for made in (front, inside):
+        buffer.zero_grad()
+        y, cache = made.forward(x, STEP)
+        made.backward(dy, cache)
+        found.append([y, buffer.grad.copy(), *made.thetas(cache), *made.predict(x)[1][1]])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert front.localisation_only() == inside.localisation_only() != []
+    assert front.transformer is glimpses.transformer
+    split = Split(np.uint8(abs(x)), np.zeros((N, T), np.uint8), np.zeros((N, 4), np.int16))
+    theta = shown(split, front.front)["theta"]
+    assert np.shape(theta) == (N, sum(len(one.start) for one in front.front.at_input))
+
+
 def test_first_layer_with_non_finite_values_is_named():
     made = network()
     buffer = laid_out(made, np.float32)
@@ -207,8 +229,8 @@ def test_glimpses_are_drawn_one_after_another():
     drawn = [image.get_array() for axes in draw_transformer(front, x).axes for image in axes.images]
     assert len(drawn) == 2 * (2 + T)
     for n, crops in enumerate(front.forward(x)[0]):
-        for shown, crop in zip(drawn[n * (2 + T) + 2 :], crops, strict=False):
-            assert np.corrcoef(shown.ravel(), crop.ravel())[0, 1] > 1 - 1e-9
+        for panel, crop in zip(drawn[n * (2 + T) + 2 :], crops, strict=False):
+            assert np.corrcoef(panel.ravel(), crop.ravel())[0, 1] > 1 - 1e-9
 
 
 @pytest.mark.parametrize(
