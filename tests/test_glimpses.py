@@ -65,7 +65,7 @@ def laid_out(layer, dtype=np.float64, device=None):
         (2, Projective(), Sampler(border="zeros", fill=0.5, supersampling=2)),
         (np.int64(4), Attention(), Sampler("nearest")),
     ],
-    ids=str,
+    ids=["one", "bicubic, mirror", "averaged", "nearest"],
 )
 def test_each_glimpse_is_a_warp_of_the_input_by_its_theta(glimpses, transform, sampler):
     one = transformer(glimpses, transform=transform, sampler=sampler)
