@@ -211,8 +211,8 @@ class Glimpses(_Read):
     is the sum of T uses. U has T + 1 uses, as what is sampled and as what is looked at; where
     ``need_dx`` is true its gradient is the sum of these. Without layers y is (N, T, h, w, C).
 
-    transformer: its localisation network gives (N T, P), at first the T thetas of the first image,
-    as a GRU and a Dense behind it do. Each glimpse is watched, and attention is measured for each,
+    transformer: its localisation network gives (N T, P), the T thetas of the first image first, as
+    a GRU and a Dense behind it do. Each glimpse is watched, and attention is measured for each,
     as if there were T transformers.
 
     Raises TypeError for a transformer that is not a SpatialTransformer, as Parallel is not, and
