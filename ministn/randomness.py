@@ -20,6 +20,7 @@ from ministn.errors import is_whole
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
 MASK = np.uint64(0xFFFFFFFF)
+BLOCK = 2**14  # counters at a time: their words stay in a core's cache
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,14 @@ def random_bits(step: Step, purpose: int, rows: int, width: int) -> np.ndarray:
     (e // 4, step.number, step.call, purpose) under the key (seed low, seed high).
     """
     start = step.first_row * width
-    stop = start + rows * width
-    blocks = np.arange(start // 4, -(-stop // 4), dtype=np.uint64)
-    counter = np.empty((4, len(blocks)), np.uint64)
-    counter[0] = blocks
-    counter[1], counter[2], counter[3] = step.number, step.call, purpose
-    words = philox4x32(counter, (step.seed & 0xFFFFFFFF, step.seed >> 32)).T.ravel()
-    offset = start - 4 * (start // 4)
-    return words[offset : offset + rows * width].reshape(rows, width)
+    first, last = start // 4, -(-(start + rows * width) // 4)
+    words = np.empty((last - first, 4), np.uint32)
+    key = step.seed & 0xFFFFFFFF, step.seed >> 32
+    for begin in range(first, last, BLOCK):
+        blocks = np.arange(begin, min(begin + BLOCK, last), dtype=np.uint64)
+        counter = np.empty((4, len(blocks)), np.uint64)
+        counter[0] = blocks
+        counter[1], counter[2], counter[3] = step.number, step.call, purpose
+        words[begin - first :][: len(blocks)] = philox4x32(counter, key).T
+    offset = start - 4 * first
+    return words.ravel()[offset : offset + rows * width].reshape(rows, width)

@@ -7,7 +7,7 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from ministn import ops
+from ministn import ops, randomness
 from ministn.randomness import Step, generator, philox4x32, random_bits, stream
 
 STEP = Step(seed=5, number=7)
@@ -59,6 +59,13 @@ def test_mask_does_not_depend_on_how_the_batch_is_cut(cuts):
 def test_masks_differ(other):
     assert (mask(**{"step": STEP, **other}) != mask(STEP)).any()
     np.testing.assert_array_equal(mask(STEP), mask(STEP))
+
+
+@pytest.mark.parametrize("block", [1, 3, 19, 1000])
+def test_how_many_words_are_drawn_at_a_time_does_not_matter(monkeypatch, block):
+    expected = mask(replace(STEP, first_row=3))
+    monkeypatch.setattr(randomness, "BLOCK", block)
+    np.testing.assert_array_equal(mask(replace(STEP, first_row=3)), expected)
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
