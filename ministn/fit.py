@@ -13,7 +13,7 @@ from tqdm import tqdm, trange
 
 from ministn.backend import Array, to_cpu
 from ministn.data import as_batch
-from ministn.errors import FROM_0, UserError, check_numbers, check_plain, check_whole
+from ministn.errors import FROM_0, UserError, check_kind, check_numbers, check_plain, check_whole
 from ministn.fast.threads import limited
 from ministn.metrics.attention import watched
 from ministn.models import Network
@@ -53,6 +53,8 @@ def train(
     Raises UserError for fewer images than a batch and impossible rates, and as train_on_batch does;
     a refused call changes nothing.
     """
+    check_kind("network", network, Network)
+    check_kind("task", task, Task)
     _check(images, labels, FLOAT32)
     check_numbers(FROM_0, lr=lr, loc_lr=loc_lr)
     check_whole(steps=steps, batch_size=batch_size)
@@ -108,6 +110,9 @@ def train_on_batch(
     Raises UserError, and updates nothing, for an impossible lr, where the loss is not finite (it
     names the layer), and where the optimiser is not this network's.
     """
+    check_kind("network", network, Network)
+    check_kind("optimizer", optimizer, Optimizer)
+    check_kind("task", task, Task)
     check_numbers(FROM_0, lr=lr)
     _check(images, labels, optimizer.buffer.data.dtype)
     optimizer.buffer.check_tied()

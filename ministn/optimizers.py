@@ -11,7 +11,7 @@ import numpy as np
 
 from ministn.backend import Array, assign
 from ministn.engines import function
-from ministn.errors import ABOVE_0, FROM_0, FROM_0_BELOW_1, check_numbers
+from ministn.errors import ABOVE_0, FROM_0, FROM_0_BELOW_1, check_arrays, check_kind, check_numbers, check_whole
 from ministn.kinds import kind
 from ministn.parameter import ParameterBuffer
 
@@ -189,6 +189,8 @@ class Optimizer:
         clip: float | None = None,
         clip_norm: float | None = None,
     ) -> None:
+        check_kind("rule", rule, Rule)
+        check_kind("buffer", buffer, ParameterBuffer)
         check_clipping(clip, clip_norm)
         self.rule, self.buffer = rule, buffer
         self.clip, self.clip_norm = clip, clip_norm
@@ -206,12 +208,18 @@ class Optimizer:
 
     def step(self, lr: float) -> None:
         """Limit the gradient, then update every parameter; ``lr`` times each group's multiplier."""
-        self.t += 1
+        step_sizes = self.step_sizes(lr, self.t + 1)
         self.limit()
-        self.update(self.step_sizes(lr, self.t))
+        self.update(step_sizes)
+        self.t += 1
 
     def step_sizes(self, lr: float, t: int) -> list[float]:
-        """What step ``t``, counted from 1, multiplies each group's direction with."""
+        """What step ``t``, counted from 1, multiplies each group's direction with.
+
+        Raises UserError for numbers that cannot be.
+        """
+        check_numbers(FROM_0, lr=lr)
+        check_whole(t=t)
         return [self.rule.step_size(lr * multiplier, t) for _, multiplier in self.buffer.groups]
 
     def limit(
@@ -243,9 +251,18 @@ class Optimizer:
         grad: flat, the buffer's own unless given. part: of the flat arrays, to update only that.
         Raises UserError, and updates nothing, where a parameter lies elsewhere by now.
         """
+        check_kind("step_sizes", step_sizes, list, tuple)
+        if len(step_sizes) != len(self.buffer.groups):
+            raise ValueError(
+                f"step_sizes must be {len(self.buffer.groups)} for as many groups of parameters, "
+                f"got {len(step_sizes)}"
+            )
+        if part is not None:
+            check_kind("part", part, slice)
         self.buffer.check_tied()
         data = self.buffer.data
         grad = self.buffer.grad if grad is None else grad
+        check_arrays(grad=(grad, f"{data.size}"))
         part = slice(0, len(data)) if part is None else part
         arrays = self.moments | self.constants
         for (group, _), step_size in zip(self.buffer.groups, step_sizes, strict=True):

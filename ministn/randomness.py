@@ -14,6 +14,8 @@ from zlib import crc32
 
 import numpy as np
 
+from ministn.errors import check_index, check_kind
+
 # Philox4x32 constants: the two multipliers, and the Weyl increments of the key.
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -28,6 +30,8 @@ class Step:
     uint32 there, which a captured graph reads anew each time it runs. first_row: index, in the
     whole batch, of the first row this call sees (batches may be cut). call: tells repeated uses of
     one layer within one step apart.
+
+    Raises ValueError for numbers that are not whole and from 0 to 2^64 - 1.
     """
 
     seed: int
@@ -35,15 +39,27 @@ class Step:
     first_row: int = 0
     call: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("seed", "number", "first_row", "call"):
+            value = getattr(self, name)
+            if name != "number" or getattr(value, "shape", ()) != (1,):
+                object.__setattr__(self, name, check_index(name, value))
+
 
 def stream(name: str) -> int:
     """A 32-bit number for a name: the same on every machine and in every process."""
+    check_kind("name", name, str)
     return crc32(name.encode())
 
 
 def generator(seed: int, purpose: str, *counters: int) -> np.random.Generator:
-    """A generator that depends on nothing but its arguments."""
-    return np.random.default_rng(np.random.SeedSequence([seed, stream(purpose), *counters]))
+    """A generator that depends on nothing but its arguments.
+
+    Raises ValueError for a seed or counters that are not whole numbers from 0 to 2^64 - 1.
+    """
+    numbers = [check_index("counters", counter) for counter in counters]
+    entropy = [check_index("seed", seed), stream(purpose), *numbers]
+    return np.random.default_rng(np.random.SeedSequence(entropy))
 
 
 def philox4x32(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 from ministn.backend import Array, device_holding
 from ministn.cuda.launch import blocks_for, launch
 from ministn.cuda.reduce import mean
-from ministn.errors import check_arrays
+from ministn.errors import check_arrays, check_number
 
 
 class Cache(NamedTuple):
@@ -54,6 +54,6 @@ def softmax_cross_entropy_backward(cache: Cache, dloss: float = 1.0) -> Array:
         "softmax_cross_entropy",
         "softmax_cross_entropy_backward",
         blocks_for(p.size),
-        *(p, labels, dlogits, p.size, classes, float(dloss) / n),
+        *(p, labels, dlogits, p.size, classes, check_number("dloss", dloss) / n),
     )
     return dlogits

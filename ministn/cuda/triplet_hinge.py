@@ -7,7 +7,7 @@ import numpy as np
 from ministn.backend import Array, device_holding
 from ministn.cuda.launch import blocks_for, launch
 from ministn.cuda.reduce import mean
-from ministn.errors import check_arrays
+from ministn.errors import check_arrays, check_number
 
 
 class Cache(NamedTuple):
@@ -57,6 +57,6 @@ def triplet_hinge_backward(cache: Cache, dloss: float = 1.0) -> tuple[Array, Arr
         "triplet_hinge_backward",
         blocks_for(attended.size),
         *(attended, random, pairs, hinges, dattended, drandom),
-        *(attended.size, len(pairs), attended.shape[1], 2 * float(dloss) / len(pairs)),
+        *(attended.size, len(pairs), attended.shape[1], 2 * check_number("dloss", dloss) / len(pairs)),
     )
     return dattended, drandom

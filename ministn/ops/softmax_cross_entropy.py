@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ministn.errors import check_arrays, check_plain
+from ministn.errors import check_arrays, check_number, check_plain
 
 
 class Cache(NamedTuple):
@@ -42,7 +42,7 @@ def softmax_cross_entropy_backward(cache: Cache, dloss: float = 1.0) -> np.ndarr
     rows = np.arange(len(p))
     dlogits = p.copy()
     dlogits[rows, labels] -= 1
-    return dlogits * (float(dloss) / len(p))
+    return dlogits * (check_number("dloss", dloss) / len(p))
 
 
 def _check_labels(labels: np.ndarray, n: int, classes: int) -> None:

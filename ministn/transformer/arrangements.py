@@ -35,7 +35,7 @@ class Parallel(Layer):
         if len({tuple(transformer.size) for transformer in transformers}) != 1:
             sizes = ", ".join(str(transformer.size) for transformer in transformers) or "none"
             raise ValueError(f"transformers must have outputs of one size, got {sizes}")
-        self.path = path
+        super().__init__(path)
         self.at_input = transformers
 
     @property
@@ -55,6 +55,9 @@ class Parallel(Layer):
         self, dy: np.ndarray, cache: ParallelCache, need_dx: bool = True
     ) -> np.ndarray | None:
         count = len(self.at_input)
+        check_arrays(dy=(dy, "N h w C"))
+        if dy.shape[-1] % count:
+            raise ValueError(f"dy must have channels of {count} transformers, got {dy.shape[-1]}")
         parts = parted(dy, [dy.shape[-1] // count] * count)
         gradients: list[Any] = [
             transformer.backward(part, own, need_dx)
@@ -111,7 +114,7 @@ class HandOn(Layer):
         self, transformer: SpatialTransformer, *layers: Layer, path: str = "theta handed on"
     ) -> None:
         check_kind("transformer", transformer, SpatialTransformer)
-        self.path = path
+        super().__init__(path)
         self.transformer = transformer
         self.reader = Sequential(*layers)
 
@@ -128,6 +131,7 @@ class HandOn(Layer):
         self, dy: np.ndarray, cache: HandOnCache, need_dx: bool = True
     ) -> np.ndarray | None:
         handed = len(self.transformer.transform.identity)
+        check_arrays(dy=(dy, "N K"))
         dfeatures, dtheta = parted(dy, [dy.shape[-1] - handed, handed])
         dwarped = self.reader.backward(dfeatures, cache.reader)
         assert dwarped is not None
