@@ -47,15 +47,22 @@ def check_numbers(wanted: str, **numbers: Any) -> None:
             raise UserError(f"{name} must be {wanted}, got {number!r}")
 
 
-def check_whole(**numbers: Any) -> None:
-    """Raise UserError naming the first that is not a whole number from 1 to LONGEST."""
+def check_whole(least: int = 1, /, **numbers: Any) -> None:
+    """Raise UserError naming the first that is not a whole number from ``least`` to LONGEST."""
     for name, number in numbers.items():
         if not is_whole(number):
             raise UserError(f"{name} must be a whole number, got {number!r}")
-        if number < 1:
-            raise UserError(f"{name} must be at least 1, got {number}")
+        if number < least:
+            raise UserError(f"{name} must be at least {least}, got {number}")
         if number > LONGEST:
             raise UserError(f"{name} must be at most {LONGEST}, got {number}")
+
+
+def check_flags(**flags: Any) -> None:
+    """Raise UserError naming the first that is neither True nor False."""
+    for name, flag in flags.items():
+        if not isinstance(flag, (bool, np.bool_)):
+            raise UserError(f"{name} must be True or False, got {flag!r}")
 
 
 def check_arrays(**arrays: tuple[Any, str]) -> dict[str, int]:

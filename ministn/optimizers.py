@@ -11,7 +11,7 @@ import numpy as np
 
 from ministn.backend import Array, assign
 from ministn.engines import function
-from ministn.errors import ABOVE_0, FROM_0, FROM_0_BELOW_1, check_arrays, check_kind, check_numbers, check_whole
+from ministn.errors import ABOVE_0, FROM_0, FROM_0_BELOW_1, check_arrays, check_flags, check_kind, check_numbers, check_whole
 from ministn.kinds import kind
 from ministn.parameter import ParameterBuffer
 
@@ -127,6 +127,7 @@ class SGD(Rule):
     def __post_init__(self) -> None:
         check_numbers(FROM_0_BELOW_1, momentum=self.momentum)
         check_numbers(FROM_0, weight_decay=self.weight_decay)
+        check_flags(decay_biases=self.decay_biases)
 
     @property
     def words(self) -> str:

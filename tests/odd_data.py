@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
-from odd import RNG, Call
+from odd import RNG, Call, floats
 from odd_layers import GREY, ready, transformer
 from synthetic import record
 
@@ -22,6 +22,10 @@ LABELS = np.arange(12, dtype=np.uint8) % 3
 SOME = Digits(RNG.integers(0, 256, (12, 8, 8), np.uint8), LABELS)
 CUBES = Digits(RNG.integers(0, 256, (12, 28, 28), np.uint8), LABELS)
 RTS = distorted.Recipe("RTS", 12, rotation=45.0, scale=(0.7, 1.2), placed=1.0)
+
+# What errors call fields, as command lines do; and what they call a count.
+FLAGS = "data_seed decay decay_every first_decay set"
+SIZE = "test_size"
 
 # Of kinds whose fields have no defaults.
 NEEDED = {
@@ -43,9 +47,9 @@ def value_calls() -> Iterator[tuple[str, Call]]:
             continue
         value = NEEDED[name] if name in NEEDED else cls()
         given = {field.name: getattr(value, field.name) for field in fields(value)}
-        optional = " ".join(key for key, found in given.items() if found is None)
+        optional = " ".join(key for key, found in given.items() if found is None) + " transform"
         where = cls.__module__.removeprefix("ministn.")
-        yield f"{where}.{cls.__name__}", Call(cls, given, any_kind=optional)
+        yield f"{where}.{cls.__name__}", Call(cls, given, FLAGS, any_kind=optional)
 
 
 def making_calls() -> Iterator[tuple[str, Call]]:
@@ -54,9 +58,9 @@ def making_calls() -> Iterator[tuple[str, Call]]:
     clutter = {"canvas": 12, "distractors": 2, "patch": 3}
     yield "data.cluttered.generate", images_of(cluttered.generate, some | clutter)
     yield "data.distorted.generate", images_of(distorted.generate, {"recipe": RTS, "epoch": 1} | some)
-    yield "data.distorted.fresh", Call(distorted.fresh, {"recipe": RTS, "epoch": 1} | some)
+    yield "data.distorted.fresh", Call(distorted.fresh, {"recipe": RTS, "epoch": 1} | some, SIZE)
     yield "data.addition.generate", images_of(addition.generate, {"epoch": 1} | some)
-    yield "data.addition.fresh", Call(addition.fresh, {"epoch": 1} | some)
+    yield "data.addition.fresh", Call(addition.fresh, {"epoch": 1} | some, SIZE)
     one = {"digits": SOME, "digit": 2, "count": 3, "distractors": 2} | seed
     yield "data.colocalisation.generate", images_of(colocalisation.generate, one)
     yield "data.colocalisation.draw_crops", Call(colocalisation.draw_crops, {"count": 3, "step": 1} | seed)
@@ -65,21 +69,22 @@ def making_calls() -> Iterator[tuple[str, Call]]:
     yield "data.colocalisation.found", Call(colocalisation.found, found)
     yield "data.colocalisation.crops_recipe", Call(lambda side: colocalisation.crops_recipe(side).scale, {"side": 28})
     cubes = name | {"digits": CUBES, "count": 2} | seed
-    yield "data.extruded.generate", Call(lambda **k: np.asarray(extruded.generate(**k).images), cubes)
-    yield "data.extruded.fresh", Call(lambda **k: np.asarray(extruded.fresh(**k)[0]), cubes | {"epoch": 1})
+    yield "data.extruded.generate", Call(lambda **k: extruded.generate(**k).poses, cubes, SIZE)
+    yield "data.extruded.fresh", Call(lambda **k: extruded.fresh(**k)[0].motions.shift, cubes | {"epoch": 1}, SIZE)
     motions = extruded.draw("test", 2, seed=3)
     yield "data.extruded.draw", Call(extruded.draw, name | {"count": 2, "epoch": 1, "rotation": 5.0} | seed)
     yield "data.extruded.volumes", Call(extruded.volumes, {"images": CUBES.images[:2], "motions": motions})
     yield "data.digits.enlarge", Call(digits.enlarge, {"images": RNG.integers(0, 17, (2, 8, 8)), "side": 20})
     yield "data.as_batch", Call(data.as_batch, {"images": SOME.images})
-    yield "data.labels_for_gpu", Call(batch.labels_for_gpu, {"labels": np.array([0, 3, 1])})
+    yield "data.labels_for_gpu", Call(batch.labels_for_gpu, {"labels": np.array([0, 3, 1])}, any_kind="labels")
+    yield "data.labels_for_gpu(floats)", Call(batch.labels_for_gpu, {"labels": floats(3)})
     form = {"size": (5, 6), "channels": 1, "classes": 10, "labels": (2,)}
     yield "data.Form", Call(Form, form)
     yield "data.Digits", Call(lambda **k: Digits(**k).images, {"images": SOME.images, "labels": LABELS})
 
 
 def images_of(generate, arguments) -> Call:
-    return Call(lambda **given: generate(**given).images, arguments)
+    return Call(lambda **given: generate(**given).images, arguments, SIZE)
 
 
 def plot_calls() -> Iterator[tuple[str, Call]]:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 
 from ministn.backend import Array, Device
-from ministn.errors import UserError
+from ministn.errors import UserError, check_plain, check_whole
 from ministn.metrics import attention, pose
 from ministn.transformer import Attended
 
@@ -22,12 +22,34 @@ from ministn.transformer import Attended
 Map = Callable[[Callable[[Any], Any], list[Any]], Iterable[Any]]
 
 
+def check_bytes(name: str, images: np.ndarray) -> None:
+    """Raise TypeError or ValueError, under the argument's name, unless it is (n, h, w) uint8."""
+    check_plain(name, images)
+    if images.dtype != np.uint8:
+        raise TypeError(f"{name} must be bytes, uint8 from 0 to 255, got {images.dtype}")
+    if images.ndim != 3:
+        raise ValueError(f"{name} must have shape (n, h, w), got {images.shape}")
+
+
 @dataclass(frozen=True, eq=False)
 class Digits:
-    """Digit images without clutter: images (n, h, w) uint8, labels (n,) uint8."""
+    """Digit images without clutter: images (n, h, w) uint8, labels (n,) uint8.
+
+    Raises TypeError or ValueError for others.
+    """
 
     images: np.ndarray
     labels: np.ndarray
+
+    def __post_init__(self) -> None:
+        check_bytes("images", self.images)
+        check_plain("labels", self.labels)
+        if self.labels.dtype != np.uint8:
+            raise TypeError(f"labels must be uint8, got {self.labels.dtype}")
+        if self.labels.shape != (len(self.images),):
+            raise ValueError(
+                f"labels must have shape (n={len(self.images)}), got {self.labels.shape}"
+            )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -51,9 +73,12 @@ class Form:
     labels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("channels", "classes"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_whole(channels=self.channels, classes=self.classes)
+        for name, lengths in (("size", self.size), ("labels", self.labels)):
+            if not isinstance(lengths, tuple):
+                raise UserError(f"{name} must be a tuple of whole numbers, got {lengths!r}")
+            for length in lengths:
+                check_whole(**{name: length})
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -79,6 +104,8 @@ class Split:
     images: (N, H, W) uint8. labels: (N,) uint8; a task may want others, (N, *L), whole numbers or
     floats. boxes: (N, 4) int16, the first and last column and row of each digit's ink as left, top,
     right, bottom: inclusive, in pixels of the image.
+
+    Raises TypeError for what are no plain arrays, ValueError unless they are equally many.
     """
 
     anew: ClassVar[bool] = False  # whether each epoch has other images
@@ -86,6 +113,16 @@ class Split:
     images: np.ndarray
     labels: np.ndarray
     boxes: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name, array in vars(self).items():
+            check_plain(name, array)
+            if len(array.shape) == 0 or array.shape[0] != self.images.shape[0]:
+                raise ValueError(
+                    f"{name} must be as many as images, {self.images.shape}, got {array.shape}"
+                )
+        if self.labels.dtype.kind not in "iuf":
+            raise TypeError(f"labels must be whole numbers or floats, got {self.labels.dtype}")
 
     def __len__(self) -> int:
         return len(self.images)
