@@ -16,6 +16,7 @@ from ministn.data.dataset import Digits, Form
 from ministn.data.sources import EMBEDDED
 from ministn.kinds import KINDS
 from ministn.models import ClassificationCnn, Projected, Stn, Tstn, UntiedStn
+from ministn.training.examples import as_text, from_text
 from ministn.training.protocol import Training
 
 LABELS = np.arange(12, dtype=np.uint8) % 3
@@ -87,13 +88,23 @@ def images_of(generate, arguments) -> Call:
     return Call(lambda **given: generate(**given).images, arguments, SIZE)
 
 
+def one_example() -> dict:
+    """A record with one epoch and one image: quickly drawn."""
+    run = record("arch1-tstn", epochs=1)
+    examples = run["examples"]
+    images = from_text(examples)[:1]
+    examples |= as_text(images) | {key: examples[key][:1] for key in ("labels", "boxes")}
+    run["epochs"][0]["theta"] = run["epochs"][0]["theta"][:1]
+    return run
+
+
 def plot_calls() -> Iterator[tuple[str, Call]]:
-    run = record("arch1-tstn", epochs=2)
+    run = one_example()
     path = Path(tempfile.gettempdir()) / "odd.gif"
-    yield "plot.draw_transformer", Call(plot.draw_transformer, {"transformer": ready(transformer()), "images": GREY})
+    yield "plot.draw_transformer", Call(plot.draw_transformer, {"transformer": ready(transformer()), "images": GREY[:1]}, also="x")
     yield "plot.attention_figure", Call(plot.attention_figure, {"record": run, "name": ("a",), "description": "b"})
     yield "plot.attention_gif", Call(plot.attention_gif, {"record": run, "path": path, "name": ("a",)})
-    yield "plot.grid_figure", Call(plot.grid_figure, {"records": [run], "names": ("a",), "count": 2})
+    yield "plot.grid_figure", Call(plot.grid_figure, {"records": [run], "names": ("a",), "count": 2}, also="record")
     yield "plot.Examples", Call(plot.Examples, {"record": run})
 
 

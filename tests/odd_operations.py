@@ -1,12 +1,18 @@
 """Right calls of operations, on each engine."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import ModuleType
+from typing import Any
 
+import devices
 import numpy as np
 from odd import RNG, Call, floats
 
-from ministn import fast, ops
+from ministn import cuda, fast, ops
+from ministn.backend import to_cpu
+from ministn.errors import PLAIN
 from ministn.randomness import Step
 
 STEP = Step(seed=1, number=2)
@@ -97,37 +103,59 @@ WRITTEN = {
 ANY_KIND = {"conv_block": "activation", "max_pool2d": "stride"}
 
 
-def forward_passes(engine) -> dict[str, Call]:
-    return {
-        f"{engine.__name__.removeprefix('ministn.')}.{name}": Call(
-            getattr(engine, name),
-            arguments,
-            written=WRITTEN.get(name, ""),
-            any_kind=ANY_KIND.get(name, ""),
-        )
-        for name, arguments in OPS.items()
-        if hasattr(engine, name)
-    }
+def on_gpu(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same of NumPy's arrays, as far as they can be copied to a GPU; on the CPU shim."""
+
+    def call(**given: Any) -> Any:
+        device = devices.emulated(checked=False)
+        placed = {
+            key: device.to_gpu(value)
+            if type(value) in PLAIN and value.dtype.isnative and value.dtype.kind in "biufc"
+            else value
+            for key, value in given.items()
+        }
+        found = function(**placed)
+        y, cache = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
+        return to_cpu(y), cache
+
+    return call
 
 
-def backward_passes(engine) -> Iterator[tuple[str, Call]]:
-    """With the output in the place of its gradient, and a cache of its own for every call."""
-    for name, arguments in OPS.items():
-        forward, backward = getattr(engine, name, None), getattr(engine, f"{name}_backward", None)
-        if forward is None or backward is None:
+# What a GPU takes otherwise.
+GPU = {"limit_norm": {"squares": np.array([7.0])}}
+
+
+def int32(value: Any) -> Any:
+    """Whole numbers as a GPU has them."""
+    whole = isinstance(value, np.ndarray) and value.dtype == np.int64
+    return value.astype(np.int32) if whole else value
+
+
+def passes(engine: ModuleType) -> Iterator[tuple[str, Call]]:
+    """Forward; and backward, with the output in the place of its gradient, and a cache of its own
+    for every call.
+    """
+    on_device = on_gpu if engine is cuda else lambda function: function
+    for name in [name for name in OPS if hasattr(engine, name)]:
+        forward = on_device(getattr(engine, name))
+        arguments = OPS[name]
+        if engine is cuda:
+            arguments = {key: int32(value) for key, value in arguments.items()} | GPU.get(name, {})
+        full = f"{engine.__name__.removeprefix('ministn.')}.{name}"
+        written = "" if engine is cuda else WRITTEN.get(name, "")
+        yield full, Call(forward, arguments, written=written, any_kind=ANY_KIND.get(name, ""))
+        backward = getattr(engine, f"{name}_backward", None)
+        if backward is None:
             continue
-        gradient = next(iter(inspect.signature(backward).parameters))
+        first = next(iter(inspect.signature(backward).parameters))
+        loss = first == "cache"
+        own = {"dloss": 1.0} if loss else {first: getattr(ops, name)(**OPS[name])[0]}
 
-        def call(forward=forward, backward=backward, arguments=arguments, **given):
-            return backward(**given, cache=forward(**arguments)[1])
+        def back(forward=forward, backward=backward, arguments=arguments, **given):
+            cache = forward(**arguments)[1]
+            return on_device(partial(backward, cache=cache))(**given)
 
-        own = {"dloss": 1.0} if gradient == "cache" else {gradient: forward(**arguments)[0]}
-        yield f"{engine.__name__.removeprefix('ministn.')}.{name}_backward", Call(call, own)
+        yield f"{full}_backward", Call(back, own)
 
 
-CALLS = {
-    **forward_passes(ops),
-    **forward_passes(fast),
-    **dict(backward_passes(ops)),
-    **dict(backward_passes(fast)),
-}
+CALLS = {name: call for engine in (ops, fast, cuda) for name, call in passes(engine)}

@@ -26,8 +26,9 @@ def triplet_hinge(
     is not of rows from 0 to N-1 makes the loss NaN, and has no gradient.
 
     Raises TypeError for a dtype other than float32 or pairs other than int32, ValueError for a
-    wrong shape or no pairs.
+    wrong shape, margin or no pairs.
     """
+    margin = check_number("margin", margin, 0)
     rows, features = check_arrays(attended=(attended, "N D"), random=(random, "N D")).values()
     if getattr(pairs, "dtype", None) != np.int32:
         kind = getattr(pairs, "dtype", type(pairs).__name__)
@@ -42,7 +43,7 @@ def triplet_hinge(
         "triplet_hinges",
         blocks_for(len(pairs), 4),
         *(attended, random, pairs, hinges),
-        *(len(pairs), rows, features, float(margin)),
+        *(len(pairs), rows, features, margin),
     )
     return mean(hinges), Cache(attended, random, pairs, hinges)
 
