@@ -20,7 +20,16 @@ from typing import Any
 import numpy as np
 
 from ministn.engines import implementation
-from ministn.errors import check_arrays, check_count, check_flags, check_kind, check_list, check_plain, check_share, named
+from ministn.errors import (
+    check_arrays,
+    check_count,
+    check_flags,
+    check_kind,
+    check_list,
+    check_plain,
+    check_share,
+    named,
+)
 from ministn.initializers import ZEROS, HeUniform, Initializer
 from ministn.ops.conv2d import check_padding
 from ministn.ops.conv_block import check_options
@@ -148,7 +157,12 @@ class Conv2d(Weighted):
         check_padding(padding)
         check_flags(bias=bias)
         side = check_count("kernel", kernel)
-        shape = side, side, check_count("in_channels", in_channels), check_count("channels", channels)
+        shape = (
+            side,
+            side,
+            check_count("in_channels", in_channels),
+            check_count("channels", channels),
+        )
         super().__init__(path, shape, initial, ZEROS if bias else None)
         self.padding = padding
         self.stride = check_count("stride", stride)

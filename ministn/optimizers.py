@@ -11,7 +11,16 @@ import numpy as np
 
 from ministn.backend import Array, assign
 from ministn.engines import function
-from ministn.errors import ABOVE_0, FROM_0, FROM_0_BELOW_1, check_arrays, check_flags, check_kind, check_numbers, check_whole
+from ministn.errors import (
+    ABOVE_0,
+    FROM_0,
+    FROM_0_BELOW_1,
+    check_arrays,
+    check_flags,
+    check_kind,
+    check_numbers,
+    check_whole,
+)
 from ministn.kinds import kind
 from ministn.parameter import ParameterBuffer
 

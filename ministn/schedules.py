@@ -3,7 +3,7 @@
 from math import floor
 from typing import Protocol, runtime_checkable
 
-from ministn.errors import ABOVE_0, FROM_0, check_numbers, check_whole
+from ministn.errors import ABOVE_0, FROM_0, check_count, check_numbers, check_whole
 from ministn.kinds import kind
 
 
@@ -39,7 +39,7 @@ class StepDecay:
             check_whole(first_decay=self.first)
 
     def at(self, number: int) -> float:
-        check_whole(number=number)
+        number = check_count("number", number)
         first = self.every + 1 if self.first is None else self.first
         return self.factor ** max(0, 1 + (number - first) // self.every)
 

@@ -104,10 +104,10 @@ NUMBERS: list[Any] = [
 ]
 
 
-def of_its_kind(value: Any, right: Any) -> bool:
+def is_of_a_kind(value: Any, right: Any) -> bool:
     """Whether what was taken for ``right`` can mean the same: a whole number for a whole number."""
     if isinstance(right, (bool, np.bool_)):
-        return np.ndim(value) == 0 and value in (True, False)
+        return isinstance(value, (bool, np.bool_))
     if is_whole(right):
         return is_whole(value)
     if is_number(right):

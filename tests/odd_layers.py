@@ -15,11 +15,9 @@ from ministn.transformer import (
     HandOn,
     Parallel,
     SpatialTransformer,
-    arrangements,
     downsampled,
     inverse,
     regression_layer,
-    spatial,
     theta_of,
 )
 from ministn.transformer.samplers import KERNELS, Sampler
@@ -59,18 +57,22 @@ def transformer(path="theta") -> SpatialTransformer:
 
 def network() -> Network:
     return Network(
-        Sequential(Flatten("classifier"), Dense("softmax", 9, 4)), SpatialTransformer(localisation(), (3, 3))
+        Sequential(Flatten("classifier"), Dense("softmax", 9, 4)),
+        SpatialTransformer(localisation(), (3, 3)),
     )
 
 
 # Constructors: of a layer its arguments, and what it may be given.
 LAYERS = {
     "Conv2d": (
-        PATH | CONV | {"activation": "leaky_relu", "slope": 0.1, "bias": True, "initial": HeUniform()},
+        PATH
+        | CONV
+        | {"activation": "leaky_relu", "slope": 0.1, "bias": True, "initial": HeUniform()},
         IMAGE,
     ),
     "Dense": (
-        PATH | {"in_features": 3, "features": 4, "initial": HeUniform(), "initial_bias": HeUniform()},
+        PATH
+        | {"in_features": 3, "features": 4, "initial": HeUniform(), "initial_bias": HeUniform()},
         floats(2, 3),
     ),
     "ReLU": (PATH, floats(2, 3)),
@@ -119,8 +121,13 @@ def layer_calls() -> Iterator[tuple[str, Call]]:
         yield f"layers.{name}", Call(made, arguments, any_kind="activation stride initial_bias")
         yield from passes(f"layers.{name}", ready(made(**arguments)), x)
     yield "layers.Sequential", Call(lambda layer: Sequential(layer), {"layer": ReLU("relu")})
-    yield from passes("layers.Sequential", ready(Sequential(Flatten("a"), Dense("b", 90, 2))), IMAGE)
-    yield "models.Network", Call(Network, {"classifier": Sequential(), "front": transformer()}, any_kind="front")
+    yield from passes(
+        "layers.Sequential", ready(Sequential(Flatten("a"), Dense("b", 90, 2))), IMAGE
+    )
+    yield (
+        "models.Network",
+        Call(Network, {"classifier": Sequential(), "front": transformer()}, any_kind="front"),
+    )
     yield "models.Network.forward", Call(ready(network()).forward, {"x": GREY})
     yield "models.Network.predict", Call(ready(network()).predict, {"x": GREY})
 
@@ -157,7 +164,9 @@ def transformer_calls() -> Iterator[tuple[str, Call]]:
     )
     yield (
         "transformer.Parallel",
-        Call(lambda transformer, path: Parallel(transformer, path=path), {"transformer": one} | PATH),
+        Call(
+            lambda transformer, path: Parallel(transformer, path=path), {"transformer": one} | PATH
+        ),
     )
     yield (
         "transformer.HandOn",
@@ -176,7 +185,11 @@ def transformer_calls() -> Iterator[tuple[str, Call]]:
     )
     yield (
         "transformer.theta_of",
-        Call(theta_of, {"angle": floats(3), "scale": np.abs(floats(3)), "shift": floats(3, 2)}, any_kind="scale shift"),
+        Call(
+            theta_of,
+            {"angle": floats(3), "scale": np.abs(floats(3)), "shift": floats(3, 2)},
+            any_kind="scale shift",
+        ),
     )
     yield "transformer.inverse", Call(inverse, {"theta": floats(3, 2, 3)})
 
@@ -218,7 +231,10 @@ def sampler_calls() -> Iterator[tuple[str, Call]]:
         def backward(dy, image=image, grid=grid, sampler=sampler):
             return sampler.backward(dy, sampler.forward(image, grid)[1])
 
-        yield f"{name}.forward", Call(sampler.forward, {"image": image, "grid": grid}, also="volume")
+        yield (
+            f"{name}.forward",
+            Call(sampler.forward, {"image": image, "grid": grid}, also="volume"),
+        )
         yield f"{name}.backward", Call(backward, {"dy": sampler.forward(image, grid)[0]})
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from odd import RNG, Call, floats
-from odd_layers import GREY, network, ready
+from odd_layers import network
 
 from ministn import fit, interop, optimizers, parallel, randomness, schedules
 from ministn.initializers import Constant, GlorotUniform, HeUniform, Normal
@@ -35,12 +35,19 @@ def buffer(*more: Parameter) -> ParameterBuffer:
 
 def parameter_calls() -> Iterator[tuple[str, Call]]:
     one = Parameter("weight", (2, 3), HeUniform())
-    yield "parameter.Parameter", Call(Parameter, {"name": "weight", "shape": (2, 3), "initial": HeUniform()})
+    yield (
+        "parameter.Parameter",
+        Call(Parameter, {"name": "weight", "shape": (2, 3), "initial": HeUniform()}),
+    )
     yield "parameter.Parameter.add", Call(ready_parameter, {"gradient": floats(2, 3)})
     yield "parameter.unique", Call(unique, {"parameters": [one]}, any_kind="parameters")
     yield (
         "parameter.ParameterBuffer",
-        Call(ParameterBuffer, {"parameters": [one], "seed": 3, "dtype": np.float32}, any_kind="dtype parameters"),
+        Call(
+            ParameterBuffer,
+            {"parameters": [one], "seed": 3, "dtype": np.float32},
+            any_kind="dtype parameters",
+        ),
     )
     yield "parameter.ParameterBuffer.views", Call(buffer().views, {"flat": floats(8)})
 
@@ -60,7 +67,10 @@ def optimizer(**limits) -> Optimizer:
 
 def optimizer_calls() -> Iterator[tuple[str, Call]]:
     limits = {"clip": 0.5, "clip_norm": 2.0}
-    yield "optimizers.check_clipping", Call(optimizers.check_clipping, limits, any_kind="clip clip_norm")
+    yield (
+        "optimizers.check_clipping",
+        Call(optimizers.check_clipping, limits, any_kind="clip clip_norm"),
+    )
     yield (
         "optimizers.Optimizer",
         Call(Optimizer, {"rule": SGD(), "buffer": buffer()} | limits, any_kind="clip clip_norm"),
@@ -82,7 +92,15 @@ def optimizer_calls() -> Iterator[tuple[str, Call]]:
     yield "optimizers.Optimizer.step", Call(step, {"lr": 0.1})
     yield "optimizers.Optimizer.step_sizes", Call(optimizer().step_sizes, {"lr": 0.1, "t": 3})
     yield "optimizers.Optimizer.limit", Call(limit, {"grad": floats(8)}, also="g", written="grad")
-    yield "optimizers.Optimizer.update", Call(update, {"step_sizes": [0.1], "grad": floats(8), "part": slice(2, 5)}, also="g step_size", any_kind="part")
+    yield (
+        "optimizers.Optimizer.update",
+        Call(
+            update,
+            {"step_sizes": [0.1], "grad": floats(8), "part": slice(2, 5)},
+            also="g step_size",
+            any_kind="part",
+        ),
+    )
     yield "schedules.StepDecay.at", Call(schedules.StepDecay().at, {"number": 30})
     yield "schedules.StepDecay.compressed", Call(schedules.StepDecay().compressed, {"times": 2.0})
     yield "schedules.compressed", Call(schedules.compressed, {"length": 30, "times": 2.0})
@@ -92,11 +110,20 @@ def randomness_calls() -> Iterator[tuple[str, Call]]:
     step = {"seed": 3, "number": 2, "first_row": 4, "call": 1}
     yield "randomness.Step", Call(randomness.Step, step, any_kind="number")
     yield "randomness.stream", Call(randomness.stream, {"name": "layer"})
-    yield "randomness.generator", Call(lambda seed, purpose, counters: randomness.generator(seed, purpose, counters).random(3), {"seed": 3, "purpose": "shuffle", "counters": 2}, also="name")
+    yield (
+        "randomness.generator",
+        Call(
+            lambda seed, purpose, counters: randomness.generator(seed, purpose, counters).random(3),
+            {"seed": 3, "purpose": "shuffle", "counters": 2},
+            also="name",
+        ),
+    )
 
 
 def trained(network=None, steps=2, batch_size=2, lr=0.01, **arguments):
-    return fit.train(network or fresh_network(), steps=steps, batch_size=batch_size, lr=lr, **arguments)
+    return fit.train(
+        network or fresh_network(), steps=steps, batch_size=batch_size, lr=lr, **arguments
+    )
 
 
 def fresh_network():
@@ -114,12 +141,21 @@ def fit_calls() -> Iterator[tuple[str, Call]]:
     whole = {"steps": 2, "batch_size": 2, "lr": 0.01, "loc_lr": 0.5, "seed": 3, "task": TASK}
     yield "fit.train", Call(trained, data | whole, also="x")
     yield "fit.train_on_batch", Call(trained_on_batch, data | RATES, also="x")
-    yield "fit.train(network)", Call(lambda network: fit.train(network, BYTES, LABELS, steps=1, batch_size=2), {"network": network()})
+    yield (
+        "fit.train(network)",
+        Call(
+            lambda network: fit.train(network, BYTES, LABELS, steps=1, batch_size=2),
+            {"network": network()},
+        ),
+    )
     ours = network()
     made = Optimizer(Adam(), ParameterBuffer(ours.parameters(), seed=0))
-    yield "fit.train_on_batch(network)", Call(
-        lambda network, optimizer: fit.train_on_batch(network, optimizer, BYTES, LABELS),
-        {"network": ours, "optimizer": made},
+    yield (
+        "fit.train_on_batch(network)",
+        Call(
+            lambda network, optimizer: fit.train_on_batch(network, optimizer, BYTES, LABELS),
+            {"network": ours, "optimizer": made},
+        ),
     )
 
 
@@ -136,7 +172,10 @@ def metrics_calls() -> Iterator[tuple[str, Call]]:
     size = {"size": (5, 6)}
     attended = {"theta": theta, "boxes": boxes}
     grid, poses = floats(3, 4, 4, 2), floats(3, 4, 4, 2)
-    yield "metrics.attention.summary", Call(lambda **k: [*attention.summary(**k).values()], attended | size, any_kind="theta")
+    yield (
+        "metrics.attention.summary",
+        Call(lambda **k: [*attention.summary(**k).values()], attended | size, any_kind="theta"),
+    )
     yield "metrics.attention.quadrilateral", Call(attention.quadrilateral, {"theta": theta} | size)
     yield "metrics.attention.overlap", Call(attention.overlap, {"quad": quad, "boxes": boxes})
     yield "metrics.attention.inside", Call(attention.inside, {"quad": quad, "boxes": boxes})
@@ -144,11 +183,20 @@ def metrics_calls() -> Iterator[tuple[str, Call]]:
     yield "metrics.attention.wander", Call(attention.wander, attended | size)
     yield "metrics.pose.distance", Call(pose.distance, {"grid": grid, "poses": poses} | size)
     yield "metrics.pose.spread", Call(pose.spread, {"grid": grid, "poses": poses} | size)
-    yield "metrics.pose.summary", Call(pose.summary, {"grid": grid[:, None], "poses": poses} | size, any_kind="grid")
-    yield "metrics.statistics.over_seeds", Call(statistics.over_seeds, {"differences": [0.1, 0.3, 0.2]}, also="seeds")
+    yield (
+        "metrics.pose.summary",
+        Call(pose.summary, {"grid": grid[:, None], "poses": poses} | size, any_kind="grid"),
+    )
+    yield (
+        "metrics.statistics.over_seeds",
+        Call(statistics.over_seeds, {"differences": [0.1, 0.3, 0.2]}, also="seeds"),
+    )
     counts = {"errors": 2, "n": 9, "confidence": 0.9}
     yield "metrics.statistics.binomial_interval", Call(statistics.binomial_interval, counts)
-    correct = {"correct_a": np.array([True, False, True]), "correct_b": np.array([True, True, False])}
+    correct = {
+        "correct_a": np.array([True, False, True]),
+        "correct_b": np.array([True, True, False]),
+    }
     yield "metrics.statistics.paired_test", Call(statistics.paired_test, correct)
     only = {"only_a": 2, "only_b": 1, "n": 9}
     yield "metrics.statistics.difference_interval", Call(statistics.difference_interval, only)

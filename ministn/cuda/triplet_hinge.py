@@ -58,6 +58,11 @@ def triplet_hinge_backward(cache: Cache, dloss: float = 1.0) -> tuple[Array, Arr
         "triplet_hinge_backward",
         blocks_for(attended.size),
         *(attended, random, pairs, hinges, dattended, drandom),
-        *(attended.size, len(pairs), attended.shape[1], 2 * check_number("dloss", dloss) / len(pairs)),
+        *(
+            attended.size,
+            len(pairs),
+            attended.shape[1],
+            2 * check_number("dloss", dloss) / len(pairs),
+        ),
     )
     return dattended, drandom

@@ -106,7 +106,7 @@ def generate(
     """
     check(name, digits, count, seed=seed, canvas=canvas, distractors=distractors, patch=patch)
     # NumPy's unsigned numbers have no negative ones.
-    count, canvas, distractors, patch = map(int, (count, canvas, distractors, patch))
+    count, canvas, distractors, patch = int(count), int(canvas), int(distractors), int(patch)
     chosen = digits[order(name, len(digits), count, seed)]
     images, corners = scatter(
         name,

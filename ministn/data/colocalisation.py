@@ -38,6 +38,7 @@ from ministn.data.sources import EMBEDDED, MNIST, SIDES, Sizes
 from ministn.errors import UserError, check_count, check_index, check_kind, check_whole, is_whole
 from ministn.kinds import kind
 from ministn.metrics.attention import overlap, quadrilateral
+from ministn.ops.affine_grid import check_size
 from ministn.randomness import generator
 
 DIGITS_WIDE = 3  # an image is as wide as three digits
@@ -202,9 +203,10 @@ def draw_crops(count: int, *, seed: int, step: int) -> np.ndarray:
     return np.insert(centres, 0, RANDOM, axis=1).astype(np.float32)
 
 
-def found(theta: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def found(theta: np.ndarray, boxes: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """(N,) bool: whether the quadrilaterals of theta (N, 2, 3) overlap the boxes (N, 4) enough."""
-    return overlap(quadrilateral(theta, size), boxes) > FOUND_ABOVE
+    height, width = check_size(size)
+    return overlap(quadrilateral(theta, (height, width)), boxes) > FOUND_ABOVE
 
 
 def crops_recipe(side: int) -> Recipe:

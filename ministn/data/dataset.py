@@ -121,6 +121,8 @@ class Split:
                 raise ValueError(
                     f"{name} must be as many as images, {self.images.shape}, got {array.shape}"
                 )
+        if self.images.dtype != np.uint8:
+            raise TypeError(f"images must be uint8, got {self.images.dtype}")
         if self.labels.dtype.kind not in "iuf":
             raise TypeError(f"labels must be whole numbers or floats, got {self.labels.dtype}")
 

@@ -75,7 +75,10 @@ class Transform(ABC):
     def _check(self, theta: np.ndarray, **grid: np.ndarray) -> None:
         check_arrays(
             theta=(theta, f"N {len(self.identity)}"),
-            **{name: (array, f"N {self.axes} {len(self.axes.split())}") for name, array in grid.items()},
+            **{
+                name: (array, f"N {self.axes} {len(self.axes.split())}")
+                for name, array in grid.items()
+            },
         )
 
 
