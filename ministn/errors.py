@@ -178,7 +178,7 @@ def check_list(name: str, values: Any, count: int | None = None) -> tuple[float,
 
     Raises ValueError under the argument's name.
     """
-    wanted = f"{'' if count is None else f'{count} '}finite numbers"
+    wanted = f"{'' if count is None else f'{count} '}numbers"
     if not isinstance(values, (list, tuple, *PLAIN)) or np.ndim(values) != 1:
         raise ValueError(f"{name} must be {wanted}, got {values!r}")
     if count is not None and len(values) != count:

@@ -55,7 +55,7 @@ class Normal:
 
 
 class Constant:
-    """The same value everywhere, or one given array. Raises ValueError for what is not finite."""
+    """The same value everywhere, or one given array. Raises ValueError for no numbers."""
 
     def __init__(self, value: float | Sequence[float] | np.ndarray) -> None:
         if isinstance(value, np.ndarray):
@@ -63,8 +63,8 @@ class Constant:
             numeric = value.dtype.kind in "iuf"
         else:
             numeric = all(map(is_number, np.array(value, object).flat))
-        if not numeric or not np.isfinite(np.asarray(value, np.float64)).all():
-            raise ValueError(f"value must be finite numbers, got {type(value).__name__}")
+        if not numeric:
+            raise ValueError(f"value must be a number or several, got {type(value).__name__}")
         self.value = value
 
     def __call__(self, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:

@@ -42,7 +42,8 @@ class Step:
     def __post_init__(self) -> None:
         for name in ("seed", "number", "first_row", "call"):
             value = getattr(self, name)
-            if name != "number" or getattr(value, "shape", ()) != (1,):
+            on_gpu = hasattr(value, "shape") and not isinstance(value, (np.ndarray, np.generic))
+            if name != "number" or not on_gpu:
                 object.__setattr__(self, name, check_index(name, value))
 
 

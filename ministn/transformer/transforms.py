@@ -27,7 +27,7 @@ from scipy.special import xlogy
 
 from ministn.backend import Device, device_of, joined
 from ministn.engines import function, implementation
-from ministn.errors import FLOATS, check_arrays, check_count, check_kind
+from ministn.errors import FLOATS, check_arrays, check_count, check_kind, is_whole
 from ministn.initializers import Constant
 from ministn.ops.affine_grid import check_size, pixel_centres
 from ministn.parameter import Parameter
@@ -252,11 +252,12 @@ class ControlPoints(Linear):
     """
 
     def __init__(self, rows: int = 4, columns: int = 4) -> None:
-        self.rows, self.columns = check_count("rows", rows), check_count("columns", columns)
-        if min(self.rows, self.columns) < 2:
+        if not all(is_whole(n) and n >= 2 for n in (rows, columns)):
             raise ValueError(
-                f"control points must have at least 2 rows and 2 columns, got {rows} by {columns}"
+                "control points must have at least 2 rows and 2 columns, whole numbers of both, "
+                f"got {rows!r} by {columns!r}"
             )
+        self.rows, self.columns = check_count("rows", rows), check_count("columns", columns)
         x, y = np.meshgrid(np.linspace(-1, 1, columns), np.linspace(-1, 1, rows))
         self.points = np.stack([x, y], axis=-1).reshape(-1, 2)
         self.identity = (0.0,) * (2 * len(self.points))
