@@ -62,10 +62,9 @@ class Parameter:
     def add(self, gradient: np.ndarray) -> None:
         """What a use of the parameter adds to ``grad``.
 
-        Raises TypeError for another dtype than its own, ValueError for another shape.
+        Raises TypeError for no float32 or float64, ValueError for another shape.
         """
-        axes = " ".join(map(str, self.shape))
-        check_arrays(grad=(self._grad, axes), gradient=(gradient, axes))
+        check_arrays(gradient=(gradient, " ".join(map(str, self.shape))))
         if self._unused:
             if gradient is not self._grad:
                 self._grad[...] = gradient

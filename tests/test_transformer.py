@@ -103,10 +103,11 @@ def test_wrong_arguments_are_named(transform):
 
 @every
 def test_no_images(transform):
-    grid, cache = transform.forward(np.ones((0, len(transform.identity)), np.float32), (3, 4))
+    theta = np.ones((0, len(transform.identity)), np.float32)
+    grid, cache = transform.forward(theta, (3, 4))
     assert grid.shape == (0, 3, 4, 2)
     assert transform.backward(grid, cache).shape == (0, len(transform.identity))
-    assert transform.affine(np.ones((0, 6), np.float32), grid).shape == (0, 2, 3)
+    assert transform.affine(theta, grid).shape == (0, 2, 3)
 
 
 # ---- the affine transform nearest to it

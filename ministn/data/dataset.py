@@ -44,8 +44,8 @@ class Digits:
     def __post_init__(self) -> None:
         check_bytes("images", self.images)
         check_plain("labels", self.labels)
-        if self.labels.dtype != np.uint8:
-            raise TypeError(f"labels must be uint8, got {self.labels.dtype}")
+        if self.labels.dtype.kind not in "iu":
+            raise TypeError(f"labels must be whole numbers, got {self.labels.dtype}")
         if self.labels.shape != (len(self.images),):
             raise ValueError(
                 f"labels must have shape (n={len(self.images)}), got {self.labels.shape}"

@@ -44,7 +44,7 @@ def for_training(splits: dict[str, Digits]) -> Digits:
 def check(source: str, seed: int, train_size: int, sizes: dict[str, Sizes]) -> None:
     """Raise UserError for a data set that cannot be; embedded digits may be reused more often."""
     if source not in tuple(sizes):
-        raise UserError(f"source must be {' or '.join(sizes)}, got {source!r}")
+        raise UserError(f"source: the digits must be those of {' or '.join(sizes)}, got {source!r}")
     if not is_whole(seed) or not 0 <= seed < 2**64:
         raise UserError(f"data_seed must be from 0 to 2^64 - 1, got {seed!r}")
     check_whole(train_size=train_size)
