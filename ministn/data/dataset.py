@@ -35,7 +35,7 @@ def check_bytes(name: str, images: np.ndarray) -> None:
 class Digits:
     """Digit images without clutter: images (n, h, w) uint8, labels (n,) uint8.
 
-    Raises TypeError or ValueError for others.
+    A task may want other labels, (n, *L), whole numbers. Raises TypeError or ValueError for others.
     """
 
     images: np.ndarray
@@ -46,9 +46,9 @@ class Digits:
         check_plain("labels", self.labels)
         if self.labels.dtype.kind not in "iu":
             raise TypeError(f"labels must be whole numbers, got {self.labels.dtype}")
-        if self.labels.shape != (len(self.images),):
+        if self.labels.shape[:1] != self.images.shape[:1]:
             raise ValueError(
-                f"labels must have shape (n={len(self.images)}), got {self.labels.shape}"
+                f"labels must be as many as images, {len(self.images)}, got {self.labels.shape}"
             )
 
     def __len__(self) -> int:
