@@ -10,6 +10,7 @@ import numpy as np
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 # Of NumPy's own arrays; a masked array or a matrix has dtype and shape, but computes otherwise.
 PLAIN = (np.ndarray, np.memmap)
+LONGEST = 2**31 - 1  # kernels count elements in int
 
 # In words: from, up to but not including. A GPU takes smaller float32 numbers than that for 0.
 RANGES = {
@@ -46,13 +47,22 @@ def check_numbers(wanted: str, **numbers: Any) -> None:
             raise UserError(f"{name} must be {wanted}, got {number!r}")
 
 
-def check_whole(**numbers: Any) -> None:
-    """Raise UserError naming the first that is not a whole number from 1 up."""
+def check_whole(least: int = 1, /, **numbers: Any) -> None:
+    """Raise UserError naming the first that is not a whole number from ``least`` to LONGEST."""
     for name, number in numbers.items():
         if not is_whole(number):
             raise UserError(f"{name} must be a whole number, got {number!r}")
-        if number < 1:
-            raise UserError(f"{name} must be at least 1, got {number}")
+        if number < least:
+            raise UserError(f"{name} must be at least {least}, got {number}")
+        if number > LONGEST:
+            raise UserError(f"{name} must be at most {LONGEST}, got {number}")
+
+
+def check_flags(**flags: Any) -> None:
+    """Raise UserError naming the first that is neither True nor False."""
+    for name, flag in flags.items():
+        if not isinstance(flag, (bool, np.bool_)):
+            raise UserError(f"{name} must be True or False, got {flag!r}")
 
 
 def check_arrays(**arrays: tuple[Any, str]) -> dict[str, int]:
@@ -108,17 +118,22 @@ def check_plain(name: str, array: Any) -> None:
 
 def check_together(**arrays: Any) -> None:
     """Raise ValueError, under both names, unless all are as long as the first."""
-    (first, length), *others = ((name, len(array)) for name, array in arrays.items())
+    lengths = {name: array.shape[0] if array.shape else 0 for name, array in arrays.items()}
+    (first, length), *others = lengths.items()
     for name, other in others:
         if other != length:
             raise ValueError(f"there must be {name} for each of {length} {first}, got {other}")
 
 
-def plain(name: str, value: Any) -> np.ndarray:
-    """An array, or numbers in lists, as a plain array. Raises TypeError as check_plain does."""
-    if hasattr(value, "dtype"):
-        check_plain(name, value)
-    return np.asarray(value)
+def as_float64(name: str, array: Any) -> np.ndarray:
+    """A plain array of whole numbers or floats, in float64.
+
+    Raises TypeError under the argument's name.
+    """
+    check_plain(name, array)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{name} must be an array of numbers, got {array.dtype}")
+    return np.asarray(array, np.float64)
 
 
 def check_written(**arrays: np.ndarray) -> None:
@@ -144,20 +159,49 @@ def check_number(
     return float(value)
 
 
-def check_kind(name: str, value: Any, kind: type) -> None:
-    """Raise TypeError, under the argument's name, unless the value is a ``kind``."""
-    if not isinstance(value, kind):
+def check_kind(name: str, value: Any, *kinds: type) -> None:
+    """Raise TypeError, under the argument's name, unless the value is of one of these kinds."""
+    if not isinstance(value, kinds):
         got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
-        raise TypeError(f"{name} must be a {kind.__name__}, got {got}")
+        wanted = " or ".join(
+            f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}" for kind in kinds
+        )
+        raise TypeError(f"{name} must be {wanted}, got {got}")
 
 
 def check_count(name: str, value: Any) -> int:
     """The value as an int, be it Python's or NumPy's.
 
-    Raises ValueError, under the argument's name, unless it is whole and at least 1.
+    Raises ValueError, under the argument's name, unless it is whole and at least 1, and no more
+    than an axis can have.
     """
     if not is_whole(value) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    if value > LONGEST:
+        raise ValueError(f"{name} must be at most {LONGEST}, got {value}")
+    return int(value)
+
+
+def check_list(name: str, values: Any, count: int | None = None) -> tuple[float, ...]:
+    """Finite numbers in a row, ``count`` of them, as Python's.
+
+    Raises ValueError under the argument's name.
+    """
+    wanted = f"{'' if count is None else f'{count} '}numbers"
+    if not isinstance(values, (list, tuple, *PLAIN)) or np.ndim(values) != 1:
+        raise ValueError(f"{name} must be {wanted}, got {values!r}")
+    if count is not None and len(values) != count:
+        raise ValueError(f"{name} must be {wanted}, got {len(values)}")
+    return tuple(check_number(f"{name}[{i}]", value) for i, value in enumerate(values))
+
+
+def check_index(name: str, value: Any) -> int:
+    """The value as an int, be it Python's or NumPy's: a seed, or the number of a step.
+
+    Raises ValueError, under the argument's name, unless it is whole and from 0 to 2^64 - 1.
+    """
+    if not is_whole(value) or not 0 <= value < 2**64:
+        raise ValueError(f"{name} must be a whole number from 0 to 2^64 - 1, got {value!r}")
     return int(value)
 
 

@@ -117,6 +117,9 @@ def train_on_batch(
     names the layer), and where the optimiser is not this network's; TypeError or ValueError for
     images, labels or a task that cannot be.
     """
+    check_kind("network", network, Network)
+    check_kind("optimizer", optimizer, Optimizer)
+    check_kind("task", task, Task)
     check_numbers(FROM_0, lr=lr)
     check_kind("optimizer", optimizer, Optimizer)
     _check(network, images, labels, optimizer.buffer.data.dtype, task)

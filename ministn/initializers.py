@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ministn.errors import check_number, check_plain, is_number
+
 Initializer = Callable[[tuple[int, ...], np.random.Generator], np.ndarray]
 
 
@@ -20,7 +22,7 @@ class HeUniform:
     """
 
     def __init__(self, gain: float = np.sqrt(2.0)) -> None:
-        self.gain = gain
+        self.gain = check_number("gain", gain, 0)
 
     def __call__(self, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
         bound = self.gain * np.sqrt(3.0 / np.prod(shape[:-1]))
@@ -34,7 +36,7 @@ class GlorotUniform:
     """
 
     def __init__(self, gain: float = 1.0) -> None:
-        self.gain = gain
+        self.gain = check_number("gain", gain, 0)
 
     def __call__(self, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
         *kernel, fan_in, fan_out = shape
@@ -46,16 +48,23 @@ class Normal:
     """Zero-mean Gaussian with the given standard deviation."""
 
     def __init__(self, std: float = 0.01) -> None:
-        self.std = std
+        self.std = check_number("std", std, 0)
 
     def __call__(self, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
         return generator.normal(0.0, self.std, shape)
 
 
 class Constant:
-    """The same value everywhere, or one given array."""
+    """The same value everywhere, or one given array. Raises ValueError for no numbers."""
 
     def __init__(self, value: float | Sequence[float] | np.ndarray) -> None:
+        if isinstance(value, np.ndarray):
+            check_plain("value", value)
+            numeric = value.dtype.kind in "iuf"
+        else:
+            numeric = all(map(is_number, np.array(value, object).flat))
+        if not numeric:
+            raise ValueError(f"value must be a number or several, got {type(value).__name__}")
         self.value = value
 
     def __call__(self, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:

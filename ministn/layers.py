@@ -20,9 +20,20 @@ from typing import Any
 import numpy as np
 
 from ministn.engines import implementation
-from ministn.errors import check_arrays, check_kind, check_share, named
+from ministn.errors import (
+    check_arrays,
+    check_count,
+    check_flags,
+    check_kind,
+    check_list,
+    check_plain,
+    check_share,
+    named,
+)
 from ministn.initializers import ZEROS, HeUniform, Initializer
+from ministn.ops.conv2d import check_padding
 from ministn.ops.conv_block import check_options
+from ministn.ops.dropout import rows
 from ministn.ops.leaky_relu import SLOPE
 from ministn.ops.max_pool2d import check_windows
 from ministn.parameter import Parameter, unique
@@ -39,6 +50,10 @@ class Layer(ABC):
     """
 
     path: str
+
+    def __init__(self, path: str) -> None:
+        check_kind("path", path, str)
+        self.path = path
 
     @abstractmethod
     def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]: ...
@@ -89,7 +104,7 @@ class Weighted(Layer):
         initial: Initializer,
         initial_bias: Initializer | None = ZEROS,
     ) -> None:
-        self.path = path
+        super().__init__(path)
         self.weight = Parameter(path + "/weight", shape, initial)
         self.bias = None
         if initial_bias is not None:
@@ -139,10 +154,18 @@ class Conv2d(Weighted):
         initial: Initializer = HE_UNIFORM,
     ) -> None:
         check_options(pool, activation, slope)
-        shape = kernel, kernel, in_channels, channels
+        check_padding(padding)
+        check_flags(bias=bias)
+        side = check_count("kernel", kernel)
+        shape = (
+            side,
+            side,
+            check_count("in_channels", in_channels),
+            check_count("channels", channels),
+        )
         super().__init__(path, shape, initial, ZEROS if bias else None)
         self.padding = padding
-        self.stride = stride
+        self.stride = check_count("stride", stride)
         self.pool = pool
         self.activation = activation
         self.slope = slope
@@ -179,7 +202,8 @@ class Dense(Weighted):
         initial: Initializer = HE_UNIFORM,
         initial_bias: Initializer = ZEROS,
     ) -> None:
-        super().__init__(path, (in_features, features), initial, initial_bias)
+        shape = check_count("in_features", in_features), check_count("features", features)
+        super().__init__(path, shape, initial, initial_bias)
 
     def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
         forward, backward = implementation("dense", x)
@@ -200,7 +224,7 @@ class WithoutParameters(Layer):
     operation: str
 
     def __init__(self, path: str, **options: Any) -> None:
-        self.path = path
+        super().__init__(path)
         self.options = options
 
     def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
@@ -241,9 +265,11 @@ class Bounded(WithoutParameters):
 
     def __init__(self, path: str, low: Sequence[float], high: Sequence[float]) -> None:
         super().__init__(path)
-        self.bounds = list(zip(low, high, strict=True))
+        least = check_list("low", low)
+        self.bounds = list(zip(least, check_list("high", high, len(least)), strict=True))
 
     def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
+        check_arrays(x=(x, f"N {len(self.bounds)}"))
         y, cache = super().forward(x, step)
         y = self._stretched(y)
         for p, (low, _) in enumerate(self.bounds):
@@ -251,6 +277,7 @@ class Bounded(WithoutParameters):
         return y, cache
 
     def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
+        check_arrays(dy=(dy, f"N {len(self.bounds)}"))
         return super().backward(self._stretched(dy), cache, need_dx)
 
     def _stretched(self, y: np.ndarray) -> np.ndarray:
@@ -280,8 +307,8 @@ class AvgPool2d(WithoutParameters):
     operation = "avg_pool2d"
 
     def __init__(self, path: str, size: int = 2) -> None:
-        super().__init__(path, size=size)
-        self.size = size
+        self.size = check_count("size", size)
+        super().__init__(path, size=self.size)
 
 
 class AvgPool3d(AvgPool2d):
@@ -304,9 +331,10 @@ class Dropout(WithoutParameters):
 
     def __init__(self, path: str, rate: float = 0.5) -> None:
         super().__init__(path)
-        self.rate = rate
+        self.rate = check_share("rate", rate)
 
     def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
+        check_arrays(x=(x, rows(x)))
         if step is None:
             return x, None
         forward, backward = implementation("dropout", x)
@@ -317,14 +345,12 @@ class Dropout(WithoutParameters):
 class Flatten(Layer):
     """(N, H, W, C), or (N, D, H, W), -> (N, H * W * C), rows in the order of the axes."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-
     def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
         check_arrays(x=(x, "N H W C"))
         return x.reshape(len(x), prod(x.shape[1:])), None if step is None else x.shape
 
     def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
+        check_arrays(dy=(dy, f"{cache[0]} {prod(cache[1:])}"))
         return dy.reshape(cache) if need_dx else None
 
 
@@ -350,6 +376,7 @@ class Sequential(Layer):
     def backward(
         self, dy: np.ndarray, cache: Sequence[Any], need_dx: bool = True
     ) -> np.ndarray | None:
+        check_plain("dy", dy)
         # Without need_dx, nothing before the first layer that learns has to go backward.
         learning = (i for i, layer in enumerate(self.layers) if layer.parameters())
         first = 0 if need_dx else next(learning, len(self.layers))

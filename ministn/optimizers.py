@@ -11,7 +11,16 @@ import numpy as np
 
 from ministn.backend import Array, assign
 from ministn.engines import function
-from ministn.errors import ABOVE_0, FROM_0, FROM_0_BELOW_1, check_kind, check_numbers
+from ministn.errors import (
+    ABOVE_0,
+    FROM_0,
+    FROM_0_BELOW_1,
+    check_arrays,
+    check_flags,
+    check_kind,
+    check_numbers,
+    check_whole,
+)
 from ministn.kinds import kind
 from ministn.parameter import ParameterBuffer
 
@@ -127,6 +136,7 @@ class SGD(Rule):
     def __post_init__(self) -> None:
         check_numbers(FROM_0_BELOW_1, momentum=self.momentum)
         check_numbers(FROM_0, weight_decay=self.weight_decay)
+        check_flags(decay_biases=self.decay_biases)
 
     @property
     def words(self) -> str:
@@ -212,14 +222,19 @@ class Optimizer:
 
         Raises UserError, and changes nothing, for an lr that cannot be, and as ``update`` does.
         """
-        check_numbers(FROM_0, lr=lr)
         self.buffer.check_tied()
-        self.t += 1
+        step_sizes = self.step_sizes(lr, self.t + 1)
         self.limit()
-        self.update(self.step_sizes(lr, self.t))
+        self.update(step_sizes)
+        self.t += 1
 
     def step_sizes(self, lr: float, t: int) -> list[float]:
-        """What step ``t``, counted from 1, multiplies each group's direction with."""
+        """What step ``t``, counted from 1, multiplies each group's direction with.
+
+        Raises UserError for numbers that cannot be.
+        """
+        check_numbers(FROM_0, lr=lr)
+        check_whole(t=t)
         return [self.rule.step_size(lr * multiplier, t) for _, multiplier in self.buffer.groups]
 
     def limit(
@@ -251,9 +266,18 @@ class Optimizer:
         grad: flat, the buffer's own unless given. part: of the flat arrays, to update only that.
         Raises UserError, and updates nothing, where a parameter lies elsewhere by now.
         """
+        check_kind("step_sizes", step_sizes, list, tuple)
+        if len(step_sizes) != len(self.buffer.groups):
+            raise ValueError(
+                f"step_sizes must be {len(self.buffer.groups)} for as many groups of parameters, "
+                f"got {len(step_sizes)}"
+            )
+        if part is not None:
+            check_kind("part", part, slice)
         self.buffer.check_tied()
         data = self.buffer.data
         grad = self.buffer.grad if grad is None else grad
+        check_arrays(grad=(grad, f"{data.size}"))
         part = slice(0, len(data)) if part is None else part
         arrays = self.moments | self.constants
         for (group, _), step_size in zip(self.buffer.groups, step_sizes, strict=True):

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, Self
 import numpy as np
 
 from ministn.backend import Device, assign
-from ministn.errors import FLOATS, UserError
+from ministn.errors import FLOATS, UserError, check_arrays, check_index, check_kind, is_whole
 from ministn.initializers import Initializer
 from ministn.randomness import generator
 
@@ -29,12 +29,19 @@ class Parameter:
 
     A copy, or what comes out of a pickle, has the values and no gradient: it computes, and learns
     once a ParameterBuffer lays it out, or where its buffer was copied along with it.
+
+    Raises TypeError for a name or an initial that is none, ValueError for such a shape.
     """
 
     data: np.ndarray
     _grad: np.ndarray
 
     def __init__(self, name: str, shape: tuple[int, ...], initial: Initializer) -> None:
+        check_kind("name", name, str)
+        if not isinstance(shape, tuple) or not all(is_whole(n) and n >= 0 for n in shape):
+            raise ValueError(f"shape must be whole numbers of at least 0, got {shape!r}")
+        if not callable(initial):
+            raise TypeError(f"initial must be an initializer, got {type(initial).__name__}")
         self.name = name
         self.shape = shape
         self.initial = initial
@@ -53,7 +60,11 @@ class Parameter:
         self._grad, self._unused = array, False
 
     def add(self, gradient: np.ndarray) -> None:
-        """What a use of the parameter adds to ``grad``."""
+        """What a use of the parameter adds to ``grad``.
+
+        Raises TypeError for no float32 or float64, ValueError for another shape.
+        """
+        check_arrays(gradient=(gradient, " ".join(map(str, self.shape))))
         if self._unused:
             if gradient is not self._grad:
                 self._grad[...] = gradient
@@ -99,10 +110,15 @@ class Parameter:
 def unique(parameters: Iterable[Parameter]) -> list[Parameter]:
     """The parameters in order, each once: a shared one counts at its first place.
 
-    Raises ValueError when two different parameters have one name.
+    Raises TypeError for what is no Parameter, ValueError when two different ones have one name.
     """
+    try:
+        each = iter(parameters)
+    except TypeError:
+        raise TypeError(f"parameters must be several, got {type(parameters).__name__}") from None
     by_name: dict[str, Parameter] = {}
-    for parameter in parameters:
+    for parameter in each:
+        check_kind("each of parameters", parameter, Parameter)
         if by_name.setdefault(parameter.name, parameter) is not parameter:
             raise ValueError(f"two different parameters are named {parameter.name!r}")
     return list(by_name.values())
@@ -125,7 +141,7 @@ class ParameterBuffer:
     (seed, name), so networks with equally named layers start equal. dtype: float32 to train,
     float64 to check gradients. device: the GPU that trains, None for the CPU.
 
-    Raises TypeError for another dtype.
+    Raises TypeError for parameters or a dtype that are none, ValueError for such a seed.
     """
 
     def __init__(
@@ -135,8 +151,9 @@ class ParameterBuffer:
         dtype: type[np.floating] = np.float32,
         device: Device | None = None,
     ) -> None:
-        if np.dtype(dtype) not in FLOATS:
-            raise TypeError(f"dtype must be float32 or float64, got {np.dtype(dtype)}")
+        if dtype not in FLOATS:
+            raise TypeError(f"dtype must be float32 or float64, got {dtype!r}")
+        check_index("seed", seed)
         self.parameters = sorted(unique(parameters), key=lambda p: -p.lr_multiplier)
         initial = np.zeros(sum(_aligned(parameter.size) for parameter in self.parameters), dtype)
         self._data = initial if device is None else device.empty(initial.shape, initial.dtype)
@@ -236,6 +253,7 @@ class ParameterBuffer:
 
     def views(self, flat: np.ndarray) -> dict[str, np.ndarray]:
         """A flat array like ``data`` as the parameters' names and their parts of it."""
+        check_arrays(flat=(flat, f"{self.data.size}"))
         found, start = {}, 0
         for parameter in self.parameters:
             part = flat[start : start + parameter.size]

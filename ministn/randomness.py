@@ -14,7 +14,7 @@ from zlib import crc32
 
 import numpy as np
 
-from ministn.errors import is_whole
+from ministn.errors import check_index, check_kind
 
 # Philox4x32 constants: the two multipliers, and the Weyl increments of the key.
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -32,8 +32,7 @@ class Step:
     whole batch, of the first row this call sees (batches may be cut). call: tells repeated uses of
     one layer within one step apart. NumPy's numbers become Python's.
 
-    Raises ValueError for a seed, first_row or call that is not whole, below 0 or of more than 64
-    bits.
+    Raises ValueError for numbers that are not whole and from 0 to 2^64 - 1.
     """
 
     seed: int
@@ -42,31 +41,27 @@ class Step:
     call: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("seed", "first_row", "call"):
-            object.__setattr__(self, name, check_64_bits(name, getattr(self, name)))
-        if isinstance(self.number, np.integer):
-            object.__setattr__(self, "number", int(self.number))
+        for name in ("seed", "number", "first_row", "call"):
+            value = getattr(self, name)
+            on_gpu = hasattr(value, "shape") and not isinstance(value, (np.ndarray, np.generic))
+            if name != "number" or not on_gpu:
+                object.__setattr__(self, name, check_index(name, value))
 
 
 def stream(name: str) -> int:
     """A 32-bit number for a name: the same on every machine and in every process."""
+    check_kind("name", name, str)
     return crc32(name.encode())
 
 
 def generator(seed: int, purpose: str, *counters: int) -> np.random.Generator:
-    """A generator that depends on nothing but its arguments. Raises as Step does."""
-    seeds = np.random.SeedSequence([check_64_bits("seed", seed), stream(purpose), *counters])
-    return np.random.default_rng(seeds)
+    """A generator that depends on nothing but its arguments.
 
-
-def check_64_bits(name: str, value: Any) -> int:
-    """The value as an int.
-
-    Raises ValueError, under its name, unless it is whole and from 0 to 2^64 - 1.
+    Raises ValueError for a seed or counters that are not whole numbers from 0 to 2^64 - 1.
     """
-    if not is_whole(value) or not 0 <= value < 2**64:
-        raise ValueError(f"{name} must be a whole number from 0 to 2^64 - 1, got {value!r}")
-    return int(value)
+    numbers = [check_index("counters", counter) for counter in counters]
+    entropy = [check_index("seed", seed), stream(purpose), *numbers]
+    return np.random.default_rng(np.random.SeedSequence(entropy))
 
 
 def philox4x32(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:

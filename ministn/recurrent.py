@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ministn.engines import implementation
-from ministn.errors import check_count
+from ministn.errors import check_arrays, check_count
 from ministn.initializers import ZEROS, Initializer, Normal
 from ministn.layers import Layer
 from ministn.parameter import Parameter
@@ -23,7 +23,7 @@ class GRU(Layer):
     ``path`` names path/weight_x (D, 3, K), path/weight_h (K, 3, K) and path/bias (3, K), of the
     gates r, u and c. The weights begin as draws from N(0, 0.1^2), as in RNN-SPN, the biases at 0.
 
-    Raises ValueError for ``steps``, T, that are not a whole number of at least 1.
+    Raises ValueError for features or ``steps``, T, that are not whole numbers of at least 1.
     """
 
     def __init__(
@@ -35,9 +35,10 @@ class GRU(Layer):
         *,
         initial: Initializer = NORMAL,
     ) -> None:
-        self.path = path
+        super().__init__(path)
         self.steps = check_count("steps", steps)
-        shape = 3, features
+        shape = 3, check_count("features", features)
+        in_features = check_count("in_features", in_features)
         self.weight_x = Parameter(path + "/weight_x", (in_features, *shape), initial)
         self.weight_h = Parameter(path + "/weight_h", (features, *shape), initial)
         self.bias = Parameter(path + "/bias", shape, ZEROS)
@@ -50,6 +51,9 @@ class GRU(Layer):
 
     def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
         backward, cache = cache
+        check_arrays(y=(cache.y, "N T K"), dy=(dy, "R K"))
+        if len(dy) != len(cache.y) * self.steps:
+            raise ValueError(f"dy must have {len(cache.y) * self.steps} rows, got {len(dy)}")
         states = dy.reshape(len(dy) // self.steps, self.steps, dy.shape[1])
         dx, *gradients = backward(states, cache, need_dx)
         for parameter, gradient in zip(self.parameters(), gradients, strict=True):

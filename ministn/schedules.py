@@ -3,7 +3,7 @@
 from math import floor
 from typing import Protocol, runtime_checkable
 
-from ministn.errors import FROM_0, check_numbers, check_whole
+from ministn.errors import ABOVE_0, FROM_0, check_count, check_numbers, check_whole
 from ministn.kinds import kind
 
 
@@ -39,14 +39,18 @@ class StepDecay:
             check_whole(first_decay=self.first)
 
     def at(self, number: int) -> float:
+        number = check_count("number", number)
         first = self.every + 1 if self.first is None else self.first
         return self.factor ** max(0, 1 + (number - first) // self.every)
 
     def compressed(self, times: float) -> "StepDecay":
+        check_numbers(ABOVE_0, times=times)
         first = self.first and 1 + floor((self.first - 1) / times + 0.5)
         return StepDecay(self.factor, compressed(self.every, times), first)
 
 
 def compressed(length: int, times: float) -> int:
     """A length so many times shorter, halves rounded up, at least 1."""
+    check_whole(length=length)
+    check_numbers(ABOVE_0, times=times)
     return max(1, floor(length / times + 0.5))

@@ -213,7 +213,7 @@ def sha256(**fields):
         ({"seed": -1}, "data seed must be at least 0, got -1"),
         ({"canvas": 84}, "canvas must be above 84, the width of 3 digits, got 84"),
         ({"slope": 0}, "slope must be from 1/28 to 1, got 0"),
-        ({"slope": float("nan")}, "slope must be from 1/28 to 1, got nan"),
+        ({"slope": float("nan")}, "slope must be a number from 0 up, got nan"),
     ],
 )
 def test_impossible_sets(options, message):

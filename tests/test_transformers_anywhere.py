@@ -266,7 +266,9 @@ def test_two_digits_are_each_followed_by_the_one_that_follows_it_best():
     whole = np.tile(FRAME, (2, 1, 1, 1)).astype(np.float32)
     poses = np.stack([whole, np.float32(HALF) * whole], axis=1)
     boxes = np.stack([np.tile([[0, 0, 8, 8]], (2, 1)), BOXES], axis=1).astype(np.int16)
-    split = PosedSplit(normal(2, *SIZE, 2) > 0, np.zeros(2, np.uint8), boxes, poses)
+    split = PosedSplit(
+        (normal(2, *SIZE, 2) > 0).astype(np.uint8), np.zeros(2, np.uint8), boxes, poses
+    )
     found = split.measure(looked_at(IDENTITY, HALF))
     one, other = found["transformers"]
     assert found["pose_distance"] == pytest.approx(0, abs=1e-6)

@@ -4,7 +4,7 @@ import numpy as np
 
 from ministn.backend import Array, device_holding
 from ministn.cuda.launch import blocks_for, launch
-from ministn.errors import check_arrays
+from ministn.errors import check_arrays, check_number
 
 BLOCKS = 1024  # at most; the order of a sum depends on it
 
@@ -12,9 +12,10 @@ BLOCKS = 1024  # at most; the order of a sum depends on it
 def clip(g: Array, limit: float) -> None:
     """Limit each value of g (S,), float32, to [-limit, limit].
 
-    Raises TypeError for another dtype, ValueError for a wrong shape, as all do here.
+    Raises TypeError for another dtype, ValueError for a wrong shape or number, as all do here.
     """
     check_arrays(g=(g, "S"))
+    limit = check_number("limit", limit, 0)
     launch("clip", "clip", blocks_for(g.size), g, limit, g.size)
 
 
@@ -34,6 +35,7 @@ def limit_norm(g: Array, squares: Array, most: float) -> None:
     squares: (1,) float64, the sum that the whole gradient has.
     """
     check_arrays(g=(g, "S"))
+    most = check_number("most", most, 0)
     launch("clip", "limit_norm", _blocks(g), g, squares, most, g.size)
 
 

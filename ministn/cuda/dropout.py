@@ -7,8 +7,8 @@ import numpy as np
 
 from ministn.backend import Array, Device, device_holding, device_of
 from ministn.cuda.launch import blocks_for, launch
-from ministn.errors import check_arrays, check_share
-from ministn.ops.dropout import rows
+from ministn.errors import check_arrays
+from ministn.ops.dropout import check_options, rows
 from ministn.randomness import Step
 
 
@@ -24,9 +24,7 @@ def dropout(x: Array, rate: float, step: Step, stream: int) -> tuple[Array, Cach
     Raises as in ops, and TypeError for a dtype other than float32.
     """
     check_arrays(x=(x, rows(x)))
-    rate = check_share("rate", rate)
-    if not isinstance(step, Step):
-        raise TypeError(f"step must be a Step, got {type(step).__name__}")
+    rate = check_options(rate, step, stream)
     device = device_holding(x=x)
     y = device.empty(x.shape, np.float32)
     keep = device.empty(x.shape, np.uint8)

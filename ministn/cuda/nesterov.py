@@ -3,7 +3,7 @@
 from ministn.backend import Array
 from ministn.cuda.launch import blocks_for, launch
 from ministn.cuda.schedule import Schedule, as_schedule
-from ministn.errors import check_arrays
+from ministn.errors import check_arrays, check_share
 
 
 def nesterov(
@@ -11,9 +11,10 @@ def nesterov(
 ) -> None:
     """Update p and v in place from the gradient g and each value's decay: (S,) each, float32.
 
-    Raises TypeError for another dtype, ValueError for a wrong shape.
+    Raises TypeError for another dtype, ValueError for a wrong shape or number.
     """
     check_arrays(p=(p, "S"), g=(g, "S"), v=(v, "S"), decay=(decay, "S"))
+    momentum = check_share("momentum", momentum)
     values, number, halted = as_schedule(p, step_size)
     launch(
         "nesterov", "nesterov", blocks_for(p.size),

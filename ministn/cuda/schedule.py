@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ministn.backend import Array, device_holding
+from ministn.errors import check_number
 
 
 class Schedule(NamedTuple):
@@ -20,10 +21,13 @@ class Schedule(NamedTuple):
 
 
 def as_schedule(p: Array, step_size: float | Schedule) -> Schedule:
-    """The schedule itself, or one on the device of ``p`` that has but this step size."""
+    """The schedule itself, or one on the device of ``p`` that has but this step size.
+
+    Raises ValueError for one that is no finite number.
+    """
     if isinstance(step_size, Schedule):
         return step_size
     device = device_holding(p=p)
     values = device.empty((1,), np.float32)
-    values.fill(step_size)
+    values.fill(check_number("step_size", step_size))
     return Schedule(values, device.zeros((1,), np.uint32), device.zeros((1,), np.int32))

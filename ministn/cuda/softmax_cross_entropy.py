@@ -58,6 +58,6 @@ def softmax_cross_entropy_backward(cache: Cache, dloss: float = 1.0) -> Array:
         "softmax_cross_entropy",
         "softmax_cross_entropy_backward",
         blocks_for(p.size),
-        *(p, labels, dlogits, p.size, classes, float(dloss) / n, epsilon),
+        *(p, labels, dlogits, p.size, classes, check_number("dloss", dloss) / n, epsilon),
     )
     return dlogits

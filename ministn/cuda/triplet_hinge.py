@@ -7,7 +7,7 @@ import numpy as np
 from ministn.backend import Array, device_holding
 from ministn.cuda.launch import blocks_for, launch
 from ministn.cuda.reduce import mean
-from ministn.errors import check_arrays
+from ministn.errors import check_arrays, check_number
 
 
 class Cache(NamedTuple):
@@ -26,8 +26,9 @@ def triplet_hinge(
     is not of rows from 0 to N-1 makes the loss NaN, and has no gradient.
 
     Raises TypeError for a dtype other than float32 or pairs other than int32, ValueError for a
-    wrong shape or no pairs.
+    wrong shape, margin or no pairs.
     """
+    margin = check_number("margin", margin, 0)
     rows, features = check_arrays(attended=(attended, "N D"), random=(random, "N D")).values()
     if getattr(pairs, "dtype", None) != np.int32:
         kind = getattr(pairs, "dtype", type(pairs).__name__)
@@ -42,7 +43,7 @@ def triplet_hinge(
         "triplet_hinges",
         blocks_for(len(pairs), 4),
         *(attended, random, pairs, hinges),
-        *(len(pairs), rows, features, float(margin)),
+        *(len(pairs), rows, features, margin),
     )
     return mean(hinges), Cache(attended, random, pairs, hinges)
 
@@ -57,6 +58,11 @@ def triplet_hinge_backward(cache: Cache, dloss: float = 1.0) -> tuple[Array, Arr
         "triplet_hinge_backward",
         blocks_for(attended.size),
         *(attended, random, pairs, hinges, dattended, drandom),
-        *(attended.size, len(pairs), attended.shape[1], 2 * float(dloss) / len(pairs)),
+        *(
+            attended.size,
+            len(pairs),
+            attended.shape[1],
+            2 * check_number("dloss", dloss) / len(pairs),
+        ),
     )
     return dattended, drandom

@@ -11,7 +11,7 @@ import numpy as np
 
 from ministn.backend import Array, Device
 from ministn.data import distorted
-from ministn.data.cluttered import CHUNK
+from ministn.data.cluttered import CHUNK, check_drawn
 from ministn.data.dataset import DataSet, Digits, Form, Map, PosedSplit
 from ministn.data.distorted import RTS, DrawnAnew
 from ministn.data.sources import MNIST, SUFFIX
@@ -86,7 +86,7 @@ def fresh(
 
 def pairs(name: str, digits: Digits, count: int, seed: int, epoch: int) -> list[Digits]:
     """The digits of each channel."""
-    distorted.check(name, count, seed, epoch)
+    count = check_drawn(name, digits, count, seed, epoch)
     rows = np.concatenate(
         [
             generator(seed, f"data/addition/{name}", epoch, number).integers(

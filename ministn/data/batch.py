@@ -10,6 +10,7 @@ from ministn.cuda.extrude import extrude, take_extruded
 from ministn.data import extruded
 from ministn.data.extruded import Volumes
 from ministn.engines import function
+from ministn.errors import check_plain
 
 
 def as_batch(images: Array | Volumes) -> Array:
@@ -40,6 +41,7 @@ def labels_for_gpu(labels: np.ndarray) -> np.ndarray:
 
     Raises TypeError for labels that are no numbers, ValueError for those that int32 does not hold.
     """
+    check_plain("labels", labels)
     if labels.dtype.kind not in "iuf":
         raise TypeError(f"labels must be whole numbers or floats, got {labels.dtype}")
     if labels.dtype.kind == "f":

@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from ministn.data import sources
 from ministn.data.dataset import Data, DataSet, Digits, Form, Map, Split
 from ministn.data.sources import EMBEDDED, MNIST, Sizes
-from ministn.errors import UserError
+from ministn.errors import UserError, check_kind, check_whole
 from ministn.kinds import kind
 from ministn.randomness import generator
 
@@ -44,10 +44,9 @@ class Cluttered(Data):
 
     def __post_init__(self) -> None:
         sources.check(self.source, self.seed, self.train_size, SIZES)
-        least = {"canvas": 1, "distractors": 0, "patch": min(1, self.distractors)}
-        for name, number in least.items():
-            if getattr(self, name) < number:
-                raise UserError(f"{name} must be at least {number}, got {getattr(self, name)}")
+        check_whole(canvas=self.canvas)
+        check_whole(0, distractors=self.distractors)
+        check_whole(min(1, self.distractors), patch=self.patch)
 
     @property
     def name(self) -> str:
@@ -106,6 +105,8 @@ def generate(
     Raises UserError for settings that no image can have.
     """
     check(name, digits, count, seed=seed, canvas=canvas, distractors=distractors, patch=patch)
+    # NumPy's unsigned numbers have no negative ones.
+    count, canvas, distractors, patch = int(count), int(canvas), int(distractors), int(patch)
     chosen = digits[order(name, len(digits), count, seed)]
     images, corners = scatter(
         name,
@@ -175,19 +176,26 @@ def draw_chunk(
     return images, np.stack([digit_columns, digit_rows], axis=1)[:n].astype(np.int16)
 
 
+def check_drawn(name: str, digits: Digits, count: int, seed: int, epoch: int = 0) -> int:
+    """The count as Python's.
+
+    Raises UserError for what no split can have, TypeError for a name or digits that are none.
+    """
+    check_kind("name", name, str)
+    check_kind("digits", digits, Digits)
+    check_whole(**{f"{name}_size": count})
+    check_whole(0, **{"data seed": seed, "epoch": epoch})
+    return int(count)
+
+
 def check(
     name: str, digits: Digits, count: int, *, seed: int, canvas: int, distractors: int, patch: int
 ) -> None:
-    """Raise UserError for settings that no image can have."""
+    """Raise UserError for settings that no image can have, TypeError for what are no digits."""
+    check_drawn(name, digits, count, seed)
+    check_whole(0, distractors=distractors)
+    check_whole(canvas=canvas, patch=patch)
     height, width = digits.images.shape[1:]
-    for setting, value, least in [
-        (f"{name}_size", count, 1),
-        ("data seed", seed, 0),
-        ("distractors", distractors, 0),
-        ("patch", patch, 1),
-    ]:
-        if value < least:
-            raise UserError(f"{setting} must be at least {least}, got {value}")
     if canvas < max(height, width):
         raise UserError(
             f"canvas must be at least {max(height, width)}, the digits have {height}x{width} "

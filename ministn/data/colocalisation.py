@@ -35,9 +35,10 @@ from ministn.data import cluttered, distorted, sources
 from ministn.data.dataset import Data, DataSet, Digits, Form, Map, PosedSplit
 from ministn.data.distorted import DrawnAnew, Recipe, only_placed, true_poses
 from ministn.data.sources import EMBEDDED, MNIST, SIDES, Sizes
-from ministn.errors import UserError
+from ministn.errors import UserError, check_count, check_index, check_kind, check_whole, is_whole
 from ministn.kinds import kind
 from ministn.metrics.attention import overlap, quadrilateral
+from ministn.ops.affine_grid import check_size
 from ministn.randomness import generator
 
 DIGITS_WIDE = 3  # an image is as wide as three digits
@@ -73,12 +74,11 @@ class OneDigit(Data):
 
     def __post_init__(self) -> None:
         sources.check(self.source, self.seed, self.train_size, SIZES)
-        if self.digit not in range(10):
-            raise UserError(f"the digit must be one of 0 to 9, got {self.digit}")
+        if not is_whole(self.digit) or self.digit not in range(10):
+            raise UserError(f"the digit must be one of 0 to 9, got {self.digit!r}")
         if self.train_size != PAIRS:
             raise UserError(f"train_size must be all {PAIRS} pairs, got {self.train_size}")
-        if self.distractors < 0:
-            raise UserError(f"distractors must be at least 0, got {self.distractors}")
+        check_whole(0, distractors=self.distractors)
 
     @property
     def name(self) -> str:
@@ -169,6 +169,9 @@ def generate(
     boxes: of the digit's whole 28x28 image, by which the paper judges. Raises UserError for more
     images than there are such digits, and for settings that no image can have.
     """
+    check_kind("digits", digits, Digits)
+    check_whole(count=count)
+    check_whole(0, digit=digit)
     (members,) = np.nonzero(digits.labels == digit)
     if count > len(members):
         raise UserError(f"count must be at most {len(members)} for the digit {digit}, got {count}")
@@ -194,18 +197,21 @@ def generate(
 
 def draw_crops(count: int, *, seed: int, step: int) -> np.ndarray:
     """theta (count, 3) float32 of Attention: small crops, their centres anywhere in the image."""
+    count = check_count("count", count)
+    check_index("step", step)
     centres = generator(seed, "colocalisation crops", step).uniform(-1, 1, (count, 2))
     return np.insert(centres, 0, RANDOM, axis=1).astype(np.float32)
 
 
 def found(theta: np.ndarray, boxes: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """(N,) bool: whether the quadrilaterals of theta (N, 2, 3) overlap the boxes (N, 4) enough."""
-    return overlap(quadrilateral(theta, (size[0], size[1])), boxes) > FOUND_ABOVE
+    height, width = check_size(size)
+    return overlap(quadrilateral(theta, (height, width)), boxes) > FOUND_ABOVE
 
 
 def crops_recipe(side: int) -> Recipe:
     """Of crops that show digits whose images have that side."""
-    crop = CROP / side
+    crop = CROP / check_count("side", side)
     return Recipe(
         "crops",
         CROP,

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 
 from ministn.backend import Array, Device
-from ministn.errors import UserError, check_together
+from ministn.errors import UserError, check_plain, check_together, check_whole
 from ministn.metrics import attention, pose
 from ministn.transformer import Attended
 
@@ -22,17 +22,30 @@ from ministn.transformer import Attended
 Map = Callable[[Callable[[Any], Any], list[Any]], Iterable[Any]]
 
 
+def check_bytes(name: str, images: np.ndarray) -> None:
+    """Raise TypeError or ValueError, under the argument's name, unless it is (n, h, w) uint8."""
+    check_plain(name, images)
+    if images.dtype != np.uint8:
+        raise TypeError(f"{name} must be bytes, uint8 from 0 to 255, got {images.dtype}")
+    if images.ndim != 3:
+        raise ValueError(f"{name} must have shape (n, h, w), got {images.shape}")
+
+
 @dataclass(frozen=True, eq=False)
 class Digits:
     """Digit images without clutter: images (n, h, w) uint8, labels (n,) uint8.
 
-    Raises ValueError for more or fewer labels than images.
+    A task may want other labels, (n, *L), whole numbers. Raises TypeError or ValueError for others.
     """
 
     images: np.ndarray
     labels: np.ndarray
 
     def __post_init__(self) -> None:
+        check_bytes("images", self.images)
+        check_plain("labels", self.labels)
+        if self.labels.dtype.kind not in "iu":
+            raise TypeError(f"labels must be whole numbers, got {self.labels.dtype}")
         check_together(**vars(self))
 
     def __len__(self) -> int:
@@ -57,9 +70,12 @@ class Form:
     labels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("channels", "classes"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_whole(channels=self.channels, classes=self.classes)
+        for name, lengths in (("size", self.size), ("labels", self.labels)):
+            if not isinstance(lengths, tuple):
+                raise UserError(f"{name} must be a tuple of whole numbers, got {lengths!r}")
+            for length in lengths:
+                check_whole(**{name: length})
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -86,7 +102,8 @@ class Split:
     floats. boxes: (N, 4) int16, the first and last column and row of each digit's ink as left, top,
     right, bottom: inclusive, in pixels of the image.
 
-    Raises ValueError for more or fewer labels or boxes than images.
+    Raises TypeError for what are no plain arrays, ValueError for more or fewer labels or boxes than
+    images.
     """
 
     anew: ClassVar[bool] = False  # whether each epoch has other images
@@ -96,6 +113,12 @@ class Split:
     boxes: np.ndarray
 
     def __post_init__(self) -> None:
+        for name, array in vars(self).items():
+            check_plain(name, array)
+        if self.images.dtype != np.uint8:
+            raise TypeError(f"images must be uint8, got {self.images.dtype}")
+        if self.labels.dtype.kind not in "iuf":
+            raise TypeError(f"labels must be whole numbers or floats, got {self.labels.dtype}")
         check_together(**self.arrays())
 
     def __len__(self) -> int:

@@ -7,6 +7,7 @@ place among fresh clutter, but no digit image is in two splits.
 import numpy as np
 
 from ministn.data.dataset import Digits
+from ministn.errors import check_count, check_plain
 from ministn.randomness import generator
 
 SIDE = 20
@@ -34,8 +35,19 @@ def enlarge(images: np.ndarray, side: int) -> np.ndarray:
     """Enlarge (n, s, s) integers in 0..16 to (n, side, side) uint8 in 0..255, bilinearly.
 
     Corner pixels stay corners. The weights are whole numbers, so that rounding is the same on
-    every machine and the data set's SHA-256 with it.
+    every machine and the data set's SHA-256 with it. Raises TypeError for images of other numbers,
+    ValueError for other sizes or numbers.
     """
+    check_plain("images", images)
+    if images.dtype.kind not in "iu":
+        raise TypeError(f"images must be whole numbers, got {images.dtype}")
+    if images.ndim != 3 or images.shape[1] != images.shape[2] or not images.size:
+        raise ValueError(f"images must have shape (n, s, s), got {images.shape}")
+    if images.min() < 0 or images.max() > WHITE:
+        raise ValueError(f"images must lie in 0..16, got {images.min()} to {images.max()}")
+    if check_count("side", side) < 2:
+        raise ValueError(f"side must be at least 2, got {side}")
+    images = images.astype(np.int64)
     gaps = images.shape[1] - 1
     steps = side - 1
     # Output pixel j lies at j * gaps / steps; a source pixel's weight falls to 0 one pixel away.

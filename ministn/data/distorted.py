@@ -29,7 +29,7 @@ import numpy as np
 
 from ministn.backend import Array, Device
 from ministn.data import cluttered, sources
-from ministn.data.cluttered import CHUNK, ink_boxes
+from ministn.data.cluttered import CHUNK, check_drawn, ink_boxes
 from ministn.data.dataset import Data, DataSet, Digits, Form, Fresh, Map, PosedSplit
 from ministn.data.sources import EMBEDDED, MNIST, Sizes
 from ministn.data.warping import (
@@ -42,7 +42,7 @@ from ministn.data.warping import (
     spline_theta,
     warp,
 )
-from ministn.errors import UserError
+from ministn.errors import UserError, check_kind
 from ministn.kinds import kind
 from ministn.metrics.attention import CORNERS
 from ministn.metrics.pose import FRAME
@@ -144,7 +144,7 @@ class Distorted(DrawnAnew):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.recipe not in RECIPES:
+        if self.recipe not in tuple(RECIPES):
             raise UserError(f"there is no set {self.recipe!r}: choose one of {', '.join(RECIPES)}")
 
     @property
@@ -168,7 +168,8 @@ def generate(
     Image i shows digit i, and after the last digit comes the first again. Raises UserError for a
     count, seed or epoch that cannot be.
     """
-    check(name, count, seed, epoch)
+    check_kind("recipe", recipe, Recipe)
+    count = check_drawn(name, digits, count, seed, epoch)
     numbers = range(-(-count // CHUNK))
     chunks = [_chunk(recipe, name, digits, count, seed, epoch, None, n) for n in numbers]
     images, drawn = zip(*chunks, strict=True)
@@ -199,24 +200,14 @@ def fresh(
     device: the GPU that warps the images and keeps them, None for the CPU. map: on a CPU, applies a
     function to each chunk, as Python's does or in several processes. Raises as `generate` does.
     """
-    check(name, count, seed, epoch)
+    check_kind("recipe", recipe, Recipe)
+    count = check_drawn(name, digits, count, seed, epoch)
     make = partial(_chunk, recipe, name, digits, count, seed, epoch, device)
     shape = count, recipe.canvas, recipe.canvas
     images = np.empty(shape, np.uint8) if device is None else device.empty(shape, np.uint8)
     for number, (some, _) in enumerate(map(make, list(range(-(-count // CHUNK))))):
         images[number * CHUNK :][: len(some)] = some
     return images, np.resize(digits.labels, count)
-
-
-def check(name: str, count: int, seed: int, epoch: int) -> None:
-    """Raise UserError for what no set can have."""
-    for setting, value, least in [
-        (f"{name}_size", count, 1),
-        ("data seed", seed, 0),
-        ("epoch", epoch, 0),
-    ]:
-        if value < least:
-            raise UserError(f"{setting} must be at least {least}, got {value}")
 
 
 def draw(recipe: Recipe, name: str, side: int, seed: int, epoch: int, number: int) -> Drawn:

@@ -17,11 +17,12 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from ministn.backend import Array, Device
-from ministn.data.cluttered import CHUNK
-from ministn.data.dataset import DataSet, Digits, Form, Map, PosedSplit
-from ministn.data.distorted import DrawnAnew, check
+from ministn.data.cluttered import CHUNK, check_drawn
+from ministn.data.dataset import DataSet, Digits, Form, Map, PosedSplit, check_bytes
+from ministn.data.distorted import DrawnAnew
 from ministn.data.sources import MNIST, SUFFIX
 from ministn.data.warping import as_bytes, sampled
+from ministn.errors import check_count, check_index, check_kind, check_number
 from ministn.kinds import kind
 from ministn.metrics.pose import POINTS
 from ministn.randomness import generator
@@ -81,7 +82,12 @@ def draw(
     """The motions of `count` volumes of the split called `name`; rotation: the largest angle.
 
     Every draw depends on (seed, name, epoch) and the chunk of 1,000; what is fixed has epoch 0.
+    Raises TypeError or ValueError for arguments that cannot be.
     """
+    check_kind("name", name, str)
+    count = check_count("count", count)
+    check_index("epoch", epoch)
+    rotation = check_number("rotation", rotation, 0)
     drawn = [_chunk(name, seed, epoch, number, rotation) for number in range(-(-count // CHUNK))]
     rotations, shifts = (np.concatenate(parts)[:count] for parts in zip(*drawn, strict=True))
     return Motions(rotations, shifts)
@@ -162,7 +168,7 @@ def generate(name: str, digits: Digits, count: int, *, seed: int) -> VolumeSplit
     Volume i shows digit i, and after the last digit comes the first again. Raises UserError for a
     count or seed that cannot be.
     """
-    check(name, count, seed, epoch=0)
+    count = check_drawn(name, digits, count, seed)
     motions = draw(name, count, seed=seed)
     chosen = digits[np.arange(count) % len(digits)]
     first = motions.shift[:, :2] + (CANVAS - DEPTH) / 2
@@ -187,14 +193,21 @@ def fresh(
     device: the GPU that is to make the volumes, None for the CPU. map: not used, as who trains on
     volumes makes them. Raises as `generate` does.
     """
-    check(name, count, seed, epoch)
+    count = check_drawn(name, digits, count, seed, epoch)
     chosen = digits[np.arange(count) % len(digits)]
     made = Volumes(chosen.images, draw(name, count, seed=seed, epoch=epoch))
     return made if device is None else made.on(device), chosen.labels
 
 
 def volumes(images: np.ndarray, motions: Motions) -> np.ndarray:
-    """images (n, 28, 28) uint8, moved -> (n, 60, 60, 60) uint8. On a CPU only."""
+    """images (n, 28, 28) uint8, moved -> (n, 60, 60, 60) uint8. On a CPU only.
+
+    Raises TypeError for what are no bytes or motions, ValueError for another shape.
+    """
+    check_bytes("images", images)
+    check_kind("motions", motions, Motions)
+    if len(images) != len(motions.shift):
+        raise ValueError(f"images must be {len(motions.shift)}, as motions are, got {len(images)}")
     made = np.zeros((len(images), CANVAS, CANVAS, CANVAS), np.uint8)
     for start in range(0, len(images), BLOCK):
         block = slice(start, start + BLOCK)

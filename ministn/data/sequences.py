@@ -27,11 +27,10 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from ministn.data import sources
-from ministn.data.cluttered import CHUNK, add, ink_boxes
-from ministn.data.dataset import Data, DataSet, Digits, Form, Map, Split
-from ministn.data.distorted import check
+from ministn.data.cluttered import CHUNK, add, check_drawn, ink_boxes
+from ministn.data.dataset import Data, DataSet, Digits, Form, Map, Split, check_bytes
 from ministn.data.sources import EMBEDDED, MNIST, SIDES, Sizes
-from ministn.errors import UserError
+from ministn.errors import FROM_0, UserError, check_numbers, check_whole
 from ministn.kinds import kind
 from ministn.randomness import generator
 
@@ -127,7 +126,9 @@ def generate(
     Every draw depends on (seed, name) and the chunk of 1,000 images. Raises UserError for a count,
     seed or slope that cannot be, and for a canvas on which three digits have no room to move.
     """
-    check(name, count, seed, epoch=0)
+    count = check_drawn(name, digits, count, seed)
+    check_bytes("pool", pool)
+    check_whole(canvas=canvas)
     side = digits.images.shape[1]
     if canvas <= LENGTH * side:
         raise UserError(
@@ -209,6 +210,7 @@ def steepest(slope: float, side: int) -> int:
     """How many rows a line of this slope goes down for each digit. Raises UserError for slopes of
     less than a row, or of more than 45 degrees.
     """
+    check_numbers(FROM_0, slope=slope)
     if not 1 <= slope * side <= side:
         raise UserError(f"slope must be from 1/{side} to 1, got {slope}")
     return int(slope * side)

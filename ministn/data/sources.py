@@ -7,7 +7,7 @@ import numpy as np
 
 from ministn.data import digits, mnist
 from ministn.data.dataset import Digits
-from ministn.errors import UserError
+from ministn.errors import UserError, check_whole, is_whole
 
 MNIST, EMBEDDED = "mnist", "digits"
 SUFFIX = {MNIST: "", EMBEDDED: "-digits"}  # of a set's name
@@ -43,12 +43,11 @@ def for_training(splits: dict[str, Digits]) -> Digits:
 
 def check(source: str, seed: int, train_size: int, sizes: dict[str, Sizes]) -> None:
     """Raise UserError for a data set that cannot be; embedded digits may be reused more often."""
-    if source not in sizes:
-        raise UserError(f"the digits must be those of {' or '.join(sizes)}, got {source!r}")
-    if not 0 <= seed < 2**64:
-        raise UserError(f"data_seed must be from 0 to 2^64 - 1, got {seed}")
-    if train_size < 1:
-        raise UserError(f"train_size must be at least 1, got {train_size}")
+    if source not in tuple(sizes):
+        raise UserError(f"source: the digits must be those of {' or '.join(sizes)}, got {source!r}")
+    if not is_whole(seed) or not 0 <= seed < 2**64:
+        raise UserError(f"data_seed must be from 0 to 2^64 - 1, got {seed!r}")
+    check_whole(train_size=train_size)
     most = sizes[source].train
     if source == MNIST and train_size > most:
         raise UserError(f"train_size must be at most {most}, got {train_size}")

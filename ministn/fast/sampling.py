@@ -54,8 +54,8 @@ def sample(
         within = framed(image, border, fill)
         for block in _blocks(grid):
             matrix = _matrix(grid[block], image.shape, border, slopes=True)
-            values = matrix @ within[block].reshape(-1, channels)
-            values = values.reshape(-1, *y[block].shape)
+            values = matrix @ within[block].reshape(matrix.shape[1], channels)
+            values = values.reshape(1 + len(slopes), *y[block].shape)
             y[block], slopes[:, block] = values[0], values[1:]
     return y, slopes
 
@@ -74,8 +74,8 @@ def gradient_of_image(
     """S^T dy (N, ..., C). shape: of the image. STN equation (6)."""
     dimage = framed(np.empty(shape, np.float32), border, 0)
     for block in _blocks(grid):
-        points = dy[block].reshape(-1, shape[-1])
-        gradient = _matrix(grid[block], shape, border).T @ points
+        matrix = _matrix(grid[block], shape, border)
+        gradient = matrix.T @ dy[block].reshape(matrix.shape[0], shape[-1])
         dimage[block] = gradient.reshape(dimage[block].shape)
     return unframed(dimage, border)
 

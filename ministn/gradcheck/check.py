@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ministn.errors import ABOVE_0, check_numbers, check_plain, plain
+from ministn.errors import ABOVE_0, check_numbers, check_plain
 from ministn.randomness import generator
 
 Index = tuple[int, ...]
@@ -209,7 +209,9 @@ class _Line:
         if not isinstance(array, np.ndarray) or array.dtype != np.float64:
             raise TypeError(f"{name} must be a float64 NumPy array")
         check_plain(name, array)
-        gradient = plain(f"the gradient of {name}", gradient)
+        if hasattr(gradient, "dtype"):
+            check_plain(f"the gradient of {name}", gradient)
+        gradient = np.asarray(gradient)
         if gradient.dtype.kind not in "iuf":
             raise TypeError(f"the gradient of {name} must be real numbers, got {gradient.dtype}")
         if gradient.shape != array.shape:

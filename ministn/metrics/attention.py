@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ministn.errors import check_arrays, plain
+from ministn.errors import as_float64, check_arrays
+from ministn.ops.affine_grid import check_size
 from ministn.ops.left_image import left_image, moved
 
 # Corners of the output square, going round it.
@@ -94,10 +95,10 @@ def quadrilateral(theta: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
     theta: (N, 2, 3), float32 or float64; size: the input's (H, W). Returns (N, 4, 2) float64, pixel
     coordinates of the output corners (-1,-1), (1,-1), (1,1), (-1,1) (STN equation 1).
-    Raises TypeError or ValueError for a theta of another dtype or shape.
+    Raises TypeError or ValueError for a theta of another dtype or shape, or such a size.
     """
     check_arrays(theta=(theta, "N 2 3"))
-    half = (np.array(size[::-1], np.float64) - 1) / 2
+    half = (np.array(check_size(size)[::-1], np.float64) - 1) / 2
     return moved(theta, CORNERS) * half + half
 
 
@@ -156,7 +157,7 @@ def wander(theta: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> tuple
     centre outside the frame counts as at most REACH away from the frame's middle.
     """
     theta, boxes = _beside(theta, boxes)
-    half = (np.array(size[::-1], np.float64) - 1) / 2
+    half = (np.array(check_size(size)[::-1], np.float64) - 1) / 2
     (a, b), (c, d) = np.moveaxis(theta[..., :2], 0, -1)
     area = a * d - b * c
     x, y = ((_centres(boxes) - half) / half - theta[..., 2]).T
@@ -173,7 +174,7 @@ def wander(theta: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> tuple
 def _beside(theta: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both in float64. Raises TypeError or ValueError for others than (N, 2, 3) and (N, 4)."""
     check_arrays(theta=(theta, "N 2 3"))
-    boxes = plain("boxes", boxes).astype(np.float64)
+    boxes = as_float64("boxes", boxes)
     check_arrays(boxes=(boxes, f"{len(theta)} 4"))
     return theta.astype(np.float64), boxes
 
@@ -188,7 +189,7 @@ def _about_mean(values: np.ndarray) -> np.ndarray:
 
 
 def _checked(quad: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    quad, boxes = plain("quad", quad).astype(np.float64), plain("boxes", boxes).astype(np.float64)
+    quad, boxes = as_float64("quad", quad), as_float64("boxes", boxes)
     check_arrays(quad=(quad, "N 4 2"), boxes=(boxes, "N 4"))
     return quad, boxes
 

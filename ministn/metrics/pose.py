@@ -9,7 +9,8 @@ poses[n, ::3, ::3].
 
 import numpy as np
 
-from ministn.errors import check_arrays, plain
+from ministn.errors import as_float64, check_arrays
+from ministn.ops.affine_grid import check_size
 from ministn.transformer.transforms import regular_grid
 
 POINTS = 4  # along each axis
@@ -34,6 +35,9 @@ def summary(
     names = ("pose_distance", "pose_spread", "pose_unmoved")
     if grid is None:
         return dict.fromkeys(names)
+    grid, poses = as_float64("grid", grid), as_float64("poses", poses)
+    channels = "C " if poses.ndim == 5 else ""
+    check_arrays(grid=(grid, "N K 4 4 2"), poses=(poses, f"N {channels}4 4 2"))
     digits = [poses] if poses.ndim == 4 else np.moveaxis(poses, 1, 0)
     looks = np.moveaxis(grid, 1, 0)
     identity = np.broadcast_to(FRAME, digits[0].shape)
@@ -77,9 +81,9 @@ def _offsets(
     grid: np.ndarray, poses: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """(N, 16, 2) from pose to grid in pixels; (N, 2, 2) the poses' linear part, pixels per unit."""
-    grid, poses = plain("grid", grid).astype(np.float64), plain("poses", poses).astype(np.float64)
+    grid, poses = as_float64("grid", grid), as_float64("poses", poses)
     check_arrays(grid=(grid, "N 4 4 2"), poses=(poses, f"{len(grid)} 4 4 2"))
-    half = (np.array(size[::-1], np.float64) - 1) / 2
+    half = (np.array(check_size(size)[::-1], np.float64) - 1) / 2
     grid, poses = (array.reshape(len(grid), -1, 2) * half for array in (grid, poses))
     # The columns x and y of the regular grid are orthogonal to each other and to a constant.
     regular = FRAME.reshape(-1, 2)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import bdtr, betaincinv, stdtr, stdtrit  # scipy.stats takes a second to import
 
-from ministn.errors import check_plain
+from ministn.errors import check_count, check_index, check_list, check_number, check_plain, is_whole
 
 CONFIDENCE = 0.95
 
@@ -38,7 +38,7 @@ def over_seeds(differences: list[float]) -> SeedTest:
     It asks whether the methods differ, where `paired_test` asks whether two trained networks do.
     Raises ValueError for fewer than two seeds, which do not show how much seeds differ.
     """
-    n = len(differences)
+    n = len(check_list("differences", differences))
     if n < 2:
         raise ValueError(f"a test over seeds needs at least two, got {n}")
     mean = float(np.mean(differences))
@@ -56,8 +56,10 @@ def binomial_interval(errors: int, n: int, confidence: float = CONFIDENCE) -> tu
     errors: how many of n images are wrong. It covers the true share at least as often as it says.
     Raises ValueError unless 0 <= errors <= n and n > 0.
     """
-    if not 0 <= errors <= n or n <= 0:
-        raise ValueError(f"errors must lie in 0..n with n > 0, got errors={errors}, n={n}")
+    check_count("n", n)
+    confidence = check_number("confidence", confidence, 0, 1)
+    if not is_whole(errors) or not 0 <= errors <= n:
+        raise ValueError(f"errors must be a whole number in 0..n, got errors={errors!r}, n={n}")
     tail = (1 - confidence) / 2
     low = float(betaincinv(errors, n - errors + 1, tail)) if errors else 0.0
     high = float(betaincinv(errors + 1, n - errors, 1 - tail)) if errors < n else 1.0
@@ -95,7 +97,14 @@ def paired_test(correct_a: np.ndarray, correct_b: np.ndarray) -> PairedTest:
 
 
 def difference_interval(only_a: int, only_b: int, n: int) -> tuple[float, float]:
-    """The interval of `paired_test`, in percentage points."""
+    """The interval of `paired_test`, in percentage points.
+
+    Raises ValueError for what are no counts, or more than n.
+    """
+    check_count("n", n)
+    for name, only in (("only_a", only_a), ("only_b", only_b)):
+        if check_index(name, only) > n:
+            raise ValueError(f"{name} must be at most n = {n}, got {only}")
     discordant = only_a + only_b
     shares = binomial_interval(only_b, discordant) if discordant else (0.0, 1.0)
     rates = binomial_interval(discordant, n)

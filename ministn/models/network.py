@@ -1,12 +1,12 @@
 """A classifier, with or without spatial transformers in front of it."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
 from ministn.backend import to_cpu
-from ministn.errors import check_arrays
+from ministn.errors import check_arrays, check_kind
 from ministn.layers import Sequential
 from ministn.parameter import Parameter, unique
 from ministn.randomness import Step
@@ -24,10 +24,13 @@ class Network:
     """Images (N, H, W, C) -> logits (N, classes), through what is in ``front`` if anything is.
 
     front: a transformer, several in parallel, or one that hands theta on or looks several times.
-    There may be more among the classifier's layers.
+    There may be more among the classifier's layers. Raises TypeError for anything else.
     """
 
     def __init__(self, classifier: Sequential, front: Front | None = None) -> None:
+        check_kind("classifier", classifier, Sequential)
+        if front is not None:
+            check_kind("front", front, *get_args(Front))
         self.classifier = classifier
         self.front = front
 

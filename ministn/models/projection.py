@@ -17,7 +17,7 @@ reads no less than 24x24.
 """
 
 from ministn.data import Form
-from ministn.errors import UserError
+from ministn.errors import UserError, check_flags, check_whole
 from ministn.kinds import kind
 from ministn.layers import AvgPool3d, Projection, Sequential
 from ministn.models.architecture import Architecture, check_one_channel
@@ -88,8 +88,9 @@ class Projected(Architecture):
     def __post_init__(self) -> None:
         if self.base not in BASES:
             raise UserError(f"base must be {' or '.join(BASES)}, got {self.base!r}")
-        if self.width is not None and self.width < 1:
-            raise UserError(f"width must be at least 1, got {self.width}")
+        if self.width is not None:
+            check_whole(width=self.width)
+        check_flags(transformed=self.transformed)
 
     @property
     def name(self) -> str:

@@ -34,7 +34,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, cast, get_args
 
 from ministn.data import Form
-from ministn.errors import UserError
+from ministn.errors import UserError, check_whole
 from ministn.kinds import kind
 from ministn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, ReLU, Sequential
 from ministn.models.architecture import Architecture, plane
@@ -205,10 +205,9 @@ class Stn(Architecture):
                     f"{name} of an stn must be one of {', '.join(map(repr, values))}, "
                     f"got {getattr(self, name)!r}"
                 )
-        for name in ("count", "width"):
-            found = getattr(self, name)
-            if found is not None and found < 1:
-                raise UserError(f"{name} must be at least 1, got {found}")
+        check_whole(count=self.count)
+        if self.width is not None:
+            check_whole(width=self.width)
 
     @property
     def name(self) -> str:

@@ -16,7 +16,7 @@ localisation CNN uses the classification CNN's convolutions; the untied STN's ha
 from math import inf
 
 from ministn.data import Form
-from ministn.errors import UserError
+from ministn.errors import UserError, is_number, is_whole
 from ministn.kinds import kind
 from ministn.layers import Conv2d, Dense, Dropout, Flatten, ReLU, Sequential
 from ministn.models.architecture import Architecture, plane
@@ -104,8 +104,8 @@ class UntiedStn(Architecture):
 
     def __post_init__(self) -> None:
         check_architecture(self.architecture)
-        if not 0 < self.downsample < inf:
-            raise UserError(f"downsample must be a number above 0, got {self.downsample}")
+        if not is_number(self.downsample) or not 0 < self.downsample < inf:
+            raise UserError(f"downsample must be a number above 0, got {self.downsample!r}")
 
     @property
     def name(self) -> str:
@@ -148,8 +148,8 @@ class Tstn(UntiedStn):
 
 def check_architecture(number: int) -> None:
     """Raise UserError for an architecture that the paper does not have."""
-    if number not in (1, 2):
-        raise UserError(f"architecture must be 1 or 2, got {number}")
+    if not is_whole(number) or number not in (1, 2):
+        raise UserError(f"architecture must be 1 or 2, got {number!r}")
 
 
 def check_size(size: Size) -> None:

@@ -84,6 +84,12 @@ def conv_arrays(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> d
     return arrays | {"x": (x, "N H W C")}  # last: of a layer's arrays it is the one to blame
 
 
+def check_padding(padding: str) -> None:
+    """Raise ValueError for one that there is not."""
+    if padding not in ("same", "valid"):
+        raise ValueError(f"padding must be 'same' or 'valid', got {padding!r}")
+
+
 def checked_margin(
     sizes: dict[str, int], padding: str, window: int = 1, stride: int = 1
 ) -> tuple[int, int]:
@@ -94,8 +100,7 @@ def checked_margin(
     one window.
     """
     kh, kw = sizes["kh"], sizes["kw"]
-    if padding not in ("same", "valid"):
-        raise ValueError(f"padding must be 'same' or 'valid', got {padding!r}")
+    check_padding(padding)
     stride = check_count("stride", stride)
     if kh % 2 == 0 or kw % 2 == 0:
         raise ValueError(f"weight must have an odd height and width, got {kh} by {kw}")

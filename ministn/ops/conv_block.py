@@ -87,7 +87,7 @@ def check_options(pool: bool, activation: str | None, slope: float) -> float:
     Raises ValueError for an activation that there is not, a slope that is not at least 0 and below
     1, a pool that is neither True nor False.
     """
-    if pool not in (True, False):
+    if not isinstance(pool, (bool, np.bool_)):
         raise ValueError(f"pool must be True or False, got {pool!r}")
     if activation not in ("relu", "leaky_relu", None):
         raise ValueError(f"activation must be 'relu', 'leaky_relu' or None, got {activation!r}")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ministn.errors import check_arrays, check_share, is_whole
+from ministn.errors import check_arrays, check_kind, check_share, is_whole
 from ministn.ops.relu import axes
 from ministn.randomness import Step, random_bits
 
@@ -31,14 +31,18 @@ def dropout(x: np.ndarray, rate: float, step: Step, stream: int) -> tuple[np.nda
     or stream.
     """
     check_arrays(x=(x, rows(x)))
-    rate = check_share("rate", rate)
-    if not isinstance(step, Step):
-        raise TypeError(f"step must be a Step, got {type(step).__name__}")
-    if not is_whole(stream) or not 0 <= stream < 2**32:
-        raise ValueError(f"stream must be a whole number of 32 bits, got {stream!r}")
+    rate = check_options(rate, step, stream)
     keep = random_bits(step, stream, len(x), prod(x.shape[1:])) >= rate * 2**32
     mask = keep.reshape(x.shape) * x.dtype.type(1 / (1 - rate))
     return x * mask, Cache(mask)
+
+
+def check_options(rate: float, step: Step, stream: int) -> float:
+    """The rate as Python's number. Raises TypeError or ValueError for what cannot be."""
+    check_kind("step", step, Step)
+    if not is_whole(stream) or not 0 <= stream < 2**32:
+        raise ValueError(f"stream must be a whole number of 32 bits, got {stream!r}")
+    return check_share("rate", rate)
 
 
 def dropout_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:

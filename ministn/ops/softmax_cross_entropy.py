@@ -59,7 +59,7 @@ def softmax_cross_entropy_backward(cache: Cache, dloss: float = 1.0) -> np.ndarr
     if epsilon:
         q = p[rows, labels]
         dlogits *= (q / (q + epsilon))[:, None]
-    return dlogits * (float(dloss) / len(p))
+    return dlogits * (check_number("dloss", dloss) / len(p))
 
 
 def _check_labels(labels: np.ndarray, n: int, classes: int) -> None:

@@ -52,7 +52,7 @@ def triplet_hinge_backward(cache: Cache, dloss: float = 1.0) -> tuple[np.ndarray
     """The gradients dattended and drandom, (N, D) each."""
     attended, random, pairs, total = cache
     n, m = pairs.T
-    factor = attended.dtype.type(2 * float(dloss) / total)
+    factor = attended.dtype.type(2 * check_number("dloss", dloss) / total)
     dattended, drandom = np.zeros_like(attended), np.zeros_like(random)
     np.add.at(dattended, n, factor * (random[n] - attended[m]))  # rows of several pairs add up
     np.add.at(dattended, m, factor * (attended[m] - attended[n]))

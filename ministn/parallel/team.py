@@ -6,7 +6,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from ministn.errors import UserError
+from ministn.errors import UserError, check_count, check_index
 from ministn.parallel.exchange import Alone, Exchange, Unsent, part, unless_failed
 from ministn.parallel.mpi import limit, ranks, unlimit, world
 from ministn.parallel.processes import processes
@@ -29,7 +29,7 @@ class Team:
     def __init__(self, exchange: Exchange | None = None, threads: int = 1) -> None:
         self.exchange = exchange or Alone()
         self.size = self.exchange.size
-        self.threads = threads
+        self.threads = check_count("threads", threads)
         self._worker = Worker(self.exchange)
         self._owed = False  # the answers to an order that rank 0 itself failed to carry out
         self.closed = ""
@@ -87,6 +87,7 @@ class Team:
 
     def cut(self, count: int) -> list[slice]:
         """``count`` rows in as many parts as there are ranks; some are empty if rows are few."""
+        check_index("count", count)
         return [part(count, rank, self.size) for rank in range(self.size)]
 
     def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
@@ -113,8 +114,9 @@ def team(workers: int = 1, threads: int = 1) -> Iterator[Team]:
     They are started on this machine; or they are the ranks that mpirun started, if it did. Then
     this is for rank 0 alone, as mpi.led has it.
 
-    Raises UserError where mpirun started another number.
+    Raises UserError where mpirun started another number, ValueError for numbers that are none.
     """
+    workers, threads = check_count("workers", workers), check_count("threads", threads)
     if ranks():
         if workers != ranks():
             raise UserError(

@@ -9,8 +9,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ministn.errors import check_kind
 from ministn.files import write_atomically
-from ministn.plot.shared import Record, named
+from ministn.plot.shared import Record, check_words, named
 from ministn.plot.transformers import Examples
 
 DPI = 100
@@ -28,6 +29,8 @@ def attention_gif(record: Record, path: Path, name: Sequence[str] = ()) -> None:
     bytes. Raises UserError for a record of a network without a transformer or without an epoch, and
     when the disk is full or not writable.
     """
+    check_kind("path", path, Path)
+    check_words("name", name)
     frames = [
         Image.fromarray(pixels) for pixels in _frames(Examples(record), name or named(record))
     ]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import zip_longest
 from math import prod
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from ministn.backend import parted, to_cpu
 from ministn.data import Form
-from ministn.errors import UserError, check_arrays
+from ministn.errors import UserError, check_arrays, check_count, check_kind
 from ministn.plot.drawing import (
     CHANNELS,
     GREEN,
@@ -28,7 +28,7 @@ from ministn.plot.drawing import (
     draw_grid,
     show_image,
 )
-from ministn.plot.shared import Record, described, named
+from ministn.plot.shared import Record, check_record, check_words, described, named
 from ministn.training.examples import from_text
 from ministn.transformer import Front, SpatialTransformer
 from ministn.transformer.transforms import OfMatrix
@@ -102,8 +102,10 @@ def draw_transformer(transformer: Front, images: np.ndarray) -> Figure:
     of more the mean; black is the least value, white the greatest. Transformers in parallel, and
     glimpses, have a colour and a line style each, and an output each.
 
-    Raises TypeError or ValueError for images of another dtype or shape, or with no pixel.
+    Raises TypeError for what is no transformer, TypeError or ValueError for images of another dtype
+    or shape, or with no pixel.
     """
+    check_kind("transformer", transformer, *get_args(Front))
     check_arrays(images=(images, "N H W C"))
     if not images.size:
         raise ValueError(f"images must have at least one pixel, got shape {images.shape}")
@@ -164,6 +166,7 @@ class Examples:
     """
 
     def __init__(self, record: Record) -> None:
+        check_record(record)
         self.record = record
         found = record["examples"]
         images = from_text(found)
@@ -239,6 +242,8 @@ def attention_figure(record: Record, name: Sequence[str] = (), description: str 
 
     Raises UserError for a record of a network without a transformer or without an epoch.
     """
+    check_words("name", name)
+    check_kind("description", description, str)
     examples = Examples(record)
     last, word = examples.last
     unmoved = all(one.start == one.transform.identity for one in examples.transformers)
@@ -269,8 +274,11 @@ def grid_figure(records: Sequence[Record], names: Sequence[str] = (), count: int
 
     Raises UserError without a record, or as attention_figure does.
     """
+    check_kind("records", records, list, tuple)
+    check_words("names", names)
     if not records:
         raise UserError("there are no records to draw")
+    count = check_count("count", count)
     views, flat = [], ""
     for record, name in zip_longest(records, names):
         examples = Examples(record)

@@ -9,6 +9,7 @@ import numpy as np
 from ministn.backend import joined, parted, to_cpu
 from ministn.errors import check_arrays, check_count, check_kind
 from ministn.layers import Layer, Sequential
+from ministn.ops.dropout import rows
 from ministn.parameter import Parameter, unique
 from ministn.randomness import Step
 from ministn.transformer.spatial import (
@@ -42,7 +43,7 @@ class Parallel(Layer):
         if len({tuple(transformer.size) for transformer in transformers}) != 1:
             sizes = ", ".join(str(transformer.size) for transformer in transformers) or "none"
             raise ValueError(f"transformers must have outputs of one size, got {sizes}")
-        self.path = path
+        super().__init__(path)
         self.at_input = transformers
 
     @property
@@ -62,6 +63,9 @@ class Parallel(Layer):
         self, dy: np.ndarray, cache: ParallelCache, need_dx: bool = True
     ) -> np.ndarray | None:
         count = len(self.at_input)
+        check_arrays(dy=(dy, "N h w C"))
+        if dy.shape[-1] % count:
+            raise ValueError(f"dy must have channels of {count} transformers, got {dy.shape[-1]}")
         parts = parted(dy, [dy.shape[-1] // count] * count)
         gradients: list[Any] = [
             transformer.backward(part, own, need_dx)
@@ -99,7 +103,7 @@ class _Read(Layer):
 
     def __init__(self, transformer: SpatialTransformer, layers: Sequence[Layer], path: str) -> None:
         check_kind("transformer", transformer, SpatialTransformer)
-        self.path = path
+        super().__init__(path)
         self.transformer = transformer
         self.reader = Sequential(*layers)
 
@@ -151,6 +155,7 @@ class HandOn(_Read):
         self, dy: np.ndarray, cache: HandOnCache, need_dx: bool = True
     ) -> np.ndarray | None:
         handed = len(self.transformer.transform.identity)
+        check_arrays(dy=(dy, "N K"))
         dfeatures, dtheta = parted(dy, [dy.shape[-1] - handed, handed])
         dwarped = self.reader.backward(dfeatures, cache.reader)
         assert dwarped is not None
@@ -246,6 +251,7 @@ class Glimpses(_Read):
         self, dy: np.ndarray, cache: GlimpsesCache, need_dx: bool = True
     ) -> np.ndarray | None:
         transformer, warp = self.transformer, cache.warp
+        check_arrays(dy=(dy, rows(dy).replace("N", f"{len(cache.theta) // self.glimpses}", 1)))
         dfeatures = dy.reshape(len(dy) * self.glimpses, *dy.shape[2:])
         dcrops = self.reader.backward(dfeatures, cache.reader)
         assert dcrops is not None

@@ -16,6 +16,7 @@ import numpy as np
 
 from ministn.engines import implementation
 from ministn.errors import check_count
+from ministn.ops.affine_grid import check_size
 from ministn.ops.bicubic import check_slope
 from ministn.ops.sampling import check_border
 
@@ -62,7 +63,8 @@ class Sampler:
 
     def grid_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """(h, w), or (d, h, w), of the grid that gives an output of this size."""
-        return tuple(length * self.supersampling for length in size)
+        axes = "d h w" if self.kernel in VOLUME_KERNELS else "h w"
+        return tuple(length * self.supersampling for length in check_size(size, axes))
 
     def forward(self, image: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, SamplerCache]:
         """image (N, H, W, C) at a grid of ``grid_size((h, w))`` -> y (N, h, w, C).

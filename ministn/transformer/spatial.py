@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ministn.backend import to_cpu
-from ministn.errors import check_kind, check_together
+from ministn.errors import check_arrays, check_kind, check_list
 from ministn.initializers import ZEROS, Constant
 from ministn.layers import Dense, Layer, Sequential
 from ministn.ops.affine_grid import check_size
+from ministn.ops.dropout import rows
 from ministn.parameter import Parameter
 from ministn.randomness import Step
 from ministn.transformer.samplers import BILINEAR, Sampler, SamplerCache
@@ -55,6 +56,7 @@ def regression_layer(path: str, in_features: int, transform: Transform = AFFINE)
 
     STN section 3.1 calls for it; the weights begin at zero, so every image gets the identity.
     """
+    check_kind("transform", transform, Transform)
     return Dense(
         path,
         in_features,
@@ -70,10 +72,11 @@ def downsampled(size: tuple[int, ...], factor: float | Sequence[float]) -> tuple
     factor: d, one for all axes or one for each, (per height, per width); fractions as they are
     written, so that 1.1 makes 30 of 33. What is less than a pixel becomes 0.
 
-    Raises TypeError for what is no number, ValueError for one that is not above 0 and finite, or
-    for another number of them.
+    Raises TypeError for what is no number, ValueError for one that is not above 0 and finite, for
+    another number of them, or for a size as check_size does.
     """
-    one = isinstance(factor, Real) or not isinstance(factor, Sequence | np.ndarray)
+    size = check_size(size, "d h w" if np.size(size) == 3 else "h w")
+    one = isinstance(factor, Real) or not np.ndim(factor)
     factors: list[Any] = [factor] * len(size) if one else list(factor)  # type: ignore[arg-type]
     for each in factors:
         if not isinstance(each, Real) or isinstance(each, bool | np.bool_):
@@ -105,7 +108,7 @@ class SpatialTransformer(Layer):
     forward: U (N, H, W, C) -> V (N, h, w, C). The input has two uses, as what is looked at and as
     what is sampled; where ``need_dx`` is true its gradient is the sum of both.
 
-    Raises TypeError for a transform that is none, as a class is not; ValueError for a size that is
+    Raises TypeError for a part that is none, as a class is not; ValueError for a size that is
     not whole numbers of at least 1, one for each axis, or for a start that is not P numbers; either
     as downsampled does, and ValueError where that leaves nothing.
     """
@@ -121,12 +124,12 @@ class SpatialTransformer(Layer):
         path: str = "transformer",
         start: Sequence[float] | None = None,
     ) -> None:
+        super().__init__(path)
+        check_kind("localisation", localisation, Layer)
         check_kind("transform", transform, Transform)
-        self.path = path
-        self.start = transform.identity if start is None else start
-        numbers = len(transform.identity)
-        if len(self.start) != numbers:
-            raise ValueError(f"start must be {numbers} numbers, got {len(self.start)}")
+        check_kind("sampler", sampler, Sampler)
+        identity = transform.identity
+        self.start = identity if start is None else check_list("start", start, len(identity))
         self.localisation = localisation
         whole = check_size(size, transform.axes)
         self.size = downsampled(whole, downsample)
@@ -157,7 +160,7 @@ class SpatialTransformer(Layer):
 
         Raises ValueError for more or fewer than the images of x.
         """
-        check_together(x=x, theta=theta)
+        check_arrays(x=(x, "N H W C"), theta=(theta, rows(theta)))
         return self._warp(x, theta.reshape(len(theta), prod(theta.shape[1:])))[0]
 
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, list[Attended]]:

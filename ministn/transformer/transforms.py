@@ -27,7 +27,7 @@ from scipy.special import xlogy
 
 from ministn.backend import Device, device_of, joined
 from ministn.engines import function, implementation
-from ministn.errors import check_arrays, check_kind
+from ministn.errors import FLOATS, check_arrays, check_count, check_kind, is_whole
 from ministn.initializers import Constant
 from ministn.ops.affine_grid import check_size, pixel_centres
 from ministn.parameter import Parameter
@@ -62,16 +62,24 @@ class Transform(ABC):
         Least squares over the output's pixels: what of T_theta is shift, scale, rotation and
         skew. Along an axis of length 1 there is nothing to see of them, and A has 0.
         """
+        self._check(theta, grid=grid)
         _, h, w, _ = grid.shape
         duals = _duals((h, w), grid.dtype, device_of(grid))
         return function("grid_products", grid)(grid, duals).reshape(-1, 2, 3)
 
     def resized(self, theta: np.ndarray, grid: np.ndarray, size: Size) -> np.ndarray:
         """T_theta at the pixels of another output: theta, its grid (N, h, w, 2) and that size."""
+        self._check(theta, grid=grid)
         return self.forward(theta, size)[0]
 
-    def _check(self, theta: np.ndarray) -> None:
-        check_arrays(theta=(theta, f"N {len(self.identity)}"))
+    def _check(self, theta: np.ndarray, **grid: np.ndarray) -> None:
+        check_arrays(
+            theta=(theta, f"N {len(self.identity)}"),
+            **{
+                name: (array, f"N {self.axes} {len(self.axes.split())}")
+                for name, array in grid.items()
+            },
+        )
 
 
 class Projective(Transform):
@@ -187,6 +195,7 @@ class Affine(OfMatrix):
 
     def affine(self, theta: np.ndarray, grid: np.ndarray) -> np.ndarray:
         """theta itself."""
+        self._check(theta, grid=grid)
         return theta.reshape(-1, 2, 3)
 
 
@@ -219,6 +228,7 @@ class Affine3d(Transform):
         It is what a projection along the depth shows of theta. As z has mean 0 over the output, it
         is theta without its third row and column.
         """
+        self._check(theta, grid=grid)
         rows = theta.reshape(-1, 3, 4)[:, :2]
         return joined([rows[..., :2], rows[..., 3:]])
 
@@ -242,12 +252,12 @@ class ControlPoints(Linear):
     """
 
     def __init__(self, rows: int = 4, columns: int = 4) -> None:
-        if not all(isinstance(n, (int, np.integer)) and n >= 2 for n in (rows, columns)):
+        if not all(is_whole(n) and n >= 2 for n in (rows, columns)):
             raise ValueError(
                 "control points must have at least 2 rows and 2 columns, whole numbers of both, "
                 f"got {rows!r} by {columns!r}"
             )
-        self.rows, self.columns = rows, columns
+        self.rows, self.columns = check_count("rows", rows), check_count("columns", columns)
         x, y = np.meshgrid(np.linspace(-1, 1, columns), np.linspace(-1, 1, rows))
         self.points = np.stack([x, y], axis=-1).reshape(-1, 2)
         self.identity = (0.0,) * (2 * len(self.points))
@@ -332,6 +342,7 @@ class General(Transform):
     """
 
     def __init__(self, path: str, start: Linear, size: Size) -> None:
+        check_kind("path", path, str)
         check_kind("start", start, Linear)
         self.identity = start.identity
         self.size = check_size(size)
@@ -354,6 +365,7 @@ class General(Transform):
 
     def resized(self, theta: np.ndarray, grid: np.ndarray, size: Size) -> np.ndarray:
         """B is known at the pixels of its own size; between them the grid is read bilinearly."""
+        self._check(theta, grid=grid)
         places = np.tile(regular_grid(size, grid.dtype), (len(grid), 1, 1, 1))
         device = device_of(grid)
         sample, _ = implementation("bilinear_sampler", grid)
@@ -367,8 +379,14 @@ class General(Transform):
 
 
 def regular_grid(size: Size, dtype: np.dtype) -> np.ndarray:
-    """The pixel centres of an output: (h, w, 2), pairs (x, y)."""
-    h, w = size
+    """The pixel centres of an output: (h, w, 2), pairs (x, y).
+
+    Raises ValueError for a size as check_size does, TypeError for a dtype that is not float32 or
+    float64.
+    """
+    h, w = check_size(size)
+    if dtype not in FLOATS:
+        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}")
     x, y = np.meshgrid(pixel_centres(w, dtype), pixel_centres(h, dtype))
     return np.stack([x, y], axis=-1)
 
