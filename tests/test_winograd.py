@@ -166,7 +166,7 @@ def take(way, monkeypatch):
 @pytest.mark.parametrize(("kernel", "way"), WAYS, ids=str)
 @pytest.mark.parametrize(
     ("size", "channels", "kernels"),
-    [((9, 14), 1, 6), ((8, 12), 2, 16), ((15, 8), 7, 3), ((8, 9), 32, 128)],
+    [((9, 14), 1, 6), ((8, 12), 2, 16), ((15, 8), 7, 3), ((9, 9), 7, 5), ((8, 9), 32, 128)],
     ids=str,
 )
 def test_conv_block_agrees_with_ops(

@@ -39,7 +39,7 @@ class Convolution(ABC):
     def backward(self, n: int, dy: np.ndarray, dx: np.ndarray | None = None) -> None:
         """Add to dweight what dy gives, and write into dx (n, H, W, C) what it gives to image[:n].
 
-        dx only if p = 1.
+        By columns dx is for p = 1.
         """
 
     @abstractmethod
@@ -100,8 +100,13 @@ class Columns(Convolution):
         if dx is not None:
             assert self._windows.shape[:2] == (1, 1), "dx is for outputs in one part"
             kh, kw, channels, _ = self._shape
-            dcolumns = (self._weight @ dy.T).reshape(kh, kw, channels, n, *self.size)
-            dx[...] = add_windows(dcolumns, dx.shape[1:], self._margin, self._stride)
+            if channels > self.size[1]:
+                dcolumns = (dy @ self._weight.T).reshape(n, *self.size, kh, kw, channels)
+                windows = dcolumns.transpose(3, 4, 0, 1, 2, 5)
+            else:
+                dcolumns = (self._weight @ dy.T).reshape(kh, kw, channels, n, *self.size)
+                windows = dcolumns.transpose(0, 1, 3, 4, 5, 2)
+            dx[...] = add_windows(windows, dx.shape[1:], self._margin, self._stride)
 
     def _correlate(self, matrix: np.ndarray, dy: np.ndarray) -> np.ndarray:
         """Add to dweight, and return dy as a matrix."""
@@ -137,15 +142,20 @@ class Columns(Convolution):
 def add_windows(
     windows: np.ndarray, shape: tuple[int, ...], margin: tuple[int, int], stride: int = 1
 ) -> np.ndarray:
-    """windows (kh, kw, C, n, h, w) -> their sum (n, H, W, C), each where it was cut out.
+    """windows (kh, kw, n, h, w, C) -> their sum (n, H, W, C), each where it was cut out.
 
-    The gradient of cutting out windows. One addition of whole image rows for each p, q.
+    The gradient of cutting out windows. One addition for each p, q, of rows of pixels where these
+    lie side by side in memory, else of channels: NumPy is slow where the rows are short.
     """
-    kh, kw, channels, n, h, w = windows.shape
+    kh, kw, n, h, w, channels = windows.shape
     height, width, _ = shape
     above, left = margin
-    padded = np.zeros((channels, n, height + 2 * above, width + 2 * left), windows.dtype)
+    framed = height + 2 * above, width + 2 * left
+    if windows.strides[5] == windows.itemsize:
+        padded = np.zeros((n, *framed, channels), windows.dtype)
+    else:
+        padded = np.zeros((channels, n, *framed), windows.dtype).transpose(1, 2, 3, 0)
     for p in range(kh):
         for q in range(kw):
-            padded[:, :, p : p + stride * h : stride, q : q + stride * w : stride] += windows[p, q]
-    return padded[:, :, above : above + height, left : left + width].transpose(1, 2, 3, 0)
+            padded[:, p : p + stride * h : stride, q : q + stride * w : stride] += windows[p, q]
+    return padded[:, above : above + height, left : left + width]

@@ -67,7 +67,7 @@ def conv_block(
     margin = checked_margin(sizes, padding, window, stride)
     stride = int(stride)
     size = convolved_size(x.shape, weight.shape, margin, stride)
-    way = ways.forward(size, weight.shape, stride)
+    way = ways.forward(_pooled(size, window), weight.shape, stride)
     convolution = _convolution(way, len(x), x.shape[1:], weight, margin, stride, window)
     y = np.empty((len(x), *convolution.size, sizes["K"]), np.float32)
     winner = np.empty(y.shape, np.uint8) if pool else None
@@ -90,15 +90,21 @@ def conv_block_backward(
     """dy (N, h, w, K) -> dx (N, H, W, C) or None, dweight (kh, kw, C, K), dbias (K) or None."""
     check_arrays(y=(cache.y, "N h w K"), dy=(dy, "N h w K"))
     x, weight, stride = cache.x, cache.weight, cache.stride
+    size = _pooled(cache.size, 1 if cache.winner is None else 2)
     if need_dx:
-        way = ways.backward(cache.size, x.shape[1:3], weight.shape, stride)
+        way = ways.backward(size, x.shape[1:3], weight.shape, stride)
     else:
-        way = ways.forward(cache.size, weight.shape, stride)
+        way = ways.forward(size, weight.shape, stride)
     if way.by_dz:
         dx, dweight, dbias = _backward_by_dz(dy, cache, way)
     else:
         dx, dweight, dbias = _backward_by_x(dy, cache, way, need_dx)
     return dx, dweight, dbias if cache.has_bias else None
+
+
+def _pooled(size: tuple[int, int], window: int) -> tuple[int, int]:
+    """(h, w) of what lies in whole windows of z."""
+    return size[0] // window * window, size[1] // window * window
 
 
 def _convolution(
@@ -142,7 +148,8 @@ def _backward_by_x(
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
     """The steps of the convolution backwards."""
     x, weight = cache.x, cache.weight
-    pool = 1 if need_dx or cache.winner is None else 2
+    in_parts = cache.winner is not None and not (need_dx and way.window is None)
+    pool = 2 if in_parts else 1  # windows in columns add up faster in rows of the image
     convolution = _convolution(way, len(x), x.shape[1:], weight, cache.margin, cache.stride, pool)
     shape = (*convolution.size, weight.shape[3])
     dbias = np.zeros(weight.shape[3], np.float32)
@@ -199,9 +206,11 @@ def _rows(y: np.ndarray) -> np.ndarray:
 
 def _factors(y: np.ndarray, below: float) -> np.ndarray | float:
     """The slope of an activation with this one below zero, where its output is y."""
-    if below == 0:
-        return y > 0
-    return 1.0 if below == 1 else np.where(y > 0, np.float32(1), np.float32(below))
+    if below in (0, 1):
+        return y > 0 if below == 0 else 1.0
+    factors = np.multiply(y > 0, np.float32(1 - below))  # np.where takes ten times as long
+    factors += np.float32(below)
+    return factors
 
 
 def _parts(dz: np.ndarray, cache: Cache) -> list[np.ndarray]:

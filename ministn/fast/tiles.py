@@ -47,23 +47,24 @@ class Tiles(Convolution):
         bands = -(-self._down * self._across // tiles)  # of one image, if it is too large
         self._band = -(-self._down // bands)  # rows of tiles in each
         more = pieces - 1  # rows and columns of windows that only the pieces further on see
-        windows = self.images * (self._band + more) * (self._across + more)
-        tiles = self.images * self._band * self._across
-        numbers = max(windows * channels, tiles * pieces**2 * channels, tiles * kernels)
-        self._memory = np.empty((3, window**2 * numbers), np.float32)
-        self._empty = True  # dU is
-
         rows, columns = (  # of whole windows; an image may have some that no tile needs
             max((tiles + more) * tile + self._transforms.piece - 1, length + 2 * zeros)
             for tiles, length, zeros in zip((self._down, self._across), shape, margin, strict=False)
         )
+        tiles, seen = self.images * self._band, self.images * (self._band + more)
+        strips = seen * columns * channels * window
+        windows = seen * (self._across + more) * channels * window**2
+        products = tiles * self._across * max(pieces**2 * channels, kernels) * window**2
+        self._memory = np.empty((3, max(strips, windows, products)), np.float32)
+        self._empty = True  # dU is
+
         self._padded = np.zeros((self.images, rows, columns, channels), np.float32)
         self._inside = (slice(above, above + height), slice(left, left + width))
         self.image = self._padded[:, *self._inside]
         # (n, down, window, columns C): the rows of pixels that each row of tiles looks at.
-        strips = self._padded.reshape(self.images, rows, -1)
-        strips = np.lib.stride_tricks.sliding_window_view(strips, window, axis=1)
-        self._strips = strips[:, ::tile].transpose(0, 1, 3, 2)
+        pixels = self._padded.reshape(self.images, rows, -1)
+        pixels = np.lib.stride_tricks.sliding_window_view(pixels, window, axis=1)
+        self._strips = pixels[:, ::tile].transpose(0, 1, 3, 2)
 
     def forward(self, n: int, dy: np.ndarray | None = None) -> np.ndarray:
         if dy is not None:

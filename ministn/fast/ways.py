@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from ministn.fast.winograd import transforms
 
-# By columns: to copy a number into them, a product, to add a number up.
-COPY, PRODUCT, ADD = 0.18, 0.0093, 0.80
+# By columns: to copy a number into them, a product, to add a number up, to begin a row of them.
+COPY, PRODUCT, ADD, ROW = 0.18, 0.0093, 0.45, 6.5
 # By tiles: to transform a number, one of the products, to bring a number back and add it up, and
 # for each number of a transformed weight.
 TRANSFORM, TILE_PRODUCT, RETURN, WEIGHT = 0.40, 0.0092, 1.84, 0.50
@@ -55,7 +55,8 @@ def backward(
     """The same for the gradients of (H, W) images and of the weight."""
     _, _, channels, kernels = weight
     columns = _columns(size, weight)
-    costs = {Way(): (COPY + ADD) * columns + 2 * PRODUCT * columns * _whole(kernels)}
+    each = COPY + ADD + ROW / max(1, size[1], channels) + 2 * PRODUCT * _whole(kernels)
+    costs = {Way(): each * columns}
     for window in _windows(weight, stride):
         tiles = _Tiles(size, channels, kernels, weight[0], window)
         costs[Way(window)] = tiles.cost(products=2, returned=tiles.numbers(True) * channels)
