@@ -45,6 +45,7 @@ STN = {
 }
 COLOCALISATION = RECORDS / "stn-colocalisation"
 COMMANDS, BENCHMARK = RECORDS / "commands.json", RECORDS / "benchmark-cpu.json"
+WORST = 10  # convolutions that are shown at once
 ORACLE = RECORDS / "torch-oracle.json"
 COURSE, WORDS_A_MINUTE = ROOT / "ministn" / "README.md", 130
 SAMPLER = ROOT / "ministn" / "ops" / "bilinear.py"
@@ -91,57 +92,92 @@ def duration(seconds: float) -> str:
 
 
 def benchmark() -> str:
-    """A training step beside PyTorch's, and how it grows."""
+    """Steps and convolutions beside PyTorch's, how a step grows, and where its time goes: of all
+    this as much as was measured.
+    """
     record = read_json(BENCHMARK)
-    steps, memory = (_measured(record, prefix) for prefix in ("step/", "memory/"))
-    lines = [
-        "| network | batch | ours, s | PyTorch eager, s | torch.compile, s "
-        "| ours / eager | memory, ours / eager |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, row in steps.items():
-        times = [shown(row[side], 1, 3) for side in ("ours", "torch", "compiled")]
+    _measured(record, "step/")  # without it the record is none
+    parts = (_steps(record), _convolutions(record), _growths(record), _profiles(record))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _steps(record: Any) -> str:
+    """The networks' training steps, the worst beside PyTorch first."""
+    rows, memory = (dict(benchmarks.record.rows(record, p)) for p in ("step/", "memory/"))
+    header = ["network", "batch", "ours, ms", "PyTorch eager, ms", "torch.compile, ms"]
+    header += ["ours / eager", "memory, ours / eager"]
+    lines = []
+    for name, row in _worst_first(rows):
+        times = [shown(row.get(side), 1e3, 1) for side in ("ours", "torch", "compiled")]
         ratios = [shown(found.get("ratio"), 1, 2) for found in (row, memory.get(name, {}))]
-        lines.append(f"| {' | '.join([*name.split('/'), *times, *ratios])} |")
-    run = record["runs"][next(iter(steps.values()))["run"]]
+        lines.append([*name.split("/"), *times, *ratios])
+    made = dict.fromkeys(_made(record["runs"][row["run"]]) for row in rows.values())
+    return "\n\n".join([layout.pipes(header, lines), *made])
+
+
+def _worst_first(rows: dict[str, Any]) -> list[tuple[str, Any]]:
+    """(name, row), that with the highest ratio to PyTorch first."""
+    return sorted(rows.items(), key=lambda item: -item[1].get("ratio", 0))
+
+
+def _made(run: Any) -> str:
+    """How steps were measured in a run."""
     device = run["device"]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"Medians of {run['rounds']} steps of each, on {device['workers']} of "
-            f"{device['cores']} cores of {device['name']}, PyTorch {run['versions']['torch']}.",
-            *(_growth(record, *what) for what in (("batch", "image"), ("side", "pixel"))),
-            "",
-            *_parts(record),
-        ]
-    )
-
-
-def _parts(record: Any) -> list[str]:
-    """Where the time of a step goes, for each image of growing batches."""
-    measured = _measured(record, "profile/")
-    batches = {int(name.split("/")[1]): row for name, row in measured.items()}
-    network = next(iter(measured)).split("/")[0]
-    parts = [name for name in next(iter(batches.values())) if name not in ("ours", "run")]
-    lines = [[f"{part}, ms for each image"] for part in parts] + [["whole step"]]
-    for batch, row in batches.items():
-        for line, part in zip(lines, [*parts, "ours"], strict=True):
-            line.append(shown(row[part], 1e3 / batch, 2))
-    header = [f"where a step of {network} goes", *(f"batch {batch}" for batch in batches)]
-    return layout.pipes(header, lines).splitlines()
-
-
-def _growth(record: Any, what: str, unit: str) -> str:
-    """A sentence on how far the time for an image or a pixel is from constant."""
-    measured = _measured(record, f"growth/{what}/")
-    network = next(name for name in measured if "/" not in name)
-    sizes = [int(name.split("/")[1]) for name in measured if "/" in name]
-    change = 100 * (measured[network]["variation"] - 1)
+    blas = f", NumPy with {device['blas']}" if "blas" in device else ""
     return (
-        f"Of {network}, the time for each {unit} differs by at most {change:.0f} % between "
-        f"a {what} of {min(sizes)} and one of {max(sizes)}."
+        f"Medians of {run['rounds']} steps of each, on {device['workers']} of "
+        f"{device['cores']} cores of {device['name']}{blas}, PyTorch {run['versions']['torch']}."
     )
+
+
+def _convolutions(record: Any) -> str:
+    """Blocks on one thread, the worst first, and most of them folded away."""
+    rows = dict(benchmarks.record.rows(record, "convolution/"))
+    header = ["paper", "convolution", "images", "pass", "ours, ms", "PyTorch eager, ms"]
+    header.append("ours / eager")
+    lines = []
+    for name, row in _worst_first(rows):
+        times = [shown(row.get(side), 1e3, 1) for side in ("ours", "torch")]
+        lines.append([*name.split("/"), *times, shown(row.get("ratio"), 1, 2)])
+    shut = lines[WORST:]
+    words = (
+        "Convolution blocks on one thread, also of networks still to come. After their channels, "
+        "in and out, come the kernel and the size of the maps; the padding is *same* or *valid*:"
+    )
+    parts = [words, layout.pipes(header, lines[:WORST])] if lines else []
+    if shut:
+        summary = f"<details><summary>The other {len(shut)} convolutions</summary>"
+        parts += [summary, layout.pipes(header, shut), "</details>"]
+    return "\n\n".join(parts)
+
+
+def _profiles(record: Any) -> str:
+    """Where the time of a step goes, for each image."""
+    rows = dict(benchmarks.record.rows(record, "profile/"))
+    parts = list(dict.fromkeys(part for row in rows.values() for part in row))
+    parts = [part for part in parts if part not in ("ours", "run")]
+    lines = []
+    for name, row in rows.items():
+        network, batch = name.split("/")
+        each = [shown(row.get(part), 1e3 / int(batch), 2) for part in [*parts, "ours"]]
+        lines.append([network, batch, *each])
+    header = ["ms for each image of a step", "batch", *parts, "whole step"]
+    return layout.pipes(header, lines) if lines else ""
+
+
+def _growths(record: Any) -> str:
+    """How far the time for an image or a pixel is from constant, in sentences."""
+    found = []
+    for what, unit in (("batch", "image"), ("side", "pixel")):
+        measured = dict(benchmarks.record.rows(record, f"growth/{what}/"))
+        sizes = [int(name.split("/")[1]) for name in measured if "/" in name]
+        for network in (name for name in measured if "/" not in name):
+            change = 100 * (measured[network]["variation"] - 1)
+            found.append(
+                f"Of {network}, the time for each {unit} differs by at most {change:.0f} % between "
+                f"a {what} of {min(sizes)} and one of {max(sizes)}."
+            )
+    return "\n".join(found)
 
 
 def _measured(record: Any, prefix: str) -> dict[str, Any]:
@@ -183,9 +219,9 @@ def speed() -> str:
     steps = _measured(read_json(BENCHMARK), "step/")
     lines = []
     for network in ("arch1-cnn", "arch1-tstn", "arch2-tstn"):
-        row = steps[f"{network}/256"]
-        times = [shown(row[side], 1, 2) for side in ("ours", "torch", "compiled")]
-        lines.append([network, *times, shown(row.get("ratio"), 1, 2)])
+        if row := steps.get(f"{network}/256"):
+            times = [shown(row.get(side), 1, 2) for side in ("ours", "torch", "compiled")]
+            lines.append([network, *times, shown(row.get("ratio"), 1, 2)])
     header = ["step of 256 images", "ours, s", "PyTorch eager, s", "torch.compile, s"]
     header.append("ours / eager")
     return layout.pipes(header, lines)
