@@ -141,8 +141,8 @@ def _convolutions(record: Any) -> str:
         lines.append([*name.split("/"), *times, shown(row.get("ratio"), 1, 2)])
     shut = lines[WORST:]
     words = (
-        "Convolution blocks on one thread, also of networks still to come. After their channels, "
-        "in and out, come the kernel and the size of the maps; the padding is *same* or *valid*:"
+        "Convolution blocks on one thread, also of networks still to come, by channels in and out, "
+        "kernel and size of the maps; without *valid* the padding is *same*:"
     )
     parts = [words, layout.pipes(header, lines[:WORST])] if lines else []
     if shut:
