@@ -34,11 +34,11 @@ PARTS = {"cpu": benchmarks.cpu.PARTS, "gpu": ("ceilings", "kernels", "networks")
 EXAMPLES = """\
 examples (times of --cpu on two cores of a 2020 server):
   python reproduce/benchmark.py --cpu
-      everything: about HOURS
+      everything: an hour or more, by an estimate
   python reproduce/benchmark.py --cpu --only steps --nets arch1-tstn --batch-size 256
       measures one network again, in a minute, and leaves the rest of the record as it is
   python reproduce/benchmark.py --cpu --only convolutions --papers plankton svhn
-      likewise the convolutions of two papers, in MINUTES
+      likewise the convolutions of two papers, in some five minutes, by an estimate
   python reproduce/benchmark.py --cpu --only steps --nets small-stn --batch-size 32 --out small.json
       seconds; the committed record stays as it is
   python reproduce/benchmark.py --gpu

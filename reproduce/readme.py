@@ -159,7 +159,7 @@ def _profiles(record: Any) -> str:
     lines = []
     for name, row in rows.items():
         network, batch = name.split("/")
-        each = [shown(row.get(part), 1e3 / int(batch), 2) for part in [*parts, "ours"]]
+        each = [shown(row.get(part), 1e3 / int(batch), 3) for part in [*parts, "ours"]]
         lines.append([network, batch, *each])
     header = ["ms for each image of a step", "batch", *parts, "whole step"]
     return layout.pipes(header, lines) if lines else ""

@@ -6,13 +6,14 @@ memory        The most memory in use at once during training steps, less what wa
               libraries were loaded and the workers started: parameters, gradients, the optimiser's
               state, images and activations.
 convolutions  Each shape of convolution block of benchmarks/blocks.py, on one thread.
-growth        The step of Architecture 1's TSTN at growing batch, image and number of workers. A
-              turn is two steps, of which the second counts, for the first finds all caches cold:
-              in training one step follows the other, and a small one gains most by that.
+growth        The step of Architecture 1's TSTN at growing batch, image and number of workers.
 profile       Where the time of a step goes (benchmarks/profile.py): one network of each experiment,
               Architecture 1's TSTN at growing batch.
 
-Every side has a process of its own, and all that are compared take turns (benchmarks/turns.py).
+Every side has a process of its own, and all that are compared take turns (benchmarks/turns.py). A
+turn is two steps, or calls, of which the second counts, for the first finds all caches cold: in
+training one step follows the other, and a small one gains most by that.
+
 What a side compiles in its first step is not counted. How the record is laid out is in
 benchmarks/record.py.
 """
@@ -184,7 +185,7 @@ class Benchmark:
                 for side in sides.values():
                     side.seconds(f"{block.name}/set up")
                 for work in (f"{block.name}/{way}" for way in WAYS):
-                    turns: Turns = {name: partial(s.seconds, work) for name, s in sides.items()}
+                    turns = {name: second(side, work) for name, side in sides.items()}
                     in_turns(turns, WARM_UP)
                     row = compared(in_turns(turns, self.rounds), LAYOUTS)
                     self._note(f"convolution/{work}", row, 1e3)
@@ -224,7 +225,7 @@ class Benchmark:
         print(f"  {what}: {', '.join(map(str, jobs))}", flush=True)
         with ExitStack() as stack:
             turns, _ = self._warmed_up(stack, starts)
-            seconds = in_turns({name: second(one) for name, one in turns.items()}, self.rounds)
+            seconds = in_turns(turns, self.rounds)
         return {
             size: compared({side: seconds[f"{size} {side}"] for side in sides[size]})
             for size in jobs
@@ -277,7 +278,7 @@ class Benchmark:
             try:
                 side = stack.enter_context(Side(start))
                 side.seconds("set up")
-                one = partial(side.seconds, "step")
+                one = second(side, "step")
                 in_turns({name: one}, WARM_UP)
                 turns[name] = one
             except SideFailed as error:
@@ -291,12 +292,12 @@ class Benchmark:
         tqdm.write(line(name, row, unit))  # now: what follows may take minutes
 
 
-def second(one: Callable[[], float]) -> Callable[[], float]:
-    """A turn of two, of which the second counts."""
+def second(side: Side, work: str) -> Callable[[], float]:
+    """A side's turn: twice the work, of which the second time counts."""
 
     def two() -> float:
-        one()
-        return one()
+        side.seconds(work)
+        return side.seconds(work)
 
     return two
 
