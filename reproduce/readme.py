@@ -18,13 +18,11 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
 
 import benchmarks.figure
-import benchmarks.record
+import benchmarks.page
 import learning_rate
-from benchmarks.record import shown
-from papers import colocalisation_report, layout, stn_report, tstn, tstn_figures, tstn_report
+from papers import colocalisation_report, stn_report, tstn, tstn_figures, tstn_report
 from papers.claims import Record
 from tqdm import tqdm
 
@@ -45,7 +43,6 @@ STN = {
 }
 COLOCALISATION = RECORDS / "stn-colocalisation"
 COMMANDS, BENCHMARK = RECORDS / "commands.json", RECORDS / "benchmark-cpu.json"
-WORST = 10  # convolutions that are shown at once
 ORACLE = RECORDS / "torch-oracle.json"
 COURSE, WORDS_A_MINUTE = ROOT / "ministn" / "README.md", 130
 SAMPLER = ROOT / "ministn" / "ops" / "bilinear.py"
@@ -91,103 +88,6 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.1f} minutes"
 
 
-def benchmark() -> str:
-    """Steps and convolutions beside PyTorch's, how a step grows, and where its time goes: of all
-    this as much as was measured.
-    """
-    record = read_json(BENCHMARK)
-    _measured(record, "step/")  # without it the record is none
-    parts = (_steps(record), _convolutions(record), _growths(record), _profiles(record))
-    return "\n\n".join(part for part in parts if part)
-
-
-def _steps(record: Any) -> str:
-    """The networks' training steps, the worst beside PyTorch first."""
-    rows, memory = (dict(benchmarks.record.rows(record, p)) for p in ("step/", "memory/"))
-    header = ["network", "batch", "ours, ms", "PyTorch eager, ms", "torch.compile, ms"]
-    header += ["ours / eager", "memory, ours / eager"]
-    lines = []
-    for name, row in _worst_first(rows):
-        times = [shown(row.get(side), 1e3, 1) for side in ("ours", "torch", "compiled")]
-        ratios = [shown(found.get("ratio"), 1, 2) for found in (row, memory.get(name, {}))]
-        lines.append([*name.split("/"), *times, *ratios])
-    made = dict.fromkeys(_made(record["runs"][row["run"]]) for row in rows.values())
-    return "\n\n".join([layout.pipes(header, lines), *made])
-
-
-def _worst_first(rows: dict[str, Any]) -> list[tuple[str, Any]]:
-    """(name, row), that with the highest ratio to PyTorch first."""
-    return sorted(rows.items(), key=lambda item: -item[1].get("ratio", 0))
-
-
-def _made(run: Any) -> str:
-    """How steps were measured in a run."""
-    device = run["device"]
-    blas = f", NumPy with {device['blas']}" if "blas" in device else ""
-    return (
-        f"Medians of {run['rounds']} steps of each, on {device['workers']} of "
-        f"{device['cores']} cores of {device['name']}{blas}, PyTorch {run['versions']['torch']}."
-    )
-
-
-def _convolutions(record: Any) -> str:
-    """Blocks on one thread, the worst first, and most of them folded away."""
-    rows = dict(benchmarks.record.rows(record, "convolution/"))
-    header = ["paper", "convolution", "images", "pass", "ours, ms", "PyTorch eager, ms"]
-    header.append("ours / eager")
-    lines = []
-    for name, row in _worst_first(rows):
-        times = [shown(row.get(side), 1e3, 1) for side in ("ours", "torch")]
-        lines.append([*name.split("/"), *times, shown(row.get("ratio"), 1, 2)])
-    shut = lines[WORST:]
-    words = (
-        "Convolution blocks on one thread, also of networks still to come, by channels in and out, "
-        "kernel and size of the maps; without *valid* the padding is *same*:"
-    )
-    parts = [words, layout.pipes(header, lines[:WORST])] if lines else []
-    if shut:
-        summary = f"<details><summary>The other {len(shut)} convolutions</summary>"
-        parts += [summary, layout.pipes(header, shut), "</details>"]
-    return "\n\n".join(parts)
-
-
-def _profiles(record: Any) -> str:
-    """Where the time of a step goes, for each image."""
-    rows = dict(benchmarks.record.rows(record, "profile/"))
-    parts = list(dict.fromkeys(part for row in rows.values() for part in row))
-    parts = [part for part in parts if part not in ("ours", "run")]
-    lines = []
-    for name, row in rows.items():
-        network, batch = name.split("/")
-        each = [shown(row.get(part), 1e3 / int(batch), 3) for part in [*parts, "ours"]]
-        lines.append([network, batch, *each])
-    header = ["ms for each image of a step", "batch", *parts, "whole step"]
-    return layout.pipes(header, lines) if lines else ""
-
-
-def _growths(record: Any) -> str:
-    """How far the time for an image or a pixel is from constant, in sentences."""
-    found = []
-    for what, unit in (("batch", "image"), ("side", "pixel")):
-        measured = dict(benchmarks.record.rows(record, f"growth/{what}/"))
-        sizes = [int(name.split("/")[1]) for name in measured if "/" in name]
-        for network in (name for name in measured if "/" not in name):
-            change = 100 * (measured[network]["variation"] - 1)
-            found.append(
-                f"Of {network}, the time for each {unit} differs by at most {change:.0f} % between "
-                f"a {what} of {min(sizes)} and one of {max(sizes)}."
-            )
-    return "\n".join(found)
-
-
-def _measured(record: Any, prefix: str) -> dict[str, Any]:
-    """The benchmark's rows under this prefix."""
-    found = dict(benchmarks.record.rows(record, prefix))
-    if not found:
-        raise UserError(f"{BENCHMARK} has no {prefix}...: run reproduce/benchmark.py --cpu")
-    return found
-
-
 def table3() -> list[Record]:
     """The runs of the README's table: of the learning-rate study those of its best setting."""
     return of(TABLE3) + [record for record in of(STUDY) if learning_rate.is_best(record)]
@@ -212,19 +112,6 @@ def look() -> str:
         f"{width}x{height} pixels that it passes on, which is all that the classifier sees. Nobody "
         "told it where the digits are."
     )
-
-
-def speed() -> str:
-    """Three networks' steps beside PyTorch's."""
-    steps = _measured(read_json(BENCHMARK), "step/")
-    lines = []
-    for network in ("arch1-cnn", "arch1-tstn", "arch2-tstn"):
-        if row := steps.get(f"{network}/256"):
-            times = [shown(row.get(side), 1, 2) for side in ("ours", "torch", "compiled")]
-            lines.append([network, *times, shown(row.get("ratio"), 1, 2)])
-    header = ["step of 256 images", "ours, s", "PyTorch eager, s", "torch.compile, s"]
-    header.append("ours / eager")
-    return layout.pipes(header, lines)
 
 
 def oracle() -> str:
@@ -266,7 +153,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "commands": commands,
         "summary": lambda: tstn_report.summary(table3()),
         "oracle": oracle,
-        "speed": speed,
+        "speed": lambda: benchmarks.page.speed(BENCHMARK),
     },
     ROOT / "reproduce" / "README.md": {
         "table": lambda: tstn_report.report(table3(), markdown=True).strip(),
@@ -276,7 +163,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
             of(COLOCALISATION), markdown=True
         ).strip(),
         "quick": lambda: tstn_report.report(of(QUICK), markdown=True).strip(),
-        "benchmark": benchmark,
+        "benchmark": lambda: benchmarks.page.page(BENCHMARK),
     },
 }
 

@@ -124,7 +124,7 @@ def test_both_sides_compute_the_same_blocks(layout, monkeypatch):
         np.testing.assert_allclose(dbias, their_dbias, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("rule", [Adam(), SGD(0.9, 0.1)])
+@pytest.mark.parametrize("rule", [Adam(), SGD(0.9, 0.1), SGD(0, 0.1, True)])
 def test_pytorchs_optimiser_is_the_experiments(rule):
     """At a constant rate; Adam's epsilon lies elsewhere, which here weighs 1e-5 of a step."""
     torch = pytest.importorskip("torch")

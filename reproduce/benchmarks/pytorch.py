@@ -194,7 +194,9 @@ def optimizer(training: Training, network: nn.Module) -> torch.optim.Optimizer:
     if rule.kind == "sgd":
         biases = [p for name, p in learned.items() if name.endswith("bias")]
         weights = [p for name, p in learned.items() if not name.endswith("bias")]
-        groups = [{"params": weights, "weight_decay": rule.weight_decay}, {"params": biases}]
+        decays = rule.weight_decay, rule.weight_decay * rule.decay_biases
+        both = zip((weights, biases), decays, strict=True)
+        groups = [{"params": params, "weight_decay": decay} for params, decay in both]
         return torch.optim.SGD(groups, training.lr, rule.momentum, fused=True)
     raise UserError(f"PyTorch's side of the benchmark has no {rule.kind} yet")
 

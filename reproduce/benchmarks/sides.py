@@ -52,7 +52,9 @@ class Job(NamedTuple):
         Volumes are made now: that is no part of a step.
         """
         split = self.settings.data.noise(BATCHES * self.batch)
-        split = replace(split, images=np.asarray(split.images))
+        images = np.asarray(split.images)
+        if images is not split.images:
+            split = Split(images, split.labels, split.boxes)
         return split, generator(0, "benchmark").permutation(len(split))
 
     @property
