@@ -1,11 +1,12 @@
 """How long a training step takes, ours beside PyTorch's.
 
-A step is forward, backward and Adam, with dropout, on random images. The sides take turns within
+A step is forward, backward and update, with dropout, on random images. The sides take turns within
 one run, so that whatever else the machine does touches all of them.
 
---cpu: on all cores, or as many as --workers says, beside PyTorch eager and torch.compile; then the
-memory that takes, convolutions one by one, and how the step grows. Times are wall seconds: nothing
-else should run.
+--cpu: the networks of each experiment, on all cores, or as many as --workers says, beside PyTorch
+eager, and one network of each paper beside torch.compile; then the memory that takes, convolutions
+one by one, how the step grows and where its time goes. Times are wall seconds: nothing else should
+run. Parts may be run one after another: each adds to the record.
 
 --gpu: beside PyTorch eager and torch.compile, in the same precision; then each kernel beside its
 counterpart, and beside what the GPU reaches at best, measured in the same run.
@@ -17,6 +18,8 @@ from pathlib import Path
 
 import benchmarks.cpu
 import table3
+from benchmarks.blocks import PAPERS
+from benchmarks.networks import ASKED_FOR, BENCHED
 
 from ministn import backend, cli, models
 from ministn.cuda.choice import PRECISIONS
@@ -25,15 +28,17 @@ from ministn.runs import sweep
 
 RECORDS = Path(__file__).parent / "records"
 ROUNDS = {"cpu": 5, "gpu": 20}
-BATCH_SIZES = {"cpu": [64, 256], "gpu": [256]}
+GPU_BATCH_SIZE = 256
 PARTS = {"cpu": benchmarks.cpu.PARTS, "gpu": ("ceilings", "kernels", "networks")}
 
 EXAMPLES = """\
 examples (times of --cpu on two cores of a 2020 server):
   python reproduce/benchmark.py --cpu
-      everything: about half an hour
+      everything: an hour or more, by an estimate
   python reproduce/benchmark.py --cpu --only steps --nets arch1-tstn --batch-size 256
       measures one network again, in a minute, and leaves the rest of the record as it is
+  python reproduce/benchmark.py --cpu --only convolutions --papers plankton svhn
+      likewise the convolutions of two papers, in some five minutes, by an estimate
   python reproduce/benchmark.py --cpu --only steps --nets small-stn --batch-size 32 --out small.json
       seconds; the committed record stays as it is
   python reproduce/benchmark.py --gpu
@@ -57,17 +62,26 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--nets",
         nargs="+",
-        choices=models.NETWORKS,
-        default=table3.SIX,
+        choices=BENCHED,
         metavar="NET",
-        help=f"which networks, of {' '.join(models.NETWORKS)}; default: the first six",
+        help=f"which networks, of {' '.join(BENCHED)}; default: all but {' '.join(ASKED_FOR)}, on "
+        "a GPU the first six, and of others only small-stn is possible",
+    )
+    what.add_argument(
+        "--papers",
+        nargs="+",
+        choices=PAPERS,
+        metavar="PAPER",
+        help=f"with --cpu only: whose networks, unless --nets says it, and whose convolutions, of "
+        f"{' '.join(PAPERS)}; default: all",
     )
     what.add_argument(
         "--batch-size",
         nargs="+",
         type=int,
         metavar="N",
-        help="images in a step; default: 64 and 256 on a CPU, 256 on a GPU, which takes one only",
+        help="images in a step; default: 64 and 256 on a CPU, or the experiment's own where it is "
+        "neither; 256 on a GPU, which takes one only",
     )
     what.add_argument(
         "--only",
@@ -112,11 +126,9 @@ def parsed() -> argparse.Namespace:
     """The command line with the defaults of its engine. Raises UserError for what cannot be."""
     arguments = parser().parse_args()
     engine, other = ("gpu", "cpu") if arguments.gpu else ("cpu", "gpu")
-    if arguments.workers if arguments.gpu else arguments.precision:
-        raise UserError(
-            f"--{'workers' if arguments.gpu else 'precision'} goes with --{other}; "
-            "--help lists all flags"
-        )
+    for name in ("workers", "papers") if arguments.gpu else ("precision",):
+        if getattr(arguments, name):
+            raise UserError(f"--{name} goes with --{other}; --help lists all flags")
     arguments.only = arguments.only or list(PARTS[engine])
     for part in arguments.only:
         if part not in PARTS[engine]:
@@ -125,19 +137,35 @@ def parsed() -> argparse.Namespace:
         arguments.rounds = ROUNDS[engine]
     if arguments.workers is None:
         arguments.workers = sweep.CORES
-    arguments.batch_size = arguments.batch_size or BATCH_SIZES[engine]
+    if arguments.gpu:
+        _check_gpu(arguments)
     for name in ("batch_size", "rounds", "workers"):
         given = getattr(arguments, name)
-        least = min(given) if isinstance(given, list) else given
+        least = min(given or [1]) if name == "batch_size" else given
         if least < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {least}")
+    arguments.papers = arguments.papers or list(PAPERS)
+    arguments.nets = arguments.nets or [
+        name
+        for name, network in BENCHED.items()
+        if network.paper in arguments.papers and name not in ASKED_FOR
+    ]
     if arguments.gpu:
-        if len(arguments.batch_size) > 1:
-            raise UserError("--gpu takes one --batch-size only")
         (arguments.batch_size,) = arguments.batch_size
     arguments.out = arguments.out or RECORDS / f"benchmark-{engine}.json"
     arguments.precision = arguments.precision or list(PRECISIONS)
     return arguments
+
+
+def _check_gpu(arguments: argparse.Namespace) -> None:
+    """Its own defaults. Raises UserError for a network or a number of batches that it has not."""
+    arguments.nets = arguments.nets or table3.SIX
+    for name in arguments.nets:
+        if name not in models.NETWORKS:
+            raise UserError(f"--nets with --gpu takes {' '.join(models.NETWORKS)}, got {name}")
+    arguments.batch_size = arguments.batch_size or [GPU_BATCH_SIZE]
+    if len(arguments.batch_size) > 1:
+        raise UserError("--gpu takes one --batch-size only")
 
 
 def main() -> int:

@@ -18,13 +18,11 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
 
 import benchmarks.figure
-import benchmarks.record
+import benchmarks.page
 import learning_rate
-from benchmarks.record import shown
-from papers import colocalisation_report, layout, stn_report, tstn, tstn_figures, tstn_report
+from papers import colocalisation_report, stn_report, tstn, tstn_figures, tstn_report
 from papers.claims import Record
 from tqdm import tqdm
 
@@ -90,68 +88,6 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.1f} minutes"
 
 
-def benchmark() -> str:
-    """A training step beside PyTorch's, and how it grows."""
-    record = read_json(BENCHMARK)
-    steps, memory = (_measured(record, prefix) for prefix in ("step/", "memory/"))
-    lines = [
-        "| network | batch | ours, s | PyTorch eager, s | torch.compile, s "
-        "| ours / eager | memory, ours / eager |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, row in steps.items():
-        times = [shown(row[side], 1, 3) for side in ("ours", "torch", "compiled")]
-        ratios = [shown(found.get("ratio"), 1, 2) for found in (row, memory.get(name, {}))]
-        lines.append(f"| {' | '.join([*name.split('/'), *times, *ratios])} |")
-    run = record["runs"][next(iter(steps.values()))["run"]]
-    device = run["device"]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"Medians of {run['rounds']} steps of each, on {device['workers']} of "
-            f"{device['cores']} cores of {device['name']}, PyTorch {run['versions']['torch']}.",
-            *(_growth(record, *what) for what in (("batch", "image"), ("side", "pixel"))),
-            "",
-            *_parts(record),
-        ]
-    )
-
-
-def _parts(record: Any) -> list[str]:
-    """Where the time of a step goes, for each image of growing batches."""
-    measured = _measured(record, "profile/")
-    batches = {int(name.split("/")[1]): row for name, row in measured.items()}
-    network = next(iter(measured)).split("/")[0]
-    parts = [name for name in next(iter(batches.values())) if name not in ("ours", "run")]
-    lines = [[f"{part}, ms for each image"] for part in parts] + [["whole step"]]
-    for batch, row in batches.items():
-        for line, part in zip(lines, [*parts, "ours"], strict=True):
-            line.append(shown(row[part], 1e3 / batch, 2))
-    header = [f"where a step of {network} goes", *(f"batch {batch}" for batch in batches)]
-    return layout.pipes(header, lines).splitlines()
-
-
-def _growth(record: Any, what: str, unit: str) -> str:
-    """A sentence on how far the time for an image or a pixel is from constant."""
-    measured = _measured(record, f"growth/{what}/")
-    network = next(name for name in measured if "/" not in name)
-    sizes = [int(name.split("/")[1]) for name in measured if "/" in name]
-    change = 100 * (measured[network]["variation"] - 1)
-    return (
-        f"Of {network}, the time for each {unit} differs by at most {change:.0f} % between "
-        f"a {what} of {min(sizes)} and one of {max(sizes)}."
-    )
-
-
-def _measured(record: Any, prefix: str) -> dict[str, Any]:
-    """The benchmark's rows under this prefix."""
-    found = dict(benchmarks.record.rows(record, prefix))
-    if not found:
-        raise UserError(f"{BENCHMARK} has no {prefix}...: run reproduce/benchmark.py --cpu")
-    return found
-
-
 def table3() -> list[Record]:
     """The runs of the README's table: of the learning-rate study those of its best setting."""
     return of(TABLE3) + [record for record in of(STUDY) if learning_rate.is_best(record)]
@@ -176,19 +112,6 @@ def look() -> str:
         f"{width}x{height} pixels that it passes on, which is all that the classifier sees. Nobody "
         "told it where the digits are."
     )
-
-
-def speed() -> str:
-    """Three networks' steps beside PyTorch's."""
-    steps = _measured(read_json(BENCHMARK), "step/")
-    lines = []
-    for network in ("arch1-cnn", "arch1-tstn", "arch2-tstn"):
-        row = steps[f"{network}/256"]
-        times = [shown(row[side], 1, 2) for side in ("ours", "torch", "compiled")]
-        lines.append([network, *times, shown(row.get("ratio"), 1, 2)])
-    header = ["step of 256 images", "ours, s", "PyTorch eager, s", "torch.compile, s"]
-    header.append("ours / eager")
-    return layout.pipes(header, lines)
 
 
 def oracle() -> str:
@@ -222,7 +145,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "commands": commands,
         "summary": lambda: tstn_report.summary(table3()),
         "oracle": oracle,
-        "speed": speed,
+        "speed": lambda: benchmarks.page.speed(BENCHMARK),
     },
     ROOT / "reproduce" / "README.md": {
         "table": lambda: tstn_report.report(table3(), markdown=True).strip(),
@@ -232,7 +155,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
             of(COLOCALISATION), markdown=True
         ).strip(),
         "quick": lambda: tstn_report.report(of(QUICK), markdown=True).strip(),
-        "benchmark": benchmark,
+        "benchmark": lambda: benchmarks.page.page(BENCHMARK),
     },
 }
 

@@ -26,7 +26,7 @@ from ministn.runs import environment
 
 try:
     import torch
-    import torch_twin
+    import torch_twins
 except ModuleNotFoundError:
     sys.exit("error: this comparison needs PyTorch; install it with: pip install torch")
 
@@ -66,8 +66,9 @@ def follow(name: str, *, correct_v: bool = False) -> Curves:
     torch.set_num_threads(1)  # the arrays are tiny
     network = models.NETWORKS[name].build(Form(SIZE))
     buffer = ParameterBuffer(network.parameters(), SEED, np.float64)
-    twin = torch_twin.build(name, SIZE).double().eval()  # eval() switches dropout off
-    torch_twin.copy_weights(buffer.parameters, twin)
+    twin = torch_twins.build(models.NETWORKS[name], Form(SIZE))
+    twin = twin.double().eval()  # eval() switches dropout off
+    torch_twins.copy_weights(buffer.parameters, twin)
 
     rng = generator(SEED, "torch oracle")
     images = np.zeros((BATCH, *SIZE, 1))

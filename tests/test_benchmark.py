@@ -1,162 +1,71 @@
-"""reproduce/benchmark.py --cpu: what its sides do, its record, and what the README makes of it."""
+"""reproduce/benchmark.py --cpu, the whole program, and what the README makes of its record."""
 
+import json
+import os
+import re
+import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
+from platform import machine
 
-import numpy as np
 import pytest
 
-from ministn.data import Form
 from ministn.errors import UserError
 from ministn.files import read_json
-from ministn.layers import Conv2d
-from ministn.models import NETWORKS
-from ministn.parameter import ParameterBuffer
-from ministn.randomness import Step
-from ministn.runs import sweep
+from ministn.kinds import replaced
+from ministn.runs import environment, sweep
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "reproduce"))
 
 import benchmark
 import benchmarks.cpu
 import benchmarks.figure
+import benchmarks.page
 import benchmarks.profile
 import benchmarks.record
-import readme
 import table3
+from benchmarks.blocks import PAPERS, Block
 from benchmarks.cpu import Scale
-from benchmarks.record import Record, compared, rows
-from benchmarks.sides import BLOCKS, LAYOUTS, Block, Job, our_convolutions, our_training
+from benchmarks.networks import BENCHED
+from benchmarks.record import rows
 from benchmarks.turns import SideFailed
 
+SMALL = BENCHED["arch1-tstn"]._replace(
+    settings=replaced(BENCHED["arch1-tstn"].settings, "data.canvas", 9)
+)
 TINY = Scale(
-    canvas=9,
-    blocks=(Block(5, 2, 3, True),),
-    block_batch=2,
-    network="arch1-tstn",
+    networks={"arch1-tstn": SMALL},
+    blocks=(Block("tstn", 2, 5, 2, 3, pool=True), Block("svhn", 2, 5, 2, 3)),
+    growing="arch1-tstn",
     batch=2,
     batches=(2, 3),
     sides=(8, 9),
 )
 
 
-# -- what the sides do -----------------------------------------------------------------------------
+# -- the processor that is computed for ------------------------------------------------------------
 
 
-def test_a_step_trains_on_all_rows(monkeypatch):
-    """Four batches in turn, again and again, and never the same number of a step."""
-    taken = []
-    steps = import_module("benchmarks.sides").PlainSteps
-    take = steps.take
-    monkeypatch.setattr(steps, "take", lambda self, n: taken.append(n) or take(self, n))
-    with our_training(Job("arch1-tstn", 8, 3, cores=1)) as set_up:
-        step = set_up()["step"]
-        for _ in range(5):
-            step()
-    assert taken == [0, 1, 2, 3, 0]
+def warnings_with(**variables):
+    """What ``forced`` says in a process with these variables."""
+    asked = "import json; from benchmarks.cpu import forced; print(json.dumps(forced()))"
+    paths = [str(Path(__file__).parents[1]), str(Path(benchmark.__file__).parent)]
+    environment = {**os.environ, **variables, "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-c", asked]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_blocks_are_those_of_the_six_networks(monkeypatch):
-    seen = set()
-    forward = Conv2d.forward
-
-    def noted(self, x, step=None):
-        seen.add(Block(x.shape[1], *self.weight.shape[2:], self.pool))
-        return forward(self, x, step)
-
-    monkeypatch.setattr(Conv2d, "forward", noted)
-    for name in table3.SIX:
-        network = NETWORKS[name].build(Form((60, 60)))
-        ParameterBuffer(network.parameters(), seed=0)
-        network.forward(np.zeros((1, 60, 60, 1), np.float32), Step(0, 0))
-    assert seen == set(BLOCKS) and len(BLOCKS) == 10
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_both_sides_compute_the_same_blocks(layout, monkeypatch):
-    torch = pytest.importorskip("torch")
-    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "1")
-    threads = torch.get_num_threads()
-    blocks = [Block(7, 2, 3, True), Block(6, 3, 4, False)]
-    theirs = import_module("benchmarks.sides").torch_convolutions(blocks, 2, layout)
-    with our_convolutions(blocks, 2) as our_set_up, theirs as their_set_up:
-        ours, theirs = our_set_up(), their_set_up()
-        assert torch.get_num_threads() == 1
-    torch.set_num_threads(threads)
-    assert ours.keys() == theirs.keys() and len(ours) == 4
-    for block in map(str, blocks):
-        (y, _), their_y = ours[f"{block}/forward"](), theirs[f"{block}/forward"]()
-        np.testing.assert_allclose(y, their_y.detach().permute(0, 2, 3, 1), rtol=1e-5, atol=1e-5)
-        dx, dweight, dbias = ours[f"{block}/backward"]()
-        their_dx, their_dweight, their_dbias = theirs[f"{block}/backward"]()
-        np.testing.assert_allclose(dx, their_dx.permute(0, 2, 3, 1), rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(dweight, their_dweight.permute(2, 3, 1, 0), rtol=1e-5, atol=1e-4)
-        np.testing.assert_allclose(dbias, their_dbias, rtol=1e-5, atol=1e-4)
-
-
-# -- the record ------------------------------------------------------------------------------------
-
-
-def test_a_row_from_times():
-    seconds = {
-        "ours": [3.0, 1.0, 2.0],
-        "channels_last": [5.0, 4.0, 9.0],
-        "contiguous_format": [4.0, 3.0, 8.0],
-        "compiled": [8.0, 7.0, 9.0],
-    }
-    assert compared(seconds, LAYOUTS) == {
-        "ours": 2.0,
-        "ours_minimum": 1.0,
-        "torch": 4.0,
-        "torch_minimum": 3.0,
-        "layout": "contiguous_format",
-        "other_layout": 5.0,
-        "compiled": 8.0,
-        "compiled_minimum": 7.0,
-        "ratio": 0.5,
-        "ratio_minimum": 1 / 3,
-        "compiled_ratio": 0.25,
-    }
-    assert compared({"ours": [1.0]}, LAYOUTS) == {"ours": 1.0, "ours_minimum": 1.0}
-
-
-def test_a_run_replaces_what_it_measures_and_keeps_the_rest(tmp_path):
-    path = tmp_path / "record.json"
-    path.write_text('{"format": 1, "networks": {}}')
-    first = Record(path, "one", {"command": "first"})
-    first.note("step/a/64", {"ours": 1 / 3, "compiled": None, "compiled_error": "no"})
-    first.note("step/b/64", {"ours": 2.0})
-    second = Record(path, "two", {"command": "second"})
-    second.note("step/a/64", {"ours": 3.0})
-    record = read_json(path)
-    assert record["format"] == 2 and record["step/b/64/ours"] == 2.0
-    assert record["runs"] == {"one": {"command": "first"}, "two": {"command": "second"}}
-    assert dict(rows(record, "step/")) == {
-        "a/64": {"ours": 3.0, "run": "two"},
-        "b/64": {"ours": 2.0, "run": "one"},
-    }
-    second.note("step/b/64", {"ours": 4.0})
-    assert read_json(path)["runs"] == {"two": {"command": "second"}}
-
-    path.write_text('{"format": 2, "runs"')
-    with pytest.raises(UserError, match="is damaged: move it away"):
-        Record(path, "three", {})
-
-
-def test_half_a_record(tmp_path, monkeypatch):
-    """The figure leaves out what was not measured; the README must not."""
-    path = tmp_path / "record.json"
-    run = {"device": {"name": "x", "cores": 1, "workers": 1}, "versions": {"torch": "2"}}
-    row = compared({"ours": [1.0], "torch": [2.0], "compiled": [4.0]})
-    Record(path, "one", run).note("step/arch1-cnn/128", row)
-    axes, *_, empty = benchmarks.figure.figure(read_json(path)).axes
-    eager, compiled, one = (line.get_xdata()[0] for line in axes.lines)
-    assert (eager, compiled, one) == (0.5, 0.25, 1.0)
-    assert not any(len(line.get_xdata()) for line in empty.lines)
-    monkeypatch.setattr(readme, "BENCHMARK", path)
-    with pytest.raises(UserError, match=r"has no memory/...: run reproduce/benchmark.py --cpu"):
-        readme.benchmark()
+def test_an_older_kernel_is_warned_of(monkeypatch):
+    for name in benchmarks.cpu.FORCING:
+        monkeypatch.delenv(name, raising=False)
+    assert benchmarks.cpu.forced() == []
+    if not environment.blas().startswith("openblas ") or machine() not in ("x86_64", "AMD64"):
+        pytest.skip("NumPy's library has no kernel for Nehalem")
+    first, second = warnings_with(OPENBLAS_CORETYPE="Nehalem")
+    assert first.startswith("OPENBLAS_CORETYPE=Nehalem is set, which may force older kernels")
+    newer = r"NumPy computes with openblas Nehalem; without that it would with openblas (\w+)"
+    assert re.fullmatch(newer, second)[1] != "Nehalem"
 
 
 # -- the whole program -----------------------------------------------------------------------------
@@ -186,7 +95,7 @@ class Pretended:
                 raise SideFailed("RuntimeError: no compiler found")
             self.slower = {"channels_last": 2, "contiguous_format": 4}[layout]
         elif start.func is benchmarks.cpu.torch_convolutions:
-            self.slower = {"channels_last": 8, "contiguous_format": 5}[start.args[2]]
+            self.slower = {"channels_last": 8, "contiguous_format": 5}[start.args[1]]
 
     def __enter__(self):
         return self
@@ -198,7 +107,8 @@ class Pretended:
         if work != "step":
             return 1.0 * self.slower
         job = self.start.args[0]
-        return self.slower * (1 + job.batch * job.side**2) / job.cores
+        side = job.settings.data.canvas
+        return self.slower * (1 + job.batch * side**2) / job.cores
 
     def memory(self):
         return 100
@@ -214,7 +124,7 @@ def test_all_parts_and_their_use(arguments, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(benchmarks.cpu, "Side", Pretended)
     monkeypatch.setattr(benchmarks.cpu, "find_spec", lambda name: True)
     monkeypatch.setattr(benchmarks.cpu, "version", lambda name: "2.13.0")
-    assert benchmarks.cpu.run(arguments("--workers", "2"), TINY) == 0
+    assert benchmarks.cpu.run(arguments("--workers", "2", "--papers", "tstn"), TINY) == 0
     out = capsys.readouterr().out
     assert "torch.compile failed: RuntimeError: no compiler found" in out
 
@@ -249,7 +159,7 @@ def test_all_parts_and_their_use(arguments, monkeypatch, tmp_path, capsys):
         "ratio_whole": 0.8125,
     }
     for way in ("forward", "backward"):
-        row = found.pop(f"convolution/2-3-5x5-pool/{way}")
+        row = found.pop(f"convolution/tstn/2-3-3x3-5x5-pool/2/{way}")
         assert (row["ours"], row["torch"], row["other_layout"]) == (1, 5, 8)
         assert (row["layout"], row["ratio"]) == ("contiguous_format", 0.2)
     for what, size, ours, quantity, value in [
@@ -277,34 +187,37 @@ def test_all_parts_and_their_use(arguments, monkeypatch, tmp_path, capsys):
         parts = found.pop(f"profile/arch1-tstn/{batch}")
         whole = parts.pop("ours")
         assert parts.keys() == {*benchmarks.profile.PARTS, "update", "rest"}
+        assert parts.pop("pools") == 0  # they are in the convolutions
         assert all(0 < seconds < whole for seconds in parts.values())
     assert found == {
         "growth/batch/arch1-tstn": {"variation": pytest.approx(163 / 4 / (244 / 6), rel=1e-4)},
         "growth/side/arch1-tstn": {"variation": pytest.approx(129 / 128 / (163 / 162), rel=1e-4)},
     }
 
-    monkeypatch.setattr(readme, "BENCHMARK", tmp_path / "record.json")
-    text = readme.benchmark().splitlines()
-    assert text[8] == "| where a step of arch1-tstn goes | batch 2 | batch 3 |"
-    assert [line.split(" | ")[0] for line in text[10:]] == [
-        "| convolutions, ms for each image",
-        "| dense, ms for each image",
-        "| transformer, ms for each image",
-        "| others, ms for each image",
-        "| zeroing, ms for each image",
-        "| update, ms for each image",
-        "| rest, ms for each image",
-        "| whole step",
-    ]
-    assert text[2:7] == [
-        "| arch1-tstn | 2 | 81.500 | 163.000 | - | 0.50 | 0.50 |",
+    text = benchmarks.page.page(tmp_path / "record.json").splitlines()
+    name = run["device"]["name"]
+    assert text[2:5] == [
+        "| arch1-tstn | 2 | 81500.0 | 163000.0 | - | 0.50 | 0.50 |",
         "",
-        f"Medians of 2 steps of each, on 2 of {run['device']['cores']} cores of "
-        f"{run['device']['name']}, PyTorch 2.13.0.",
+        f"Medians of 2 steps of each, on 2 of {run['device']['cores']} cores of {name}, NumPy with "
+        f"{run['device']['blas']}, PyTorch 2.13.0.",
+    ]
+    assert text[10:15] == [
+        "| tstn | 2-3-3x3-5x5-pool | 2 | forward | 1000.0 | 5000.0 | 0.20 |",
+        "| tstn | 2-3-3x3-5x5-pool | 2 | backward | 1000.0 | 5000.0 | 0.20 |",
+        "",
         "Of arch1-tstn, the time for each image differs by at most 0 % between a batch of 2 and "
         "one of 3.",
         "Of arch1-tstn, the time for each pixel differs by at most 0 % between a side of 8 and "
         "one of 9.",
+    ]
+    parts = ["convolutions", "dense", "sampler", "grid", "pools", "others", "zeroing", "update"]
+    assert text[16] == (
+        f"| ms for each image of a step | batch | {' | '.join(parts)} | rest | whole step |"
+    )
+    assert [line.split(" | ")[:2] for line in text[18:]] == [
+        ["| arch1-tstn", "2"],
+        ["| arch1-tstn", "3"],
     ]
     figure = benchmarks.figure.figure(record)
     figure.draw_without_rendering()
@@ -318,10 +231,11 @@ def test_all_parts_and_their_use(arguments, monkeypatch, tmp_path, capsys):
 @pytest.mark.slow
 def test_parts_with_pytorch(arguments, tmp_path, capsys):
     pytest.importorskip("torch")
-    assert benchmarks.cpu.run(arguments("--only", "steps", "memory", "convolutions"), TINY) == 0
+    parts = ["--only", "steps", "memory", "convolutions", "--papers", "tstn"]
+    assert benchmarks.cpu.run(arguments(*parts), TINY) == 0
     out = capsys.readouterr().out
     record = read_json(tmp_path / "record.json")
-    block = "convolution/2-3-5x5-pool"
+    block = "convolution/tstn/2-3-3x3-5x5-pool/2"
     names = ["step/arch1-tstn/2", "memory/arch1-tstn/2", f"{block}/forward", f"{block}/backward"]
     for name in names:
         assert f"\n{name} " in out
@@ -331,10 +245,10 @@ def test_parts_with_pytorch(arguments, tmp_path, capsys):
 
 def test_without_pytorch_it_says_so(arguments, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(benchmarks.cpu, "find_spec", lambda name: None)
-    given = arguments("--only", "steps", "growth", "--workers", "2")
-    assert benchmarks.cpu.run(given, TINY) == 0
+    assert benchmarks.cpu.run(arguments("--only", "growth"), TINY) == 0
+    assert benchmarks.cpu.run(arguments("--only", "steps", "--workers", "2"), TINY) == 0
     out = capsys.readouterr().out
-    for name in ("step/arch1-tstn/2 ", "growth/batch/arch1-tstn/3 ", "growth/workers/arch1-tstn/2"):
+    for name in ("step/arch1-tstn/2 ", "growth/batch/arch1-tstn/3 ", "growth/workers/arch1-tstn/1"):
         (line,) = [line for line in out.splitlines() if line.startswith(name)]
         ours, *rest = line.removeprefix(name).split()
         assert float(ours) > 0 and set(rest) == {"-"}
@@ -351,6 +265,8 @@ def test_without_pytorch_it_says_so(arguments, monkeypatch, tmp_path, capsys):
         ("--cpu --gpu", "not allowed with argument"),
         ("--cpu --precision fp32", "--precision goes with --gpu"),
         ("--gpu --workers 2", "--workers goes with --cpu"),
+        ("--gpu --papers stn", "--papers goes with --cpu"),
+        ("--gpu --nets r-cnn", "--nets with --gpu takes arch1-cnn .* small-stn, got r-cnn"),
         (
             "--cpu --only kernels",
             "--only with --cpu takes steps memory convolutions growth profile, got",
@@ -371,7 +287,7 @@ def test_flags_that_cannot_be(flags, said, monkeypatch):
 @pytest.mark.parametrize(
     ("engine", "batch_size", "rounds", "parts"),
     [
-        ("cpu", [64, 256], 5, benchmarks.cpu.PARTS),
+        ("cpu", None, 5, benchmarks.cpu.PARTS),
         ("gpu", 256, 20, ("ceilings", "kernels", "networks")),
     ],
 )
@@ -380,7 +296,17 @@ def test_each_engine_has_its_own_defaults(engine, batch_size, rounds, parts, mon
     given = benchmark.parsed()
     assert (given.batch_size, given.rounds, given.only) == (batch_size, rounds, list(parts))
     assert given.out == Path(benchmark.__file__).parent / "records" / f"benchmark-{engine}.json"
-    assert given.nets == table3.SIX and given.workers == sweep.CORES
+    assert given.workers == sweep.CORES and given.papers == list(PAPERS)
+    assert given.nets == (
+        table3.SIX if engine == "gpu" else [n for n in BENCHED if n != "small-stn"]
+    )
+
+
+def test_papers_choose_networks(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--cpu", "--papers", "tstn", "svhn"])
+    assert benchmark.parsed().nets == table3.SIX
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--nets", "r-cnn"])
+    assert benchmark.parsed().nets == ["r-cnn"]
 
 
 def test_pytest_benchmark_is_left_out_where_it_is_installed(pytestconfig):

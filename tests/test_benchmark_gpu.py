@@ -18,6 +18,7 @@ from ministn.data import Form, Split
 from ministn.errors import UserError
 from ministn.models import NETWORKS
 from ministn.parameter import ParameterBuffer
+from ministn.training.protocol import Training
 
 CANVAS, BATCH = 12, 3
 
@@ -100,25 +101,33 @@ def noise(count):
     return Split(images, labels, np.zeros((count, 4), np.int16)), rng.permutation(count)
 
 
+def trained(theirs, name, split, order):
+    """PyTorch's steps of a network, on these images."""
+    module, twins = import_module("benchmarks.pytorch"), import_module("torch_twins")
+    twin = twins.build(NETWORKS[name], Form((CANVAS, CANVAS)))
+    examples = module.Labelled(theirs, split, channels=1)
+    training = Training(lr=1e-3, batch_size=BATCH, epochs=1)
+    return module.TorchSteps(theirs, twin, examples, order, training, compiled=False)
+
+
 @pytest.mark.usefixtures("plain_sums")
 @pytest.mark.parametrize("name", ["arch1-cnn", "arch1-tstn", "arch2-untied"])
 def test_both_compute_the_same_loss_at_equal_parameters(quick_device, theirs, name):
-    torch, twin = import_module("torch"), import_module("torch_twin")
+    torch, twins = import_module("torch"), import_module("torch_twins")
     split, order = noise(7)
-    steps = import_module("benchmarks.pytorch").TorchSteps(
-        theirs, name, split, order, BATCH, 0, False
-    )
+    steps = trained(theirs, name, split, order)
     network = NETWORKS[name].build(Form((CANVAS, CANVAS)))
     on_cpu = ParameterBuffer(network.parameters(), seed=0)
     on_cpu.data += np.random.default_rng(2).normal(0, 0.02, on_cpu.data.shape).astype(np.float32)
-    twin.copy_weights(on_cpu.parameters, steps.network)
+    twins.copy_weights(on_cpu.parameters, steps.network)
     maps = []
     for module in steps.network.modules():
         if isinstance(module, torch.nn.Conv2d):
             module.register_forward_hook(lambda module, x, y: maps.append(y))
     steps.network.eval()  # the two draw other dropout masks
     rows = order[:BATCH]
-    loss = float(steps.loss(torch.from_numpy(rows).to(theirs.device)).detach())
+    batch = steps.examples.batch(torch.from_numpy(rows).to(theirs.device))
+    loss = float(steps.loss(*batch).detach())
     assert maps and all(y.is_contiguous(memory_format=torch.channels_last) for y in maps)
 
     buffer = ParameterBuffer(network.parameters(), seed=0, device=quick_device)
@@ -132,10 +141,9 @@ def test_both_compute_the_same_loss_at_equal_parameters(quick_device, theirs, na
 def test_pytorch_trains_batch_after_batch(theirs):
     torch = import_module("torch")
     split, order = noise(7)
-    module = import_module("benchmarks.pytorch")
-    steps = module.TorchSteps(theirs, "arch1-cnn", split, order, BATCH, 1e-3, False)
-    taken, loss = [], steps._loss
-    steps._loss = lambda rows: taken.append(rows.tolist()) or loss(rows)
+    steps = trained(theirs, "arch1-cnn", split, order)
+    taken, batch = [], steps.examples.batch
+    steps.examples.batch = lambda rows: taken.append(rows.tolist()) or batch(rows)
     before = [parameter.detach().clone() for parameter in steps.network.parameters()]
     steps.take(0)
     steps.take(1)

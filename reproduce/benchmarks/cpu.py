@@ -1,16 +1,19 @@
 """``benchmark.py --cpu``: our CPU engine and PyTorch's, side by side on the same cores.
 
-steps         Training steps of each network: ours, PyTorch eager in both layouts, torch.compile.
+steps         Training steps of each network of benchmarks/networks.py: ours and PyTorch eager in
+              both layouts; of one network of each paper torch.compile as well.
 memory        The most memory in use at once during training steps, less what was in use when the
-              libraries were loaded and the workers started: parameters, gradients, Adam's state,
-              images and activations.
-convolutions  Each shape of convolution block in the six networks at 60x60, on one thread.
-growth        The step of Architecture 1's TSTN at growing batch, image and number of workers. A
-              turn is two steps, of which the second counts, for the first finds all caches cold:
-              in training one step follows the other, and a small one gains most by that.
-profile       Where the time of that step goes, at growing batch (benchmarks/profile.py).
+              libraries were loaded and the workers started: parameters, gradients, the optimiser's
+              state, images and activations.
+convolutions  Each shape of convolution block of benchmarks/blocks.py, on one thread.
+growth        The step of Architecture 1's TSTN at growing batch, image and number of workers.
+profile       Where the time of a step goes (benchmarks/profile.py): one network of each experiment,
+              Architecture 1's TSTN at growing batch.
 
-Every side has a process of its own, and all that are compared take turns (benchmarks/turns.py).
+Every side has a process of its own, and all that are compared take turns (benchmarks/turns.py). A
+turn is two steps, or calls, of which the second counts, for the first finds all caches cold: in
+training one step follows the other, and a small one gains most by that.
+
 What a side compiles in its first step is not counted. How the record is laid out is in
 benchmarks/record.py.
 """
@@ -18,9 +21,10 @@ benchmarks/record.py.
 import argparse
 import os
 import shlex
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -31,12 +35,13 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from benchmarks.blocks import BLOCKS, Block
+from benchmarks.networks import BENCHED, Benched
 from benchmarks.profile import profile
 from benchmarks.record import COLUMNS, HEADS, Record, Row, compared, line, ratios
 from benchmarks.sides import (
-    BLOCKS,
     LAYOUTS,
-    Block,
+    WAYS,
     Job,
     our_convolutions,
     our_training,
@@ -45,10 +50,17 @@ from benchmarks.sides import (
 )
 from benchmarks.turns import Side, SideFailed, Start, in_turns
 from ministn.errors import UserError
+from ministn.kinds import replaced
 from ministn.runs import environment
 
 PARTS = ("steps", "memory", "convolutions", "growth", "profile")
 WARM_UP = 1  # rounds that are not counted: memory and PyTorch's primitives are new
+# They make OpenBLAS compute as for another processor than it runs on, or PyTorch likewise.
+FORCING = (
+    "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+)  # fmt: skip
+OWN_BLAS = "import numpy; from ministn.runs import environment; print(environment.blas())"
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 Turns = dict[str, Callable[[], float]]
@@ -57,10 +69,9 @@ Turns = dict[str, Callable[[], float]]
 class Scale(NamedTuple):
     """Sizes that no flag changes. The tests' are smaller."""
 
-    canvas: int = 60  # height and width of an image
+    networks: Mapping[str, Benched] = BENCHED
     blocks: Sequence[Block] = BLOCKS
-    block_batch: int = 64  # images that a convolution block gets
-    network: str = "arch1-tstn"  # whose growth is measured
+    growing: str = "arch1-tstn"  # whose growth is measured
     batch: int = 256  # of it, where the batch does not grow
     batches: Sequence[int] = (64, 128, 256, 512, 1024)
     sides: Sequence[int] = (28, 60, 84, 112)
@@ -78,7 +89,12 @@ def run(arguments: argparse.Namespace, scale: Scale = PAPERS) -> int:
             "memory is measured on Linux, with psutil: pip install psutil, or choose others of "
             f"{' '.join(PARTS)} with --only"
         )
-    print(f"on {arguments.workers} of {os.cpu_count()} cores of {environment.processor()}")
+    print(
+        f"on {arguments.workers} of {os.cpu_count()} cores of {environment.processor()}, NumPy "
+        f"with {environment.blas()}"
+    )
+    for warning in forced():
+        print(f"warning: {warning}", file=sys.stderr)
     with_torch = find_spec("torch") is not None
     Benchmark(arguments, scale, with_torch).run()
     if with_torch:
@@ -118,33 +134,31 @@ class Benchmark:
 
     def _steps(self) -> None:
         print(COLUMNS.format("training step, ms", *HEADS))
-        jobs = self._jobs()
-        with tqdm(total=4 * len(jobs) * (WARM_UP + self.rounds), unit="step") as progress:
-            for job in jobs:
-                progress.set_description(f"{job.network} {job.batch}")
+        with tqdm(self._jobs(), unit="network") as progress:
+            for job in progress:
+                progress.set_description(f"{job.name} {job.batch}")
                 starts = self._sides(
                     partial(our_training, job),
                     **{layout: partial(torch_training, job, layout, False) for layout in LAYOUTS},
-                    compiled=partial(torch_training, job, LAYOUTS[0], True),
+                    **self._compiled(job),
                 )
                 with ExitStack() as stack:
-                    turns, failed = self._warmed_up(stack, starts, progress)
+                    turns, failed = self._warmed_up(stack, starts)
                     row = compared(in_turns(turns, self.rounds), LAYOUTS)
                 if failed:
                     row |= {"compiled": None, "compiled_error": failed}
                     progress.write(f"  torch.compile failed: {failed}")
-                self._note(f"step/{job.network}/{job.batch}", row, 1e3)
+                self._note(f"step/{job.name}/{job.batch}", row, 1e3)
 
     def _memory(self) -> None:
         print(COLUMNS.format("memory of training, MB", *HEADS))
-        jobs = self._jobs()
-        with tqdm(total=3 * len(jobs), unit="side") as progress:
-            for job in jobs:
-                progress.set_description(f"{job.network} {job.batch}")
+        with tqdm(self._jobs(), unit="network") as progress:
+            for job in progress:
+                progress.set_description(f"{job.name} {job.batch}")
                 starts = self._sides(
                     partial(our_training, job),
                     torch=partial(torch_training, job, LAYOUTS[0], False),
-                    compiled=partial(torch_training, job, LAYOUTS[0], True),
+                    **self._compiled(job),
                 )
                 row: Row = {}
                 for side, start in starts.items():
@@ -154,37 +168,42 @@ class Benchmark:
                         if side != "compiled":
                             raise
                         row |= {side: None, "compiled_error": str(error)}
-                    progress.update()
-                self._note(f"memory/{job.network}/{job.batch}", row | ratios(row), 1e-6)
+                self._note(f"memory/{job.name}/{job.batch}", row | ratios(row), 1e-6)
 
     def _convolutions(self) -> None:
         print(COLUMNS.format("convolution on one thread, ms", *HEADS))
-        blocks, batch = list(self.scale.blocks), self.scale.block_batch
+        blocks = [b for b in self.scale.blocks if b.paper in self.arguments.papers]
         starts = self._sides(
-            partial(our_convolutions, blocks, batch),
-            **{layout: partial(torch_convolutions, blocks, batch, layout) for layout in LAYOUTS},
+            partial(our_convolutions, blocks),
+            **{layout: partial(torch_convolutions, blocks, layout) for layout in LAYOUTS},
         )
-        works = [f"{block}/{way}" for block in blocks for way in ("forward", "backward")]
-        total = len(works) * len(starts) * (WARM_UP + self.rounds)
-        with ExitStack() as stack, tqdm(total=total, unit="call") as progress:
+        with ExitStack() as stack, tqdm(blocks, unit="block") as progress:
             sides = {name: stack.enter_context(Side(start)) for name, start in starts.items()}
             for side in sides.values():
                 side.seconds("set up")
-            for work in works:
-                turns = {name: turn(side, work, progress) for name, side in sides.items()}
-                in_turns(turns, WARM_UP)
-                row = compared(in_turns(turns, self.rounds), LAYOUTS)
-                self._note(f"convolution/{work}", row, 1e3)
+            for block in progress:
+                for side in sides.values():
+                    side.seconds(f"{block.name}/set up")
+                for work in (f"{block.name}/{way}" for way in WAYS):
+                    turns = {name: second(side, work) for name, side in sides.items()}
+                    in_turns(turns, WARM_UP)
+                    row = compared(in_turns(turns, self.rounds), LAYOUTS)
+                    self._note(f"convolution/{work}", row, 1e3)
 
     def _growth(self) -> None:
-        print(COLUMNS.format("growth of a training step, ms", *HEADS))
         scale = self.scale
-        job = Job(scale.network, scale.canvas, scale.batch, self.cores)
+        if scale.growing not in self.arguments.nets:
+            print(f"growth is that of {scale.growing}, which is not asked for")
+            return
+        print(COLUMNS.format("growth of a training step, ms", *HEADS))
+        settings = scale.networks[scale.growing].settings
+        job = Job(scale.growing, settings, scale.batch, self.cores)
         rows = self._grown("batch", {n: job._replace(batch=n) for n in scale.batches})
         for n, row in rows.items():
             row["per_image"] = row["ours"] / n
         self._note_growth("batch", rows, "per_image")
-        rows = self._grown("side", {side: job._replace(side=side) for side in scale.sides})
+        sized = {side: replaced(settings, "data.canvas", side) for side in scale.sides}
+        rows = self._grown("side", {n: job._replace(settings=s) for n, s in sized.items()})
         for side, row in rows.items():
             row["per_pixel"] = row["ours"] / (scale.batch * side**2)
         self._note_growth("side", rows, "per_pixel")
@@ -203,10 +222,10 @@ class Benchmark:
             for size, job in jobs.items()
         }
         starts = {f"{size} {side}": sides[size][side] for size in jobs for side in sides[size]}
-        total = len(starts) * (WARM_UP + 2 * self.rounds)
-        with ExitStack() as stack, tqdm(total=total, desc=what, unit="step") as progress:
-            turns, _ = self._warmed_up(stack, starts, progress)
-            seconds = in_turns({name: second(one) for name, one in turns.items()}, self.rounds)
+        print(f"  {what}: {', '.join(map(str, jobs))}", flush=True)
+        with ExitStack() as stack:
+            turns, _ = self._warmed_up(stack, starts)
+            seconds = in_turns(turns, self.rounds)
         return {
             size: compared({side: seconds[f"{size} {side}"] for side in sides[size]})
             for size in jobs
@@ -214,7 +233,7 @@ class Benchmark:
 
     def _note_growth(self, what: str, rows: dict[int, Row], constant: str | None = None) -> None:
         """constant: the quantity that would not grow if all were ideal."""
-        prefix = f"growth/{what}/{self.scale.network}"
+        prefix = f"growth/{what}/{self.scale.growing}"
         for size, row in rows.items():
             self._note(f"{prefix}/{size}", row, 1e3)
         if constant:
@@ -222,29 +241,36 @@ class Benchmark:
             self.record.note(prefix, {"variation": max(values) / min(values)})
 
     def _profile(self) -> None:
-        scale = self.scale
-        print(f"parts of a training step of {scale.network}, ms for each image")
-        for batch in scale.batches:
-            job = Job(scale.network, scale.canvas, batch, self.cores)
-            row = profile(job, WARM_UP, self.rounds)
-            self.record.note(f"profile/{scale.network}/{batch}", row)
-            each = ", ".join(f"{part} {1e3 * s / batch:.3f}" for part, s in row.items())
-            print(f"  batch {batch}: {each}", flush=True)
+        print("parts of a training step, ms for each image")
+        scale, grown = self.scale, {self.scale.growing: self.scale.batches}
+        for name in self.arguments.nets:
+            network = scale.networks[name]
+            if not network.profiled:
+                continue
+            for batch in grown.get(name, network.batches):
+                job = Job(name, network.settings, batch, self.cores)
+                row = profile(job, WARM_UP, self.rounds)
+                self.record.note(f"profile/{name}/{batch}", row)
+                each = ", ".join(f"{part} {1e3 * s / batch:.3f}" for part, s in row.items())
+                print(f"  {name}, batch {batch}: {each}", flush=True)
 
     def _sides(self, ours: Start, **theirs: Start) -> dict[str, Start]:
         return {"ours": ours, **(theirs if self.with_torch else {})}
 
-    def _jobs(self) -> list[Job]:
-        arguments, canvas = self.arguments, self.scale.canvas
-        return [
-            Job(name, canvas, batch, self.cores)
-            for batch in arguments.batch_size
-            for name in arguments.nets
-        ]
+    def _compiled(self, job: Job) -> dict[str, Start]:
+        """torch.compile, where it is to be timed."""
+        wanted = self.scale.networks[job.name].compiled
+        return {"compiled": partial(torch_training, job, LAYOUTS[0], True)} if wanted else {}
 
-    def _warmed_up(
-        self, stack: ExitStack, starts: dict[str, Start], progress: tqdm
-    ) -> tuple[Turns, str | None]:
+    def _jobs(self) -> list[Job]:
+        found = []
+        for name in self.arguments.nets:
+            network = self.scale.networks[name]
+            for batch in self.arguments.batch_size or network.batches:
+                found.append(Job(name, network.settings, batch, self.cores))
+        return found
+
+    def _warmed_up(self, stack: ExitStack, starts: dict[str, Start]) -> tuple[Turns, str | None]:
         """Turns of a training step, and why torch.compile is not among them, if it is not."""
         turns: Turns = {}
         failed = None
@@ -252,7 +278,7 @@ class Benchmark:
             try:
                 side = stack.enter_context(Side(start))
                 side.seconds("set up")
-                one = turn(side, "step", progress)
+                one = second(side, "step")
                 in_turns({name: one}, WARM_UP)
                 turns[name] = one
             except SideFailed as error:
@@ -266,25 +292,31 @@ class Benchmark:
         tqdm.write(line(name, row, unit))  # now: what follows may take minutes
 
 
-def second(one: Callable[[], float]) -> Callable[[], float]:
-    """A turn of two, of which the second counts."""
+def second(side: Side, work: str) -> Callable[[], float]:
+    """A side's turn: twice the work, of which the second time counts."""
 
     def two() -> float:
-        one()
-        return one()
+        side.seconds(work)
+        return side.seconds(work)
 
     return two
 
 
-def turn(side: Side, work: str, progress: tqdm) -> Callable[[], float]:
-    """A side's turn at some work."""
-
-    def one() -> float:
-        seconds = side.seconds(work)
-        progress.update()
-        return seconds
-
-    return one
+def forced() -> list[str]:
+    """Warnings of environment variables that may make either side slower than the processor is."""
+    found = {name: os.environ[name] for name in FORCING if name in os.environ}
+    said = [
+        f"{name}={value} is set, which may force older kernels than the processor has"
+        for name, value in found.items()
+    ]
+    if found:
+        others = {name: value for name, value in os.environ.items() if name not in found}
+        asked = [sys.executable, "-c", OWN_BLAS]
+        own = subprocess.run(asked, env=others, capture_output=True, text=True, check=True)
+        now, without = environment.blas(), own.stdout.strip()
+        if now != without:
+            said.append(f"NumPy computes with {now}; without that it would with {without}")
+    return said
 
 
 def peak(start: Start, rounds: int) -> tuple[int, int]:
@@ -309,6 +341,7 @@ def provenance(cores: int, rounds: int) -> Row:
             **environment.device(), "workers": cores, "threads": 1, "torch_threads": cores,
             "huge_pages": pages,
         },
+        "variables": {name: os.environ[name] for name in FORCING if name in os.environ},
         "versions": environment.versions() | {"torch": version("torch")},
         "rounds": rounds,
         "part_seconds": {},

@@ -17,6 +17,8 @@ from ministn.plot.drawing import BLUE, GREEN, GREY, PALE, PURPLE, VERMILION, cap
 LOOKS: dict[str, dict[str, Any]] = {
     "64": {"color": BLUE, "marker": "o"},
     "256": {"color": VERMILION, "marker": "s"},
+    "32": {"color": GREEN, "marker": "P"},
+    "200": {"color": PURPLE, "marker": "X"},
     "forward": {"color": GREEN, "marker": "^"},
     "backward": {"color": PURPLE, "marker": "v"},
 }
@@ -33,7 +35,7 @@ def figure(record: Row) -> Figure:
     (steps, memory, blocks), (batch, side, workers) = page.subplots(2, 3)
     _ratios(steps, record, "step/", "Time of a training step")
     _ratios(memory, record, "memory/", "Memory of training")
-    _ratios(blocks, record, "convolution/", "Time of a convolution block")
+    _ratios(blocks, record, "convolution/", "Time of convolution blocks", first=True)
     batch.set_xscale("log")
     _growth(batch, record, "growth/batch/", "per_image", 1e3)
     batch.set(title="Growing batch", xlabel="images in the batch", ylabel="ms per image")
@@ -45,12 +47,15 @@ def figure(record: Row) -> Figure:
     return page
 
 
-def _ratios(axes: Axes, record: Row, prefix: str, title: str) -> None:
-    """Ours over PyTorch's, a line for each thing and a mark for each last part of its name."""
+def _ratios(axes: Axes, record: Row, prefix: str, title: str, first: bool = False) -> None:
+    """Ours over PyTorch's, a line for each thing, or only for the ``first`` part of its name, and a
+    look of the marks for each last part.
+    """
     places: dict[str, int] = {}
     looks = {}
     for name, row in rows(record, prefix):
         thing, _, kind = name.rpartition("/")
+        thing = thing.split("/")[0] if first else thing
         looks[kind] = LOOKS.get(kind, OTHER)
         place = places.setdefault(thing, len(places))
         axes.plot(row["ratio"], place, linestyle="", clip_on=False, zorder=3, **looks[kind])
@@ -102,7 +107,7 @@ def _words(record: Row) -> str:
     return (
         f"{device['name']}, {device['workers']} of {device['cores']} cores, PyTorch "
         f"{run['versions']['torch']}. Medians of sides that take turns. Filled: ours over PyTorch "
-        "eager, in the faster of its layouts; hollow: over torch.compile. Convolution blocks, on "
-        "one thread: channels in, channels out, size of the maps, 2x2 pool. Below, "
+        "eager, in the faster of its layouts; hollow: over torch.compile. Convolution blocks: all "
+        "of a paper's networks, on one thread. Below, "
         f"{network}: a level line is growth in proportion to the number of images or pixels."
     )

@@ -28,13 +28,14 @@ from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch_twins
 from tqdm import tqdm
 
 import benchmarks.pytorch
 from benchmarks import costs
 from benchmarks.costs import Row
 from benchmarks.kernels import OPERATIONS, Pair, Places
-from benchmarks.pytorch import TorchDevice, TorchSteps
+from benchmarks.pytorch import Labelled, TorchDevice, TorchSteps
 from benchmarks.record import Record, shown
 from benchmarks.turns import in_turns
 from ministn import models
@@ -47,6 +48,7 @@ from ministn.parameter import ParameterBuffer
 from ministn.randomness import generator
 from ministn.runs import environment
 from ministn.tasks import Classification
+from ministn.training.protocol import Training
 from ministn.training.steps import Epoch, QueuedSteps
 
 LR = 1e-5  # small: there is nothing to be learned from noise
@@ -232,7 +234,11 @@ class Benchmark:
             memory[side] = None
             before = self.theirs.memory(nothing)
             try:
-                theirs = TorchSteps(self.theirs, name, split, order, batch_size, LR, compiled)
+                theirs = TorchSteps(
+                    self.theirs, torch_twins.build(models.NETWORKS[name], Form(split.size)),
+                    Labelled(self.theirs, split, channels=1), order,
+                    Training(lr=LR, batch_size=batch_size, epochs=1), compiled,
+                )  # fmt: skip
                 one = seconds_of_a_step(self.theirs, theirs.take)
                 one()  # cuDNN tries its algorithms, which takes memory of its own
                 memory[side] = self.theirs.memory(one) - before

@@ -10,29 +10,46 @@ from unittest.mock import patch
 from benchmarks.record import Row
 from benchmarks.sides import Job, our_step
 from ministn import parallel
-from ministn.layers import Conv2d, Dense, Dropout, Flatten, MaxPool2d, ReLU
+from ministn.layers import (
+    AvgPool2d,
+    Bounded,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPool2d,
+    Projection,
+    ReLU,
+)
 from ministn.parameter import ParameterBuffer
 from ministn.transformer.samplers import Sampler
-from ministn.transformer.transforms import Affine
+from ministn.transformer.transforms import Affine, Affine3d, Linear
 
 BOTH_WAYS = ("forward", "backward")
 
+
+def _both(*kinds: type) -> list[tuple[type, str]]:
+    return [(kind, way) for kind in kinds for way in BOTH_WAYS]
+
+
 # None of these calls another of them. What is left of a step is "rest": taking the batch, the loss,
-# messages between the workers, and waiting for the slowest.
+# watching theta, messages between the workers, and waiting for the slowest.
 PARTS: dict[str, list[tuple[type, str]]] = {
-    "convolutions": [(Conv2d, way) for way in BOTH_WAYS],
-    "dense": [(Dense, way) for way in BOTH_WAYS],
-    "transformer": [(kind, way) for kind in (Sampler, Affine) for way in BOTH_WAYS],
-    "others": [(k, way) for k in (ReLU, MaxPool2d, Dropout, Flatten) for way in BOTH_WAYS],
+    "convolutions": _both(Conv2d),
+    "dense": _both(Dense),
+    "sampler": _both(Sampler),
+    "grid": _both(Affine, Affine3d, Linear),
+    "pools": _both(MaxPool2d, AvgPool2d, Projection),  # AvgPool3d's are AvgPool2d's
+    "others": _both(ReLU, Bounded, Dropout, Flatten),
     "zeroing": [(ParameterBuffer, "zero_grad")],
 }
-UPDATE, REST = "update", "rest"  # update: the sum of the workers' gradients, and Adam
+UPDATE, REST = "update", "rest"  # update: the sum of the workers' gradients, and the optimiser
 
 
 def profile(job: Job, warm_up: int, rounds: int) -> Row:
     """Median seconds of a step, "ours", and of its parts."""
     steps: list[dict[str, float]] = []
-    with parallel.team(job.cores) as team, watched(type(team.exchange)) as seconds:
+    with parallel.team(job.workers) as team, watched(type(team.exchange)) as seconds:
         step = our_step(job, team)
         for _ in range(warm_up + rounds):
             seconds.update(dict.fromkeys(seconds, 0.0))

@@ -1,23 +1,25 @@
 """PyTorch's side of ``benchmark.py``: how it is set up, timed and made to train.
 
 It gets every option that it documents for speed and that computes the same: channels-last arrays,
-Adam in one fused kernel, images that lie on the device as bytes; on a GPU a choice among cuDNN's
-algorithms by trying them (``cudnn.benchmark``), on a CPU what benchmarks/sides.py says.
+the optimiser in one fused kernel, images that lie on the device as bytes; on a GPU a choice among
+cuDNN's algorithms by trying them (``cudnn.benchmark``), on a CPU what benchmarks/sides.py says.
 """
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 import numpy as np
 import torch
-import torch_twin
-from torch.nn import functional
+from torch import nn
 
 from ministn.data import Split
+from ministn.data.colocalisation import draw_crops
 from ministn.errors import UserError
 from ministn.ops.batch import BYTE
+from ministn.training.protocol import Training
 
 
 class TorchDevice:
@@ -103,44 +105,100 @@ def versions() -> dict[str, Any]:
     }
 
 
+class Labelled:
+    """Images and labels of a split on the device, of which a batch takes some.
+
+    channels: of the images. A batch is images (N, C, ...) as bytes, and labels (N,).
+    """
+
+    def __init__(self, device: TorchDevice, split: Split, channels: int) -> None:
+        images = device.tensor(split.images)
+        self.images = images.permute(0, 3, 1, 2) if channels > 1 else images.unsqueeze(1)
+        self.labels = device.tensor(split.labels.astype(np.int64))
+
+    def batch(self, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return self.images[rows], self.labels[rows]
+
+
+class Compared:
+    """Pairs of images, on the CPU: see data/colocalisation.py.
+
+    A batch is each of its images once (N, 1, H, W), pairs (P, 2) of them, and theta (N, 3) of a
+    crop at a random place in each.
+    """
+
+    def __init__(self, device: TorchDevice, split: Split, channels: int) -> None:
+        self._split, self._draws = split, count(1)
+
+    def batch(self, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        images, labels = self._split.batch(rows.numpy())
+        random = draw_crops(len(images), seed=0, step=next(self._draws))
+        arrays = images[:, None], labels.pairs.astype(np.int64), random
+        return tuple(map(torch.from_numpy, arrays))
+
+
+# What a step learns from, by the kind of the task.
+EXAMPLES: dict[str, Any] = {"classification": Labelled, "colocalisation": Compared}
+
+
 class TorchSteps:
-    """Training steps of a twin, batch after batch in ``order``; compiled: by torch.compile."""
+    """Training steps of a twin, batch after batch in ``order``; compiled: by torch.compile.
+
+    examples: one of EXAMPLES. training: its optimiser, learning rate and batch size.
+    Raises UserError for an optimiser, or limits on the gradient, that this side has not.
+    """
 
     def __init__(
         self,
         device: TorchDevice,
-        name: str,
-        split: Split,
+        twin: Any,
+        examples: Labelled | Compared,
         order: np.ndarray,
-        batch_size: int,
-        lr: float,
+        training: Training,
         compiled: bool,
         layout: torch.memory_format = torch.channels_last,
     ) -> None:
-        self.batch_size, self._layout = batch_size, layout
-        self._images = device.tensor(split.images)
-        self._labels = device.tensor(split.labels.astype(np.int64))
+        self.examples, self.batch_size, self._layout = examples, training.batch_size, layout
         self._order = device.tensor(order.astype(np.int64))
-        network: Any = torch_twin.build(name, split.images.shape[1:])
-        self.network = network.to(device.device, memory_format=layout)
+        self.network = twin.to(device.device, memory_format=layout)
         self._loss = self.loss
         if compiled:
             torch.compiler.reset()  # forget other networks: how often it may compile is limited
             self._loss = torch.compile(self.loss)
-        self._optimizer = torch.optim.Adam(self.network.parameters(), lr, fused=True)
+        self._optimizer = optimizer(training, self.network)
 
     def take(self, batch: int) -> None:
         """A step on this batch of the order."""
         rows = self._order[batch * self.batch_size :][: self.batch_size]
         self._optimizer.zero_grad()
-        self._loss(rows).backward()
+        self._loss(*self.examples.batch(rows)).backward()
         self._optimizer.step()
 
-    def loss(self, rows: torch.Tensor) -> torch.Tensor:
-        """Mean cross-entropy of these images."""
-        images = self._images[rows].unsqueeze(1) * float(BYTE)  # bytes times a float: float32
-        x = images.to(memory_format=self._layout)
-        return functional.cross_entropy(self.network(x), self._labels[rows])
+    def loss(self, images: torch.Tensor, *labels: torch.Tensor) -> torch.Tensor:
+        """The mean loss of images, bytes (N, C, H, W) or (N, 1, D, H, W)."""
+        x = images * float(BYTE)  # bytes times a float: float32
+        if x.dim() == 4:
+            x = x.to(memory_format=self._layout)
+        return self.network.loss(x, *labels)
+
+
+def optimizer(training: Training, network: nn.Module) -> torch.optim.Optimizer:
+    """PyTorch's of the same rule. Raises UserError if there is none, or for limits on gradients."""
+    rule: Any = training.optimizer
+    if training.clip is not None or training.clip_norm is not None:
+        raise UserError("PyTorch's side of the benchmark does not limit gradients yet")
+    learned = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    if rule.kind == "adam":
+        betas = rule.beta1, rule.beta2
+        return torch.optim.Adam(learned.values(), training.lr, betas, rule.epsilon, fused=True)
+    if rule.kind == "sgd":
+        biases = [p for name, p in learned.items() if name.endswith("bias")]
+        weights = [p for name, p in learned.items() if not name.endswith("bias")]
+        decays = rule.weight_decay, rule.weight_decay * rule.decay_biases
+        both = zip((weights, biases), decays, strict=True)
+        groups = [{"params": params, "weight_decay": decay} for params, decay in both]
+        return torch.optim.SGD(groups, training.lr, rule.momentum, fused=True)
+    raise UserError(f"PyTorch's side of the benchmark has no {rule.kind} yet")
 
 
 def largest_product(device: TorchDevice, side: int) -> Callable[[], object]:

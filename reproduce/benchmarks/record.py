@@ -3,19 +3,22 @@
 In the file it is flat: what was measured, a quantity, and slashes between. With --cpu,
 
     step/<network>/<batch>/ratio                memory/<network>/<batch>/ratio
-    convolution/<C>-<K>-<H>x<W>[-pool]/forward/ratio        .../backward/ratio
+    convolution/<paper>/<block>/<batch>/forward/ratio        .../backward/ratio
     growth/batch/<network>/<images>/per_image   growth/side/<network>/<pixels>/per_pixel
     growth/workers/<network>/<workers>/speedup  growth/batch/<network>/variation
-    profile/<network>/<images>/<part>
+    profile/<network>/<batch>/<part>
 
-and with --gpu, P being fp32 or tf32,
+with the networks of benchmarks/networks.py and the blocks of benchmarks/blocks.py, called
+<C>-<K>-<k>x<k>-<H>x<W>[-valid][-pool]... after channels in, channels out, kernel and maps; and with
+--gpu, P being fp32 or tf32,
 
     ceiling/copy/bytes_per_second               kernel/P/<kernel>/<batch>/share_of_ceiling
     ceiling/P/flops_per_second                  network/P/<network>/<batch>/share_of_ceiling
 
 In a program it is a row of quantities for each thing measured. A run of the benchmark replaces the
-rows it measures and keeps the others; a row's ``run`` leads to an entry of ``runs``, which says how
-it was made.
+rows it measures and keeps the others, so parts that were run alone come together in one file; a
+row's ``run`` leads to an entry of ``runs``, which says how it was made: command, commit, machine,
+the kernel that NumPy's linear algebra ran ("blas") and variables that may have changed it.
 """
 
 import json
@@ -26,7 +29,7 @@ from typing import Any
 
 from ministn.files import check_output, read_json, write_atomically
 
-FORMAT = 2
+FORMAT = 3
 NOTES = [
     "ours, torch, compiled: wall seconds of one training step or one call, median over the rounds; "
     "_minimum: the least of them. In memory/: bytes, most during a training step, less what was in "
@@ -37,12 +40,14 @@ NOTES = [
     "per_image: ours over the number of images; per_pixel: over that of all their pixels; "
     "variation: largest per_image, or per_pixel, over the smallest; speedup: ours with one worker "
     "over ours",
-    "step, memory, growth: PyTorch has as many threads as we have workers, Adam(fused=True) and "
-    "THP_MEM_ALLOC_ENABLE=1; channels-last in memory and growth",
+    "step, memory, growth: PyTorch has a thread for each core, the experiment's optimiser with "
+    "fused=True, and THP_MEM_ALLOC_ENABLE=1; channels-last in memory and growth. We have a worker "
+    "for each core; one in co-localisation, whose batches cannot be cut. Volumes are made before",
     "profile: seconds of the parts of a step, ours, in the first of the workers, medians; update: "
-    "sum of the workers' gradients and Adam; rest: batch, loss, messages, waiting for the slowest",
-    "convolution: convolution, bias, ReLU and maybe a 2x2 pool, on one thread; backward: gradients "
-    "of x, weight and bias",
+    "sum of the workers' gradients and the optimiser; rest: batch, loss, messages, waiting for the "
+    "slowest",
+    "convolution: convolution, bias, activation and maybe a 2x2 pool, on one thread; backward: "
+    "gradients of x, weight and bias",
 ]
 
 Row = dict[str, Any]
@@ -143,7 +148,7 @@ def ratios(row: Row) -> Row:
 
 # -- the table -----------------------------------------------------------------------------------
 
-COLUMNS = "{:44}{:>9}{:>9}{:>9}{:>7}{:>9}  {}"
+COLUMNS = "{:60}{:>9}{:>9}{:>9}{:>7}{:>9}  {}"
 HEADS = ("ours", "torch", "compile", "ratio", "of least", "")
 
 

@@ -1,0 +1,117 @@
+"""What PyTorch's networks are made of: layers with the paths of ours, and transformers.
+
+PyTorch keeps images (N, C, H, W) and weights output first; only this file knows both orders.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ministn.parameter import Parameter
+
+AFFINE = 1.0, 0.0, 0.0, 0.0, 1.0, 0.0  # the identity
+
+
+class Convolution(nn.Conv2d):
+    """A convolution with the path of ours and ``maps``, the shape (kh, kw, C) of its inputs."""
+
+    def __init__(
+        self, path: str, channels: int, kernels: int, side: int, padding: str, stride: int = 1
+    ) -> None:
+        super().__init__(channels, kernels, side, padding=padding, stride=stride)
+        self.path = path
+        self.maps = (side, side, channels)
+
+
+class Dense(nn.Linear):
+    """A dense layer with the path of ours; ``maps`` (H, W, C) is what was flattened before it."""
+
+    def __init__(self, path: str, maps: tuple[int, int, int], features: int) -> None:
+        super().__init__(maps[0] * maps[1] * maps[2], features)
+        self.path = path
+        self.maps = maps
+
+
+class Regression(Dense):
+    """The last layer of a localisation network, which begins with one theta for all images."""
+
+    def __init__(self, path: str, features: int, start: Sequence[float] = AFFINE) -> None:
+        super().__init__(path, (1, 1, features), len(start))
+        with torch.no_grad():
+            self.weight.zero_()
+            self.bias.copy_(torch.tensor(start))
+
+
+class Classifier(nn.Module):
+    """Images (N, C, H, W) -> logits, through affine transformers side by side if there are any.
+
+    localisations: a network for each, images -> theta. size: (h, w) of what each shows; the
+    classifier gets all of it, one after the other along the channels.
+    """
+
+    def __init__(
+        self,
+        classifier: nn.Module,
+        localisations: Sequence[nn.Module] = (),
+        size: tuple[int, ...] = (),
+    ) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.localisations = nn.ModuleList(localisations)
+        self.size = size
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.localisations:
+            shown = [warped(x, localisation(x), self.size) for localisation in self.localisations]
+            x = torch.cat(shown, dim=1) if len(shown) > 1 else shown[0]
+        return self.classifier(x)
+
+    def loss(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropy."""
+        return functional.cross_entropy(self(x), labels)
+
+
+def warped(
+    x: torch.Tensor, theta: torch.Tensor, size: tuple[int, ...], outside: str = "border"
+) -> torch.Tensor:
+    """x sampled where an affine theta says; volumes and their theta (N, 12) too."""
+    axes = len(size)
+    grid = functional.affine_grid(
+        theta.view(-1, axes, axes + 1), [len(x), x.shape[1], *size], align_corners=True
+    )
+    return functional.grid_sample(x, grid, padding_mode=outside, align_corners=True)
+
+
+def rectified(convolutions: Iterable[nn.Module]) -> list[nn.Module]:
+    """Each with a ReLU behind it."""
+    return [module for convolution in convolutions for module in (convolution, nn.ReLU())]
+
+
+def copy_weights(parameters: Iterable[Parameter], twin: nn.Module) -> None:
+    """Set the twin's weights to those of our network. Raises KeyError for what it has not."""
+    layers = {m.path: m for m in twin.modules() if isinstance(m, Convolution | Dense)}
+    with torch.no_grad():
+        for parameter in parameters:
+            path, kind = parameter.name.rsplit("/", 1)
+            target = layers[path].get_parameter(kind)
+            values = torch.from_numpy(parameter.data)
+            if kind == "weight":
+                # A dense layer after a flatten is a convolution as large as its maps: both are
+                # (height, width, C, K) in our order and (K, C, height, width) in PyTorch's.
+                values = values.reshape(*layers[path].maps, -1).permute(3, 2, 0, 1)
+            target.copy_(values.reshape(target.shape))
+
+
+def like_ours(twin: nn.Module) -> dict[str, np.ndarray]:
+    """The gradients of the twin's weights by our parameters' names, each of the size of ours."""
+    found = {}
+    for module in twin.modules():
+        if isinstance(module, Convolution | Dense) and module.weight.requires_grad:
+            height, width, channels = module.maps
+            weight = module.weight.grad.reshape(-1, channels, height, width)
+            found[f"{module.path}/weight"] = weight.permute(2, 3, 1, 0).numpy()
+            found[f"{module.path}/bias"] = module.bias.grad.numpy()
+    return found
