@@ -189,7 +189,7 @@ def _attention(record: Record, best: dict[str, Any]) -> list[str]:
         left = best["test_widths_out"] / best["test_widths_in"]
         return [number(overlap), number(best["test_correlation"]), number(left)]
     theta = np.reshape(record["epochs"][best["epoch"] - 1]["theta"], (-1, 2, 3))
-    boxes, size = record["examples"]["boxes"], record["examples"]["shape"][1:3]
+    boxes, size = np.array(record["examples"]["boxes"]), record["examples"]["shape"][1:3]
     still = np.broadcast_to(attention.IDENTITY, theta.shape)
     (_, before), (_, after) = (attention.wander(each, boxes, size) for each in (still, theta))
     follows = attention.correlation(theta, boxes)
