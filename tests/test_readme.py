@@ -53,7 +53,10 @@ def test_the_readme_is_short():
 
 
 def test_own_network_learns_where_to_look():
-    """It has eleven lines, and what the text says of its errors holds: measured 24 and 51 %.
+    """It has eleven lines, and what the text says of its errors holds.
+
+    How a machine rounds decides which network comes out: measured over four seeds on two kinds of
+    matrix products, and with convolutions by columns alone, 22 to 32 %, and 54 to 56 % without it.
 
     Without the transformer the last layer sees 9x9 pixels instead of 4x4.
     """
@@ -62,7 +65,7 @@ def test_own_network_learns_where_to_look():
     lines = [line for line in OWN_NETWORK.splitlines() if line and not line.startswith("from ")]
     assert len(lines) <= 11
     digits = names["digits"]
-    assert errors(names["network"], digits) < 30
+    assert errors(names["network"], digits) < 36
     middle = (digits.test.boxes[:, :2] + digits.test.boxes[:, 2:]) / 2
     for axis in (0, 1):  # it looks where the digit is
         assert np.corrcoef(names["looks"][0].theta[:, axis, 2], middle[:, axis])[0, 1] > 0.8
@@ -76,7 +79,7 @@ def test_own_network_learns_where_to_look():
         )
     )
     train(alone, names["images"], names["labels"], steps=300, batch_size=50, lr=0.003)
-    assert errors(alone, digits) > 40
+    assert errors(alone, digits) > 50
 
 
 def errors(network: Network, digits) -> float:
