@@ -1,11 +1,12 @@
-"""Faults in the kernels of activations, and of blocks and pools of all kinds, and the cases that
-find them: see test_cuda_faults.py.
+"""Faults in the kernels of activations and gates, and of blocks and pools of all kinds, and the
+cases that find them: see test_cuda_faults.py.
 """
 
 from functools import partial
 
 import test_cuda_activations as activations
 import test_cuda_blocks as blocks
+import test_cuda_gru
 import test_cuda_ops
 from faults import DIFFERENT, READ, Fault
 from test_cuda_conv import FAMILIES
@@ -37,6 +38,8 @@ CASES = {
     ),
     "sigmoid, far": activations.test_sigmoid_overflows_nowhere,
     "sigmoid, tails": activations.test_both_tails_of_a_sigmoid_are_right,
+    "gru": partial(test_cuda_gru.test_a_gpu_agrees_with_ops, size=(3, 5, 86, 3)),
+    "gru, saturated": test_cuda_gru.test_saturated_gates_are_those_of_ops,
     "conv, leaky": leaky(conv_exact),
     "conv_first, leaky": leaky(conv_first),
     "conv_first, leaky, no pool": leaky(conv_first, pool=False),
@@ -57,6 +60,21 @@ FAULTS = [
     Fault("sigmoid", "expf(-fabsf(x[i]));\n    y[i]", "expf(-x[i]);\n    y[i]", "sigmoid, far",
           DIFFERENT),
     Fault("sigmoid", "(e / (1.f + e))", "(1.f - 1.f / (1.f + e))", "sigmoid, tails", DIFFERENT),
+    Fault("gru", "if (i >= size) return;\n    const Gates gates = gates_of(a, g, i / units",
+          "const Gates gates = gates_of(a, g, i / units", "gru", READ),
+    Fault("gru", "if (i >= size) return;\n    const int r", "const int r", "gru", READ),
+    Fault("gru", "a, g, i / units * 3 * units + i % units", "a, g, 3 * i", "gru", READ),
+    Fault("gru", "u = r + units, c = u + units", "c = r + units, u = c + units", "gru", DIFFERENT),
+    Fault("gru", "expf(-fabsf(x))", "expf(-x)", "gru, saturated", DIFFERENT),
+    Fault("gru", "found.r.y * found.g_c", "found.r.y + found.g_c", "gru", DIFFERENT),
+    Fault("gru", "gates.u.rest * h[i] + gates.u.y * gates.c",
+          "gates.u.y * h[i] + gates.u.rest * gates.c", "gru", DIFFERENT),
+    Fault("gru", "(gates.c - h[i])", "gates.c", "gru", DIFFERENT),
+    Fault("gru", " * (1.f + gates.c)", "", "gru", DIFFERENT),
+    Fault("gru", "da[r] += da_r", "da[r] = da_r", "gru", DIFFERENT),
+    Fault("gru", "dg[c] = da_c * gates.r.y", "dg[c] = da_c", "gru", DIFFERENT),
+    Fault("gru", "dh[i] = dnext[i] * gates.u.rest", "dh[i] = dnext[i] * gates.u.y", "gru",
+          DIFFERENT),
     # in gate.cuh
     Fault("conv_exact", "value < 0.f ? slope * value : value", "value", "conv, leaky", DIFFERENT),
     Fault("conv_exact", "LEAKY || value > 0.f", "value > 0.f", "conv, leaky", DIFFERENT),

@@ -119,6 +119,21 @@ def dense(x, weight, bias):
     return y
 
 
+def gru(x, weight_x, weight_h, bias, steps):
+    """h_t = (1 - u) h_t-1 + u c, with gates r, u and candidate c; h_0 = 0."""
+    (N, D), K = x.shape, bias.shape[1]
+    y = np.zeros((N, steps, K))
+    for n, t in np.ndindex(N, steps):
+        h = y[n, t - 1] if t else np.zeros(K)
+        for k in range(K):
+            a = [bias[i, k] + sum(x[n, d] * weight_x[d, i, k] for d in range(D)) for i in range(3)]
+            g = [sum(h[j] * weight_h[j, i, k] for j in range(K)) for i in range(3)]
+            r, u = sigmoid(np.array([a[0] + g[0], a[1] + g[1]]))
+            (c,) = tanh(np.array([a[2] + r * g[2]]))
+            y[n, t, k] = (1 - u) * h[k] + u * c
+    return y
+
+
 def dropout(x, rate: float, step: Step, stream: int):
     """Element e of the whole batch is word e % 4 of the Philox counter that begins with e // 4."""
     N, D = len(x), prod(x.shape[1:])

@@ -18,6 +18,7 @@ FLOORS = [
     "engines",
     "parameter",
     "layers optimizers",
+    "recurrent",
     "transformer",
     "metrics",
     "data",

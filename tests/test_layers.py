@@ -25,7 +25,8 @@ from ministn.layers import (
 )
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
-from ministn.transformer import HandOn, Parallel, SpatialTransformer
+from ministn.recurrent import GRU
+from ministn.transformer import Glimpses, HandOn, Parallel, SpatialTransformer
 
 STEP = Step(seed=5, number=7)
 MAPS, ROWS = (2, 5, 7, 3), (4, 6)
@@ -36,6 +37,12 @@ def transformer(owner: str = "") -> SpatialTransformer:
     theta = Dense(f"{owner}theta", 5 * 7 * 3, 6, initial=HeUniform(0.3))
     localisation = Sequential(Flatten("flat"), theta)
     return SpatialTransformer(localisation, (4, 3))
+
+
+def glimpsing() -> SpatialTransformer:
+    """Two thetas for each image."""
+    gru, theta = GRU("gru", 5 * 7 * 3, 4, 2), Dense("theta", 4, 6, initial=HeUniform(0.3))
+    return SpatialTransformer(Sequential(Flatten("flat"), gru, theta), (4, 3))
 
 
 def tied() -> Sequential:
@@ -51,6 +58,7 @@ LAYERS = {
     "conv leaky": (lambda: Conv2d("conv", 3, 4, pool=True, activation="leaky_relu"), MAPS),
     "conv alone": (lambda: Conv2d("conv", 3, 4, activation=None, bias=False), MAPS),
     "dense": (lambda: Dense("dense", 6, 5), ROWS),
+    "gru": (lambda: GRU("gru", 6, 5, 3), ROWS),
     "relu": (lambda: ReLU("relu"), ROWS),
     "leaky relu": (lambda: LeakyReLU("leaky", 0.1), MAPS),
     "tanh": (lambda: Tanh("tanh"), MAPS),
@@ -68,6 +76,7 @@ LAYERS = {
     "transformer": (transformer, MAPS),
     "parallel": (lambda: Parallel(transformer("a/"), transformer("b/")), MAPS),
     "hand on": (lambda: HandOn(transformer(), Flatten("flatten")), MAPS),
+    "glimpses": (lambda: Glimpses(glimpsing(), Conv2d("read", 3, 2), glimpses=2), MAPS),
 }
 cases = pytest.mark.parametrize(("make", "shape"), LAYERS.values(), ids=LAYERS)
 
@@ -270,11 +279,12 @@ def test_forward_and_backward_come_from_one_engine(dtype):
     [
         (Conv2d("c", 3, 4), normal(2, 5, 7, 2), r"x must have shape \(N, H, W, C=3\)"),
         (Dense("d", 6, 5), normal(4, 7), r"x must have shape \(N, D=6\)"),
+        (GRU("g", 6, 5, 3), normal(4, 7), r"x must have shape \(N, D=6\)"),
         (Flatten("f"), normal(4, 7), "x must have shape"),
         (MaxPool2d("p"), normal(4, 7), "x must have shape"),
         (Dropout("o"), normal(5), "x must have shape"),
     ],
-    ids=["conv", "dense", "flatten", "pool", "dropout"],
+    ids=["conv", "dense", "gru", "flatten", "pool", "dropout"],
 )
 def test_wrong_shapes_are_named(layer, x, message):
     ParameterBuffer(layer.parameters(), 0, np.float64)
@@ -289,6 +299,7 @@ def test_wrong_shapes_are_named(layer, x, message):
         (lambda: Conv2d("c", 3, 4, slope=-1), "slope must be at least 0 and below 1, got -1"),
         (lambda: Conv2d("c", 3, 4, activation="elu"), "activation must be 'relu', 'leaky_relu' or"),
         (lambda: Conv2d("c", 3, 4, pool=3), "pool must be True or False, got 3"),
+        (lambda: GRU("g", 6, 5, 0), "steps must be a whole number of at least 1, got 0"),
         (lambda: MaxPool2d("p", 0), "size must be a whole number of at least 1, got 0"),
         (lambda: MaxPool2d("p", 3, 1.5), "stride must be a whole number of at least 1, got 1.5"),
     ],

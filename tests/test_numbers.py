@@ -28,6 +28,7 @@ CALLS = {
     "sampler points": (lambda n: Sampler(supersampling=n).forward(X, FINE), 2),
     "sampler a": (lambda n: Sampler("bicubic", a=n).forward(X, GRID), -0.5),
     "grid size": (lambda n: ops.affine_grid(np.ones((1, 2, 3), np.float32), (n, n)), 3),
+    "gru steps": (lambda n: ops.gru(X[0, 0], *X[:, :3, :3], X[0, 0, :3], n), 2),
     "average": (lambda n: ops.avg_pool2d(X, n), 2),
 }  # fmt: skip
 

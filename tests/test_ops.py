@@ -60,6 +60,11 @@ def trilinear(volume, size, **options):
     return Case("trilinear_sampler", {"volume": normal(*volume), "grid": grid}, options)
 
 
+def recurrent(N, D, K, steps):
+    shapes = {"x": (N, D), "weight_x": (D, 3, K), "weight_h": (K, 3, K), "bias": (3, K)}
+    return Case("gru", {name: normal(*s) for name, s in shapes.items()}, {"steps": steps})
+
+
 CASES = [
     conv((2, 4, 5, 3), (3, 3, 3, 2)),
     conv((2, 4, 5, 3), (3, 1, 3, 2), padding="valid"),
@@ -118,6 +123,8 @@ CASES = [
     Case("sigmoid", {"x": normal(7)}),
     Case("dense", {"x": normal(3, 5), "weight": normal(5, 4), "bias": normal(4)}),
     Case("dense", {"x": normal(1, 7), "weight": normal(7, 1), "bias": normal(1)}),
+    *(recurrent(2, 4, 3, steps) for steps in (1, 2, 3, 4, np.int64(5))),
+    recurrent(1, 3, 1, 2),
     Case("dropout", {"x": normal(5, 7)}, {"rate": 0.5, "step": Step(1, 2, 3, 4), "stream": 5}),
     Case("dropout", {"x": normal(3, 9)}, {"rate": 0.3, "step": Step(2**40, 0), "stream": 9}),
     Case("dropout", {"x": normal(2, 3)}, {"rate": 0.0, "step": Step(0, 0), "stream": 0}),
@@ -208,6 +215,7 @@ def test_function_agrees_with_loops(case):
         ("conv2d", (normal(2, 5, 4, 3), normal(3, 3, 3, 2), normal(2))),
         ("conv_block", (normal(2, 5, 4, 3), normal(3, 3, 3, 2), normal(2))),
         ("dense", (normal(3, 5), normal(5, 4), normal(4))),
+        ("gru", (normal(2, 5), normal(5, 3, 4), normal(4, 3, 4), normal(3, 4), 3)),
         ("bilinear_sampler", (normal(2, 5, 4, 3), points(2, 3, 6, 5, 4))),
         ("nearest_sampler", (normal(2, 5, 4, 3), points(2, 3, 6, 5, 4))),
         ("bicubic_sampler", (normal(2, 5, 4, 3), points(2, 3, 6, 5, 4))),

@@ -18,6 +18,7 @@ from ministn.cuda.clip import clip, limit_norm, sum_of_squares
 from ministn.cuda.conv_block import conv_block, conv_block_backward
 from ministn.cuda.dense import dense, dense_backward
 from ministn.cuda.dropout import dropout, dropout_backward
+from ministn.cuda.gru import gru, gru_backward
 from ministn.cuda.leaky_relu import leaky_relu, leaky_relu_backward
 from ministn.cuda.max_pool2d import max_pool2d, max_pool2d_backward
 from ministn.cuda.nearest import nearest_sampler, nearest_sampler_backward
@@ -61,6 +62,8 @@ __all__ = [
     "dropout",
     "dropout_backward",
     "grid_products",
+    "gru",
+    "gru_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "limit_norm",

@@ -50,7 +50,7 @@ class Log:
         for place, theta in enumerate(thetas):
             launch(
                 "outcome", "note_left", 1,
-                theta, _axis(self.device), POINTS, math.ceil(LEFT_BELOW * POINTS**2),
+                contiguous(theta), _axis(self.device), POINTS, math.ceil(LEFT_BELOW * POINTS**2),
                 self.number, self.batches, len(theta), place, self._left,
             )  # fmt: skip
 

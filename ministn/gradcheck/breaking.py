@@ -37,12 +37,12 @@ def incoming(change: Function) -> How:
     return lambda right: lambda dy, *rest, **options: right(change(dy), *rest, **options)
 
 
-def first(axis: int) -> How:
-    """Only the first entry of dy along ``axis`` takes part."""
+def first(axis: int, count: int = 1) -> How:
+    """Only the first ``count`` entries of dy along ``axis`` take part."""
 
     def change(dy: np.ndarray) -> np.ndarray:
         part = np.zeros_like(dy)
-        keep = (slice(None),) * axis + (slice(0, 1),)
+        keep = (slice(None),) * axis + (slice(0, count),)
         part[keep] = dy[keep]
         return part
 
@@ -105,6 +105,19 @@ def other_border(right: Function) -> Function:
         if cache.border == "zeros":
             return right(dy, cache._replace(image=cache.image[:, 1:-1, 1:-1], border="nearest"))
         return right(dy, cache._replace(image=framed(cache.image, "zeros", 0), border="zeros"))
+
+    return wrong
+
+
+def truncated(right: Function) -> Function:
+    """A GRU's states hand nothing back to the state before."""
+
+    def wrong(dy: np.ndarray, cache: Any, *need_dx: bool) -> Any:
+        alone = [
+            right(dy[:, [t]], cache._replace(y=cache.y[:, [t]], moments=[moment]), *need_dx)
+            for t, moment in enumerate(cache.moments)
+        ]
+        return tuple(map(sum, zip(*alone, strict=True)))
 
     return wrong
 

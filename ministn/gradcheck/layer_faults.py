@@ -17,6 +17,7 @@ from ministn.gradcheck.breaking import (
     result,
     run_twice,
     skipped,
+    truncated,
 )
 from ministn.layers import WithoutParameters
 
@@ -43,6 +44,12 @@ LAYER_FAULTS: dict[tuple[str, str], dict[str, How]] = {
     },
     ("layer Bounded", "layers.Bounded.backward"): {
         "the factor high - low is forgotten": lambda right: WithoutParameters.backward,
+    },
+    ("layer GRU", "recurrent.GRU.backward"): {
+        "the rows are taken for all images' first states, then the next": arriving(
+            lambda dy: dy.reshape(3, 2, 5).swapaxes(0, 1).reshape(dy.shape)
+        ),
+        "the layer goes backward twice": run_twice,
     },
     ("spatial transformers in series", "layers.Sequential.backward"): {
         "the layers go backward twice": run_twice,
@@ -87,6 +94,23 @@ LAYER_FAULTS: dict[tuple[str, str], dict[str, How]] = {
     },
     ("spatial transformers, 2 in parallel", "transformer.arrangements.Parallel.backward"): {
         "the last one's channels come first": arriving(lambda dy: np.roll(dy, 2, axis=-1)),
+    },
+    ("spatial transformer, 3 glimpses", "transformer.arrangements.Glimpses.backward"): {
+        "the layers' last use alone is counted": arriving(lambda dy: dy * [[[0], [0], [1]]]),
+        "the first glimpses of all images come first": arriving(
+            lambda dy: dy.swapaxes(0, 1).reshape(dy.shape)
+        ),
+    },
+    ("spatial transformer, 3 glimpses", "transformer.transforms.Affine.backward"): {
+        "theta gets the gradient of the glimpse before": result(
+            lambda dtheta: np.roll(dtheta, 1, axis=0)
+        ),
+    },
+    ("spatial transformer, 3 glimpses", "ops.bilinear_sampler_backward"): {
+        "what is sampled has the gradient of its first use": only(0, first(1, 3)),
+    },
+    ("spatial transformer, 3 glimpses", "ops.gru_backward"): {
+        "each glimpse forgets the one before": truncated,
     },
     ("colocalisation", "models.colocalisation.Description.backward"): {
         "the scores get no gradient": arriving(lambda dy: without_last(dy, 10)),

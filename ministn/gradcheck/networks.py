@@ -9,6 +9,7 @@ from ministn import ops
 from ministn.data import Form
 from ministn.data.colocalisation import Compared
 from ministn.gradcheck.check import GradientError, Problem, Report, written
+from ministn.initializers import Normal
 from ministn.layers import (
     AvgPool2d,
     AvgPool3d,
@@ -27,8 +28,9 @@ from ministn.layers import (
 from ministn.models import NETWORKS, Architecture, Colocaliser, Network
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
+from ministn.recurrent import GRU
 from ministn.tasks import Colocalisation
-from ministn.transformer import HandOn, Parallel, SpatialTransformer, transforms
+from ministn.transformer import Glimpses, HandOn, Parallel, SpatialTransformer, transforms
 from ministn.transformer.samplers import Sampler
 from ministn.transformer.transforms import AFFINE, Size, Transform
 
@@ -119,6 +121,18 @@ def hand_on_problem() -> Problem:
     return layer_problem(Sequential(handing, Dense("dense", 3 * 4 * 3 + 4, 2)))
 
 
+def glimpses_problem(transform: Transform, **sampled: Any) -> Problem:
+    """Three glimpses of feature maps, all through the same layers. sampled: how, see Sampler."""
+    localisation = Sequential(
+        Flatten("flatten"), GRU("gru", 5 * 7 * 2, 4, 3), Dense("theta", 4, len(transform.identity))
+    )
+    transformer = SpatialTransformer(
+        localisation, (3, 4), transform=transform, sampler=Sampler(**sampled)
+    )
+    layers = Conv2d("conv", 2, 3, activation=None), Flatten("read"), Dense("dense", 36, 2)
+    return layer_problem(Sequential(Conv2d("a", 2, 2), Glimpses(transformer, *layers, glimpses=3)))
+
+
 def volume_problem() -> Problem:
     """A transformer of volumes."""
     theta = Dense("theta", 5 * 4 * 6, 12)
@@ -164,6 +178,7 @@ LAYERS: dict[str, Callable[[], Problem]] = {
         Conv2d("conv", 2, 3, pool=True, activation="leaky_relu", bias=False)
     ),
     "Dense": lambda: layer_problem(Dense("dense", 6, 5), (6,)),
+    "GRU": lambda: layer_problem(GRU("gru", 6, 5, 3, initial=Normal(1)), (6,)),
     "ReLU": lambda: layer_problem(ReLU("relu")),
     "LeakyReLU": lambda: layer_problem(LeakyReLU("leaky", 0.1)),
     "Tanh": lambda: layer_problem(Tanh("tanh")),

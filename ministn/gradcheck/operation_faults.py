@@ -15,6 +15,7 @@ from ministn.gradcheck.breaking import (
     overwriting,
     result,
     skipped,
+    truncated,
 )
 
 
@@ -68,6 +69,28 @@ def without_translation(matrix: np.ndarray) -> np.ndarray:
 def turned_over(matrix: np.ndarray) -> np.ndarray:
     """(N, 2, 3) with the transpose of its 2x2 part."""
     return np.concatenate([matrix[:, :, :2].swapaxes(1, 2), matrix[:, :, 2:]], axis=2)
+
+
+def of_each_moment(**changes: Function) -> How:
+    """Change what a GRU keeps of each t."""
+
+    def changed(moment: Any) -> Any:
+        return moment._replace(**{name: f(getattr(moment, name)) for name, f in changes.items()})
+
+    return cached(moments=lambda moments: [*map(changed, moments)])
+
+
+def states_after(right: Function) -> Function:
+    """dW_h is made of h_t, where h_t-1 belongs."""
+
+    def wrong(dy: np.ndarray, cache: Any) -> Any:
+        moments = [
+            moment._replace(from_h=moment.from_h._replace(x=cache.y[:, t]))
+            for t, moment in enumerate(cache.moments)
+        ]
+        return right(dy, cache._replace(moments=moments))
+
+    return wrong
 
 
 DIVISOR_FORGOTTEN = [1, 1, 1, 1, 1, 1, 0, 0]
@@ -184,6 +207,17 @@ OPERATION_FAULTS: dict[tuple[str, str], dict[str, How]] = {
         "dweight is the mean over the batch": result(lambda dw: dw / 3, 1),
         "dbias of the first row only": only(2, first(0)),
         "dbias is summed along the wrong axis": result(lambda dbias: dbias[:3], 2),
+    },
+    ("gru T = 3", "ops.gru_backward"): {
+        "dx has the wrong sign": result(np.negative),
+        "nothing comes back from t + 1": truncated,
+        "u weighs what is kept": of_each_moment(update=lambda u: (1 - u[0], u[1])),
+        "r is forgotten": of_each_moment(reset=lambda r: (np.ones_like(r[0]), r[1])),
+        "the product that r resets is forgotten": of_each_moment(g_c=np.zeros_like),
+        "what u lets go is forgotten": of_each_moment(h=np.zeros_like),
+        "dW_h from h_t": states_after,
+        "dW_x has r and u exchanged": result(lambda dweight: dweight[:, [1, 0, 2]], 1),
+        "dbias is the mean over the batch": result(lambda dbias: dbias / 3, 3),
     },
     ("dropout", "ops.dropout_backward"): {
         "the factor 1 / (1 - rate) is forgotten": cached(mask=np.sign),

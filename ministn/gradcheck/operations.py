@@ -166,6 +166,25 @@ def conv2d(
     return operation("conv2d", normal(**shapes), padding=padding, **options)
 
 
+def recurrent(steps: int) -> Build:
+    """A GRU. Its first step, from h_0 = 0, says nothing of W_h, which is fixed where it is all."""
+    draw = normal(x=(3, 5), weight_x=(5, 3, 4), bias=(3, 4), weight_h=(4, 3, 4))
+
+    def build() -> Problem:
+        arrays = draw(generator(0, "gradcheck arrays"))
+        fixed = {"weight_h": arrays.pop("weight_h")} if steps == 1 else {}
+
+        def backward(dy: np.ndarray, cache: Any) -> tuple[Any, ...]:
+            dx, dweight_x, dweight_h, dbias = ops.gru_backward(dy, cache)
+            return (dx, dweight_x, dbias, dweight_h)[: len(arrays)]
+
+        return operation_problem(
+            lambda **arrays: ops.gru(**arrays, **fixed, steps=steps), backward, arrays
+        )
+
+    return build
+
+
 def triplets() -> Problem:
     """The co-localisation loss, over pairs that share images; some are active and some are not."""
     pairs = np.array([[0, 1], [1, 0], [2, 3], [0, 2], [3, 4], [4, 2]])
@@ -244,6 +263,7 @@ OPERATIONS: dict[str, dict[str, Build]] = {
         ),
     },
     "dense": {"": operation("dense", normal(x=(3, 5), weight=(5, 4), bias=(4,)))},
+    "gru": {f"T = {steps}": recurrent(steps) for steps in (1, 2, 3, 4, 5)},
     "dropout": {
         "": operation("dropout", normal(x=(5, 7)), rate=0.3, step=Step(1, 2), stream=3),
         "images": operation("dropout", normal(x=(3, 2, 3, 5)), rate=0.3, step=Step(1, 2), stream=3),

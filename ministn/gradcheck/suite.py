@@ -16,6 +16,7 @@ from ministn.gradcheck.networks import (
     TRANSFORMS,
     check_tied_sum,
     colocalisation_problem,
+    glimpses_problem,
     hand_on_problem,
     network_problem,
     parallel_problem,
@@ -84,6 +85,11 @@ PROBLEMS: dict[str, tuple[Callable[[], Problem], dict[str, Any]]] = (
         "spatial transformers, 4 in parallel": (partial(parallel_problem, *PAIR, *PAIR), SEVERAL),
         "spatial transformers in series": (series_problem, SEVERAL),
         "spatial transformer, theta handed on": (hand_on_problem, SEVERAL),
+        "spatial transformer, 3 glimpses": (partial(glimpses_problem, AFFINE), SEVERAL),
+        "spatial transformer, 3 glimpses by homographies, averaged": (
+            partial(glimpses_problem, Projective(), border="zeros", supersampling=2),
+            SEVERAL,
+        ),
         "spatial transformer of volumes": (volume_problem, AWAY_FROM_KINKS),
     }
     | {name: (build, AMONG_KINKS) for name, build in NETWORKS.items()}

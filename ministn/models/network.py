@@ -23,8 +23,8 @@ class NetworkCache(NamedTuple):
 class Network:
     """Images (N, H, W, C) -> logits (N, classes), through what is in ``front`` if anything is.
 
-    front: a transformer, several in parallel, or one that hands theta on. There may be more among
-    the classifier's layers.
+    front: a transformer, several in parallel, or one that hands theta on or looks several times.
+    There may be more among the classifier's layers.
     """
 
     def __init__(self, classifier: Sequential, front: Front | None = None) -> None:

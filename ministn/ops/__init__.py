@@ -27,6 +27,7 @@ from ministn.ops.conv2d import conv2d, conv2d_backward
 from ministn.ops.conv_block import conv_block, conv_block_backward
 from ministn.ops.dense import dense, dense_backward
 from ministn.ops.dropout import dropout, dropout_backward
+from ministn.ops.gru import gru, gru_backward
 from ministn.ops.leaky_relu import leaky_relu, leaky_relu_backward
 from ministn.ops.max_pool2d import max_pool2d, max_pool2d_backward
 from ministn.ops.nearest import nearest_sampler, nearest_sampler_backward
@@ -71,6 +72,8 @@ __all__ = [
     "dropout",
     "dropout_backward",
     "grid_products",
+    "gru",
+    "gru_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "limit_norm",

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ministn.backend import to_cpu
+from ministn.backend import parted, to_cpu
 from ministn.data import Form
 from ministn.errors import UserError, check_arrays
 from ministn.plot.drawing import (
@@ -35,7 +35,7 @@ from ministn.transformer.transforms import OfMatrix
 
 MARGIN = 0.16  # around an input, as a share of its size: attention may leave it
 
-# Of transformers side by side: colour, line style, both in words.
+# Of transformers side by side, or glimpses one after another: colour, line style, both in words.
 LOOKS = [
     (YELLOW, "-", "solid yellow"),
     (PURPLE, "--", "dashed pink"),
@@ -99,8 +99,8 @@ def draw_transformer(transformer: Front, images: np.ndarray) -> Figure:
 
     images: (N, H, W, C), float32 or float64, what the transformer gets: images or feature maps, on
     the engine of its parameters. Two or three channels are shown in colours that add up to white,
-    of more the mean; black is the least value, white the greatest. Transformers in parallel have a
-    colour and a line style each, and an output each.
+    of more the mean; black is the least value, white the greatest. Transformers in parallel, and
+    glimpses, have a colour and a line style each, and an output each.
 
     Raises TypeError or ValueError for images of another dtype or shape, or with no pixel.
     """
@@ -108,7 +108,7 @@ def draw_transformer(transformer: Front, images: np.ndarray) -> Figure:
     if not images.size:
         raise ValueError(f"images must have at least one pixel, got shape {images.shape}")
     transformers = transformer.at_input
-    thetas = [one.theta(images) for one in transformers]
+    thetas = parted(transformer.theta(images), [len(one.start) for one in transformers])
     view = look(transformer.path, transformers, images, thetas, sampling_grid)
     mean = images.shape[3] > max(CHANNELS)
     seen = view.images.mean(axis=3) if mean else view.images

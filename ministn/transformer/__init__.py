@@ -3,11 +3,11 @@
 transforms.py    theta -> grid
 samplers.py      image and grid -> warped image
 spatial.py       a localisation network in front of the two
-arrangements.py  several side by side, or one that hands theta on
+arrangements.py  several side by side, one that hands theta on, one that looks T times
 thetas.py        theta by hand: from an angle and a scale, and turned round
 """
 
-from ministn.transformer.arrangements import Front, HandOn, Parallel
+from ministn.transformer.arrangements import Front, Glimpses, HandOn, Parallel
 from ministn.transformer.spatial import (
     FRAME,
     Attended,
@@ -23,6 +23,7 @@ __all__ = [
     "FRAME",
     "Attended",
     "Front",
+    "Glimpses",
     "HandOn",
     "Parallel",
     "SpatialTransformer",

@@ -1,16 +1,23 @@
-"""Several transformers of one input, and one that hands theta on (STN section 3.4)."""
+"""Transformers side by side, one that hands theta on (STN section 3.4), one that looks T times."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ministn.backend import joined, parted, to_cpu
-from ministn.errors import check_arrays, check_kind
+from ministn.errors import check_arrays, check_count, check_kind
 from ministn.layers import Layer, Sequential
 from ministn.parameter import Parameter, unique
 from ministn.randomness import Step
-from ministn.transformer.spatial import Attended, SpatialTransformer, TransformerCache
+from ministn.transformer.spatial import (
+    FRAME,
+    Attended,
+    SpatialTransformer,
+    TransformerCache,
+    Warp,
+)
 
 
 class ParallelCache(NamedTuple):
@@ -63,8 +70,8 @@ class Parallel(Layer):
         return sum(gradients[1:], start=gradients[0]) if need_dx else None
 
     def theta(self, x: np.ndarray) -> np.ndarray:
-        """(N, K P), the theta of one transformer after the other, in evaluation mode, in NumPy."""
-        return np.concatenate([to_cpu(t.theta(x)) for t in self.at_input], axis=1)
+        """(N, K P), the theta of one transformer after the other, in evaluation mode."""
+        return joined([t.theta(x) for t in self.at_input])
 
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, list[Attended]]:
         """The joined outputs, and where the transformers looked, in evaluation mode."""
@@ -87,6 +94,25 @@ class Parallel(Layer):
         yield self.path, joined(warped)
 
 
+class _Read(Layer):
+    """A transformer, and layers that read what it shows: they are part of this layer."""
+
+    def __init__(self, transformer: SpatialTransformer, layers: Sequence[Layer], path: str) -> None:
+        check_kind("transformer", transformer, SpatialTransformer)
+        self.path = path
+        self.transformer = transformer
+        self.reader = Sequential(*layers)
+
+    def parameters(self) -> list[Parameter]:
+        return unique(self.transformer.parameters() + self.reader.parameters())
+
+    def outside_localisation(self) -> list[Parameter]:
+        return self.reader.outside_localisation()
+
+    def fixed_parameters(self) -> list[Parameter]:
+        return self.reader.fixed_parameters()
+
+
 class HandOnCache(NamedTuple):
     """What the parts kept."""
 
@@ -94,7 +120,7 @@ class HandOnCache(NamedTuple):
     reader: Any
 
 
-class HandOn(Layer):
+class HandOn(_Read):
     """A transformer that hands theta on, past the layers that read V: STN section 3.4.
 
     U (N, H, W, C) -> (N, D + P): what ``layers`` make of V, (N, D), and beside it theta, since "it
@@ -110,10 +136,7 @@ class HandOn(Layer):
     def __init__(
         self, transformer: SpatialTransformer, *layers: Layer, path: str = "theta handed on"
     ) -> None:
-        check_kind("transformer", transformer, SpatialTransformer)
-        self.path = path
-        self.transformer = transformer
-        self.reader = Sequential(*layers)
+        super().__init__(transformer, layers, path)
 
     def forward(
         self, x: np.ndarray, step: Step | None = None
@@ -156,15 +179,6 @@ class HandOn(Layer):
         features, others = self.reader.predict(warped)
         return joined([features, self.theta(x)]), looked + others
 
-    def parameters(self) -> list[Parameter]:
-        return unique(self.transformer.parameters() + self.reader.parameters())
-
-    def outside_localisation(self) -> list[Parameter]:
-        return self.reader.outside_localisation()
-
-    def fixed_parameters(self) -> list[Parameter]:
-        return self.reader.fixed_parameters()
-
     def outputs(self, x: np.ndarray, step: Step) -> Iterator[tuple[str, np.ndarray]]:
         """(path, output) of the transformer's layers and V, of the layers that read it, and y."""
         yield from self.transformer.outputs(x, step)
@@ -175,4 +189,148 @@ class HandOn(Layer):
         yield self.path, joined([features, theta])
 
 
-Front = SpatialTransformer | Parallel | HandOn  # what may stand in front of a network
+class GlimpsesCache(NamedTuple):
+    """theta (N T, 2, 3), as TransformerCache has it, and what the parts kept."""
+
+    theta: np.ndarray
+    localisation: Any
+    warp: Warp
+    reader: Any
+
+
+class Glimpses(_Read):
+    """A transformer that looks T times at one input, and layers that read each crop: RNN-SPN 3.2.
+
+    U (N, H, W, C) -> y (N, T, K). The localisation network has a recurrent state, for T steps, and
+    gives a theta of each:
+
+        c = f_conv(U),    h_t = GRU(c, h_t-1),    theta_t = g(h_t)        RNN-SPN (5) to (7)
+        V_t = U at T_theta_t(G),    y_t = layers(V_t)
+
+    The layers are the same for all t, and read all N T crops as one batch, so that their gradient
+    is the sum of T uses. U has T + 1 uses, as what is sampled and as what is looked at; where
+    ``need_dx`` is true its gradient is the sum of these. Without layers y is (N, T, h, w, C).
+
+    transformer: its localisation network gives (N T, P), at first the T thetas of the first image,
+    as a GRU and a Dense behind it do. Each glimpse is watched, and attention is measured for each,
+    as if there were T transformers.
+
+    Raises TypeError for a transformer that is not a SpatialTransformer, as Parallel is not, and
+    ValueError for ``glimpses``, T, that are not a whole number of at least 1; in forward ValueError
+    where there are not so many thetas.
+    """
+
+    def __init__(
+        self,
+        transformer: SpatialTransformer,
+        *layers: Layer,
+        glimpses: int,
+        path: str = "glimpses",
+    ) -> None:
+        super().__init__(transformer, layers, path)
+        self.glimpses = check_count("glimpses", glimpses)
+
+    def forward(
+        self, x: np.ndarray, step: Step | None = None
+    ) -> tuple[np.ndarray, GlimpsesCache | None]:
+        theta, localisation_cache = self.transformer.localisation.forward(x, step)
+        crops, grid, warp = self._warp(x, theta)
+        features, reader_cache = self.reader.forward(crops, step and self._of_crops(step))
+        y = features.reshape(len(x), self.glimpses, *features.shape[1:])
+        if step is None:
+            return y, None
+        affine = self.transformer.transform.affine(theta, grid)
+        return y, GlimpsesCache(affine, localisation_cache, warp, reader_cache)
+
+    def backward(
+        self, dy: np.ndarray, cache: GlimpsesCache, need_dx: bool = True
+    ) -> np.ndarray | None:
+        transformer, warp = self.transformer, cache.warp
+        dfeatures = dy.reshape(len(dy) * self.glimpses, *dy.shape[2:])
+        dcrops = self.reader.backward(dfeatures, cache.reader)
+        assert dcrops is not None
+        dx_sampled, dgrid = transformer.sampler.backward(
+            self._stacked(dcrops), warp.sampler_cache, need_dx
+        )
+        dtheta = transformer.transform.backward(self._apart(dgrid), warp.grid_cache)
+        dx_looked_at = transformer.localisation.backward(dtheta, cache.localisation, need_dx)
+        return dx_sampled + dx_looked_at if need_dx else None
+
+    def _warp(self, x: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, Warp]:
+        """V (N T, h, w, C), T_theta(G) and what going back needs.
+
+        The grids of an image, one below the other, are one tall grid: so all T read it where it
+        lies, and the sampler adds up what they give it on the way back.
+        """
+        transform, sampler = self.transformer.transform, self.transformer.sampler
+        check_arrays(theta=(theta, f"{len(x) * self.glimpses} {len(transform.identity)}"))
+        grid, grid_cache = transform.forward(theta, sampler.grid_size(self.transformer.size))
+        y, sampler_cache = sampler.forward(x, self._stacked(grid))
+        return self._apart(y), grid, Warp(grid_cache, sampler_cache)
+
+    def _stacked(self, rows: np.ndarray) -> np.ndarray:
+        """(N T, h, ..) -> (N, T h, ..)."""
+        count, height, *rest = rows.shape
+        return rows.reshape(count // self.glimpses, self.glimpses * height, *rest)
+
+    def _apart(self, stacked: np.ndarray) -> np.ndarray:
+        """(N, T h, ..) -> (N T, h, ..)."""
+        count, height, *rest = stacked.shape
+        return stacked.reshape(count * self.glimpses, height // self.glimpses, *rest)
+
+    def _each(self, rows: np.ndarray) -> list[np.ndarray]:
+        """(N T, ..) -> (N, ..) of each glimpse."""
+        return [rows[t :: self.glimpses] for t in range(self.glimpses)]
+
+    def _of_crops(self, step: Step) -> Step:
+        """The step as the layers see it: each image is T rows of their batch."""
+        return replace(step, first_row=step.first_row * self.glimpses)
+
+    @property
+    def transformers(self) -> Sequence[SpatialTransformer]:
+        """The transformer, once for each glimpse, and so those among the layers."""
+        found = self.transformer, *self.reader.transformers
+        return [one for one in found for _ in range(self.glimpses)]
+
+    @property
+    def at_input(self) -> Sequence[SpatialTransformer]:
+        """Those that look at the layer's own input: the transformer, once for each glimpse."""
+        return (self.transformer,) * self.glimpses
+
+    def thetas(self, cache: GlimpsesCache) -> Sequence[np.ndarray]:
+        found = cache.theta, *self.reader.thetas(cache.reader)
+        return [each for theta in found for each in self._each(theta)]
+
+    def theta(self, x: np.ndarray) -> np.ndarray:
+        """(N, T P), theta of one glimpse after the other, in evaluation mode."""
+        theta = self.transformer.theta(x)
+        return theta.reshape(len(x), self.glimpses * theta.shape[1])
+
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, list[Attended]]:
+        """y, where each glimpse was, and where the layers' transformers looked in it."""
+        theta = self.transformer.theta(x)
+        crops, grid, _ = self._warp(x, theta)
+        features, others = self.reader.predict(crops)
+        transform = self.transformer.transform
+        pose = transform.resized(theta, grid, FRAME)
+        looks = Attended(to_cpu(transform.affine(theta, grid)), to_cpu(pose)), *others
+        each = [
+            Attended(*fields)
+            for look in looks
+            for fields in zip(*map(self._each, look), strict=True)
+        ]
+        return features.reshape(len(x), self.glimpses, *features.shape[1:]), each
+
+    def outputs(self, x: np.ndarray, step: Step) -> Iterator[tuple[str, np.ndarray]]:
+        """(path, output) of the localisation network's layers, V, of the layers, and y."""
+        for path, theta in self.transformer.localisation.outputs(x, step):
+            yield f"{path} in the localisation network", theta
+        y, _, _ = self._warp(x, theta)
+        yield self.transformer.path, y
+        for path, found in self.reader.outputs(y, self._of_crops(step)):
+            yield path, found
+            y = found
+        yield self.path, y
+
+
+Front = SpatialTransformer | Parallel | HandOn | Glimpses  # what may stand in front of a network

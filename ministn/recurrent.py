@@ -1,0 +1,60 @@
+"""A recurrent layer: one x in, T states out."""
+
+from typing import Any
+
+import numpy as np
+
+from ministn.engines import implementation
+from ministn.errors import check_count
+from ministn.initializers import ZEROS, Initializer, Normal
+from ministn.layers import Layer
+from ministn.parameter import Parameter
+from ministn.randomness import Step
+
+NORMAL = Normal(0.1)
+
+
+class GRU(Layer):
+    """Gated recurrent unit that reads x at each of T steps: x (N, D) -> (N T, K), see ops/gru.py.
+
+    The rows are the T states of the first x in their order, then those of the next, so the layers
+    behind it take each state by itself. Dropout belongs before it: a Step counts rows of x.
+
+    ``path`` names path/weight_x (D, 3, K), path/weight_h (K, 3, K) and path/bias (3, K), of the
+    gates r, u and c. The weights begin as draws from N(0, 0.1^2), as in RNN-SPN, the biases at 0.
+
+    Raises ValueError for ``steps``, T, that are not a whole number of at least 1.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        in_features: int,
+        features: int,
+        steps: int,
+        *,
+        initial: Initializer = NORMAL,
+    ) -> None:
+        self.path = path
+        self.steps = check_count("steps", steps)
+        shape = 3, features
+        self.weight_x = Parameter(path + "/weight_x", (in_features, *shape), initial)
+        self.weight_h = Parameter(path + "/weight_h", (features, *shape), initial)
+        self.bias = Parameter(path + "/bias", shape, ZEROS)
+
+    def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
+        forward, backward = implementation("gru", x)
+        y, cache = forward(x, *(p.data for p in self.parameters()), self.steps)
+        rows = y.reshape(len(x) * self.steps, y.shape[2])
+        return rows, None if step is None else (backward, cache)
+
+    def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
+        backward, cache = cache
+        states = dy.reshape(len(dy) // self.steps, self.steps, dy.shape[1])
+        dx, *gradients = backward(states, cache, need_dx)
+        for parameter, gradient in zip(self.parameters(), gradients, strict=True):
+            parameter.add(gradient)
+        return dx
+
+    def parameters(self) -> list[Parameter]:
+        return [self.weight_x, self.weight_h, self.bias]
