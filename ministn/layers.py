@@ -328,6 +328,21 @@ class Flatten(Layer):
         return dy.reshape(cache) if need_dx else None
 
 
+class Reshape(Layer):
+    """(N, D) -> (N, *shape), row by row in the order of the axes: say, K scores of T labels."""
+
+    def __init__(self, path: str, *shape: int) -> None:
+        self.path = path
+        self.shape = shape
+
+    def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
+        check_arrays(x=(x, f"N {prod(self.shape)}"))
+        return x.reshape(len(x), *self.shape), None if step is None else x.shape
+
+    def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
+        return dy.reshape(cache) if need_dx else None
+
+
 class Sequential(Layer):
     """Layers one after another; its cache is the list of theirs.
 

@@ -27,13 +27,15 @@ class Step:
     seed: of the run. number: optimiser steps done so far; in training on a GPU an array (1,) of
     uint32 there, which a captured graph reads anew each time it runs. first_row: index, in the
     whole batch, of the first row this call sees (batches may be cut). call: tells repeated uses of
-    one layer within one step apart.
+    one layer within one step apart. dropout: which share of each dropout rate holds, from 0 to 1;
+    the bits that are drawn are the same.
     """
 
     seed: int
     number: Any
     first_row: int = 0
     call: int = 0
+    dropout: float = 1.0
 
 
 def stream(name: str) -> int:

@@ -134,6 +134,10 @@ COMMANDS = {
     "stn_addition": ["", "--quick", "--optimizer adam --lr 0.001 --loc-lr 0.1 --precision tf32",
                      "--optimizer rmsprop --lr 0.0005", "--optimizer nesterov --momentum 0.95"],
     "stn_projection3d": ["", "--quick", "--models st-cnn --lr 0.1 --batch-size 8"],
+    "rnn_spn_table1": ["", "--quick", "--compress 20 --seeds 1",
+                       "--nets cnn --epochs 8 --exact-log",
+                       "--nets ffn-spn-d2 rnn-spn-d4 --units 256 --convolutions 4 --dropout 0.2",
+                       "--nets cnn --decay-from 3 --decay-every 2 --slope 1 --patience 4"],
     "stn_colocalisation": ["", "--quick", "--digits none", "--digits none --data digits",
                            "--digits 3 --iterations 20 --data-seed 4 --seeds 3 --loc-lr 0.5"],
 }  # fmt: skip

@@ -27,6 +27,7 @@ def dropout(x: Array, rate: float, step: Step, stream: int) -> tuple[Array, Cach
     rate = check_share("rate", rate)
     if not isinstance(step, Step):
         raise TypeError(f"step must be a Step, got {type(step).__name__}")
+    rate *= step.dropout
     device = device_holding(x=x)
     y = device.empty(x.shape, np.float32)
     keep = device.empty(x.shape, np.uint8)

@@ -22,7 +22,7 @@ class Cache(NamedTuple):
 
 
 def dropout(x: np.ndarray, rate: float, step: Step, stream: int) -> tuple[np.ndarray, Cache]:
-    """Drop each element of x (N, ...) with probability rate, 0 <= rate < 1.
+    """Drop each element of x (N, ...) with probability rate, 0 <= rate < 1, times step.dropout.
 
     After N come one or more axes: the elements of a row are counted in row-major order, so that
     x (N, H, W, C) is dropped as (N, H W C) would be. step says where in training this is; stream
@@ -34,6 +34,7 @@ def dropout(x: np.ndarray, rate: float, step: Step, stream: int) -> tuple[np.nda
     rate = check_share("rate", rate)
     if not isinstance(step, Step):
         raise TypeError(f"step must be a Step, got {type(step).__name__}")
+    rate *= step.dropout
     if not is_whole(stream) or not 0 <= stream < 2**32:
         raise ValueError(f"stream must be a whole number of 32 bits, got {stream!r}")
     keep = random_bits(step, stream, len(x), prod(x.shape[1:])) >= rate * 2**32
