@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from papers import compressed, rnn_spn_report
+from papers.claims import Record
 
 from ministn import cli
 from ministn.data import Sequences, sequences
@@ -179,6 +180,20 @@ def extra(settings: Settings) -> dict[str, Any]:
     }
 
 
+def figures(records: list[Record]) -> dict[str, Any]:
+    """The figures that compare runs."""
+    from papers import rnn_spn_figures  # Matplotlib takes a second, and --help does not wait
+
+    return {**rnn_spn_figures.figures(records)}
+
+
+def run_figures(record: Record) -> dict[str, Any]:
+    """The figures of one run."""
+    from papers import rnn_spn_figures
+
+    return {**rnn_spn_figures.run_figures(record)}
+
+
 EXPERIMENT = sweep.Experiment(
     "rnn_spn_table1",
     "reproduce/rnn_spn_table1.py",
@@ -189,6 +204,8 @@ EXPERIMENT = sweep.Experiment(
     choice=choice,
     extra=extra,
     report=rnn_spn_report.report,
+    figures=figures,
+    run_figures=run_figures,
     smaller="--nets rnn-spn-d3 ffn-spn-d3 --compress 20",
 )
 
