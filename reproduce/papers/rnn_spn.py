@@ -36,10 +36,13 @@ def factor(record: Record) -> float | None:
 
 def published(record: Record) -> float | None:
     """The paper's test error, if it has one on such digits."""
-    settings = record["settings"]
-    if settings.data.source == EMBEDDED:
-        return None
-    return PAPER[settings.network.kind].get(factor(record))
+    theirs = PAPER[record["settings"].network.kind] if on_paper_digits(record) else {}
+    return theirs.get(factor(record))
+
+
+def on_paper_digits(record: Record) -> bool:
+    """Whether the digits are MNIST's, so that errors can be set beside the paper's."""
+    return bool(record["settings"].data.source != EMBEDDED)
 
 
 def name_of(kind: str, d: float | None) -> str:

@@ -14,7 +14,7 @@ from ministn.models.rnn_spn import FACTORS
 from ministn.plot.drawing import BLUE, GREEN, PALE, VERMILION, caption, draw_cross, plain_logarithm
 from ministn.plot.transformers import LOOKS, explanation, sampling_grid, sheet
 from papers.claims import Record, Row, Table
-from papers.rnn_spn import NAMES, PAPER, factor, label, tables, variant
+from papers.rnn_spn import NAMES, PAPER, factor, label, on_paper_digits, tables, variant
 from papers.rnn_spn_report import title
 
 MARKERS = {RnnSpn.kind: (GREEN, "^"), FfnSpn.kind: (VERMILION, "s"), SequenceCnn.kind: (BLUE, "o")}
@@ -90,7 +90,7 @@ def overlap_figure(records: list[Record]) -> Figure:
         axes.set_ylabel("mean overlap (IoU)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(color=PALE)
-        axes.legend(frameon=False, fontsize=9)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=9)
     grid[0].set_ylim(bottom=0)
     grid[-1].set_xlabel("epoch")
     caption(
@@ -112,11 +112,9 @@ def errors_figure(records: list[Record]) -> Figure:
     for axes, table in zip(grid, groups, strict=True):
         for kind, (colour, marker) in MARKERS.items():
             _ours(axes, table, kind, colour, marker)
-            theirs = [
-                (d, PAPER[kind].get(d if kind != SequenceCnn.kind else None)) for d in FACTORS
-            ]
-            look = {"color": colour, "linestyle": ":", "marker": marker, "mfc": "white"}
-            axes.plot(*zip(*theirs, strict=True), **look)
+            if on_paper_digits(table[0][0]):
+                theirs = [PAPER[kind].get(d) or PAPER[kind][None] for d in FACTORS]
+                axes.plot(FACTORS, theirs, marker, ls=":", color=colour, mfc="white")
         axes.set_yscale("log")
         plain_logarithm(axes.yaxis)
         axes.set_xticks(FACTORS)
@@ -141,18 +139,18 @@ def errors_figure(records: list[Record]) -> Figure:
 
 
 def _ours(axes: Any, table: Table, kind: str, colour: str, marker: str) -> None:
-    rows = [row for row in table if row[0]["settings"].network.kind == kind]
+    """Of each variant of a kind of network a line through the means; a network without d has all."""
     means: dict[tuple[str, ...], list[tuple[float, float]]] = {}
-    for row in rows:
-        errors = _errors(row)
-        for d in FACTORS if factor(row[0]) is None else [factor(row[0])]:
-            if errors:
-                mean = d, fmean(error for error, _ in errors)
-                means.setdefault(tuple(variant(row[0])), []).append(mean)
+    for row in (row for row in table if row[0]["settings"].network.kind == kind):
+        errors, own = _errors(row), factor(row[0])
+        for d in FACTORS if own is None else [own]:
             for error, collapsed in errors:
                 axes.plot(d, error, marker, color=colour)
                 if collapsed:
                     draw_cross(axes, d, error)
+            if errors:
+                mean = fmean(error for error, _ in errors)
+                means.setdefault(tuple(variant(row[0])), []).append((d, mean))
     for points in means.values():
         axes.plot(*zip(*points, strict=True), color=colour)
 
