@@ -37,14 +37,14 @@ RECURRENT = replace(PROTOCOL, clip=1.0, dropout_ramp=5)
 TASK = Classification(epsilon=1e-5)
 EXACT = Classification()
 
-QUICK = "rnn-spn-d3", "ffn-spn-d2", "cnn"
-QUICK_SIZE, QUICK_BATCH, QUICK_TIMES = 2000, 20, 30
+QUICK_NETS = "rnn-spn-d3", "ffn-spn-d3", "cnn"
+QUICK_EPOCHS, QUICK_BATCH, QUICK_LR = 8, 20, 0.001
 
 FLAGS = [
     Flag(
         "--quick", "",
-        f"other defaults, for a first try: --data digits --nets {' '.join(QUICK)} "
-        f"--train-size {QUICK_SIZE} --batch-size {QUICK_BATCH} --compress {QUICK_TIMES}",
+        f"other defaults, for a first try: --data digits --nets {' '.join(QUICK_NETS)} "
+        f"--epochs {QUICK_EPOCHS} --batch-size {QUICK_BATCH} --lr {QUICK_LR}",
         bool,
     ),
     Flag(
@@ -134,20 +134,20 @@ examples (times on two cores of a 2020 server):
 def chosen(arguments: argparse.Namespace) -> list[Settings]:
     """The networks on the data that the flags name, by the protocol that they name."""
     quick = arguments.quick
-    nets = arguments.nets or (QUICK if quick else [*NETS])
+    nets = arguments.nets or (QUICK_NETS if quick else [*NETS])
     each_once(nets=nets)
     compressed.check(arguments, "epochs", "decay_every", "decay_from")
     source = arguments.data or (EMBEDDED if quick else MNIST)
     at_most(sequences.SIZES[source].train, train_size=arguments.train_size)
-    data = Sequences(source, train_size=QUICK_SIZE if quick else sequences.SIZES[source].train)
+    data = Sequences(source, train_size=sequences.SIZES[source].train)
     task = EXACT if arguments.exact_log else TASK
     found = []
     for name in nets:
-        training = protocol(NETS[name]).compressed(
-            arguments.compress or (QUICK_TIMES if quick else 1)
-        )
+        training = protocol(NETS[name]).compressed(arguments.compress or 1.0)
         if quick:
-            training = replace(training, batch_size=QUICK_BATCH)
+            training = replace(training, batch_size=QUICK_BATCH, lr=QUICK_LR)
+        if quick and arguments.compress is None:
+            training = replace(training, epochs=QUICK_EPOCHS)
         found.append(Settings(data, NETS[name], training, task))
     return found
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from synthetic import found_in, stn_written, written
+from synthetic import found_in, of_sequences, stn_written, written
 
 from ministn import backend, cli, runs
 from ministn.data import Distorted, distorted
@@ -254,6 +254,7 @@ SHARED = {
     "stn_addition": lambda: stn_written("addition-fcn"),
     "stn_projection3d": lambda: stn_written("projection-fcn"),
     "stn_colocalisation": lambda: found_in(3, 0, 5.0),
+    "rnn_spn_table1": lambda: of_sequences("rnn-spn-d3"),
 }
 
 
@@ -265,10 +266,10 @@ def test_scripts_may_share_a_folder(name, script, tmp_path):
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(run()))
     status, out, err = script(name, "--report")
-    assert (status, err) == (0, "") and "left out: runs of other scripts (4)" in out
+    assert (status, err) == (0, "") and "left out: runs of other scripts (5)" in out
     (tmp_path / "runs" / name / "record.json").unlink()
     status, _, err = script(name, "--report")
     assert (
         status == 2
-        and f"no run under runs is of reproduce/{name}.py, only of other scripts (4)" in err
+        and f"no run under runs is of reproduce/{name}.py, only of other scripts (5)" in err
     )

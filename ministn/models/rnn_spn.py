@@ -146,7 +146,8 @@ def check_values(
     check_numbers(FROM_0_BELOW_1, dropout=dropout)
     check_whole(units=units)
     if convolutions not in SMALLEST_READ:
-        raise UserError(f"convolutions must be {' or '.join(map(str, SMALLEST_READ))}")
+        words = " or ".join(map(str, SMALLEST_READ))
+        raise UserError(f"convolutions must be {words}, got {convolutions}")
 
 
 @kind("rnn-spn")

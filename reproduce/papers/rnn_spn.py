@@ -87,7 +87,12 @@ def tables(records: list[Record]) -> list[Table]:
         [by_seed(row) for _, row in grouped(same, _place)]
         for _, same in grouped(records, _protocol)
     ]
-    return sorted(found, key=lambda table: (scope(table) != "", -_images(table[0][0])))
+    return sorted(found, key=_order)
+
+
+def _order(table: Table) -> tuple[Any, ...]:
+    first = table[0][0]
+    return scope(table) != "", not on_paper_digits(first), -_images(first)
 
 
 def scope(table: Table) -> str:

@@ -139,7 +139,7 @@ def errors_figure(records: list[Record]) -> Figure:
 
 
 def _ours(axes: Any, table: Table, kind: str, colour: str, marker: str) -> None:
-    """Of each variant of a kind of network a line through the means; a network without d has all."""
+    """A line through the means of each variant of a kind; a network without d stands at all."""
     means: dict[tuple[str, ...], list[tuple[float, float]]] = {}
     for row in (row for row in table if row[0]["settings"].network.kind == kind):
         errors, own = _errors(row), factor(row[0])

@@ -60,7 +60,7 @@ def report(records: list[Record], *, markdown: bool = False) -> str:
             parts += ["\n".join(f"- {each}" for each in orders)] if orders else []
             parts += [*claims_as_markdown(verdicts(table), extent), commands_as_markdown(runs)]
         else:
-            text = [title(table), "", *columns(HEADER, lines)]
+            text = [*wrapped(title(table)), "", *columns(HEADER, lines)]
             text += [line for each in warnings for line in wrapped(each, "  ! ")]
             text += [line for each in orders for line in wrapped(each, "  ")]
             text += [*claims_as_text(verdicts(table), extent), *commands_as_text(runs)]
@@ -98,10 +98,8 @@ def cells(row: Row) -> list[str]:
         f"{first['parameters']:,}",
         " ".join(str(record["settings"].seed) for record in row),
         " ".join(str(b["epoch"]) for b in best) or NONE,
-        *(
-            spread([b[name] for b in best])
-            for name in ("valid_error", "test_error", "test_sequence_error")
-        ),
+        number(fmean(b["valid_error"] for b in best) if best else None),
+        *(spread([b[name] for b in best]) for name in ("test_error", "test_sequence_error")),
         NONE if paper is None else f"{paper:.1f}",
         *(
             number(fmean(b[name] for b in measured) if measured else None)
