@@ -128,6 +128,18 @@ def test_nothing_to_report_and_runs_of_other_scripts_are_refused():
         rnn_spn_report.report([record()])
 
 
+def test_the_page_says_what_was_not_run_and_how_long_it_would_take():
+    """A run of 15 epochs in half an hour makes 10 hours of 300."""
+    assert rnn_spn_report.section([]).startswith("Not run: ")
+    short = run("rnn-spn-d3", done=15, **SHORT, dropout_ramp=1) | {"wall_seconds": 1800.0}
+    text = rnn_spn_report.section([run("rnn-spn-d2"), short])
+    assert "--nets rnn-spn-d2 --seeds 0 1 2" not in text
+    assert "| `python reproduce/rnn_spn_table1.py --nets rnn-spn-d3 --seeds 0 1 2` | 10 |" in text
+    assert "| `python reproduce/rnn_spn_table1.py --nets cnn --seeds 0 1 2` | - |" in text
+    drawn = rnn_spn_figures.figures([short]).keys() | {"rnn-spn-glimpses.gif"}
+    assert rnn_spn_report.pictures([short]).keys() == drawn
+
+
 def test_figures_and_the_gif(tmp_path):
     records = [run("rnn-spn-d3", done=1), run("rnn-spn-d3", seed=1, wrong=range(9)), run("cnn")]
     found = rnn_spn_figures.figures(records)

@@ -15,7 +15,7 @@ from ministn.plot.drawing import BLUE, GREEN, PALE, VERMILION, caption, draw_cro
 from ministn.plot.transformers import LOOKS, explanation, sampling_grid, sheet
 from papers.claims import Record, Row, Table
 from papers.rnn_spn import NAMES, PAPER, factor, label, on_paper_digits, tables, variant
-from papers.rnn_spn_report import title
+from papers.rnn_spn_report import has_glimpses, title
 
 MARKERS = {RnnSpn.kind: (GREEN, "^"), FfnSpn.kind: (VERMILION, "s"), SequenceCnn.kind: (BLUE, "o")}
 STYLES = "-", "--", ":", "-."  # of seeds
@@ -39,10 +39,6 @@ def run_figures(record: Record) -> dict[str, Figure]:
     if has_glimpses(record):
         found |= {"overlap.png": overlap_figure([record]), "glimpses.png": glimpses_figure(record)}
     return found
-
-
-def has_glimpses(record: Record) -> bool:
-    return any("glimpses" in entry for entry in record["epochs"])
 
 
 def best_of(records: list[Record]) -> Record:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ministn.data.sources import EMBEDDED
+from ministn.models.rnn_spn import TABLE
 from papers.claims import Record, Row, Table
 from papers.layout import NONE, columns, pipes, wrapped
 from papers.report import (
@@ -20,7 +21,9 @@ from papers.report import (
     spread,
     troubles,
 )
-from papers.rnn_spn import label, published, scope, tables, verdicts
+from papers.rnn_spn import label, on_paper_digits, published, scope, tables, verdicts
+
+SCRIPT = "reproduce/rnn_spn_table1.py"
 
 HEADER = ["network", "parameters", "seeds", "best", "valid", "test", "sequence", "paper"]
 HEADER += ["IoU", "follows", "own"]
@@ -68,6 +71,60 @@ def report(records: list[Record], *, markdown: bool = False) -> str:
     legends = [LEGEND, RULES]
     parts += legends if markdown else ["\n".join(wrapped(legend)) for legend in legends]
     return "\n\n".join(parts) + "\n"
+
+
+def section(records: list[Record]) -> str:
+    """What the page has: the report and its figures, if anything has run, and what has not."""
+    parts = [report(records, markdown=True).strip()] if records else []
+    parts += [f"![{words}](../figures/{name})" for name, words in pictures(records).items()]
+    return "\n\n".join([*parts, *not_run(records)])
+
+
+def pictures(records: list[Record]) -> dict[str, str]:
+    """Files in figures/ that there are for these records, and what they show."""
+    found = {"rnn-spn-errors.png": "Errors against the down-sampling factor"} if records else {}
+    if any(has_glimpses(record) for record in records):
+        found["rnn-spn-glimpses.png"] = "Where three glimpses look, and what they pass on"
+        found["rnn-spn-overlap.png"] = "Overlap of each glimpse with its digit, per epoch"
+        found["rnn-spn-glimpses.gif"] = "The three glimpses, epoch by epoch"
+    return found
+
+
+def has_glimpses(record: Record) -> bool:
+    """Whether its network looked several times, in an epoch at least."""
+    return any("glimpses" in entry for entry in record["epochs"])
+
+
+def not_run(records: list[Record]) -> list[str]:
+    """Of the networks without a run of the paper's protocol: the command, and how long it takes.
+
+    The hours are those of 300 epochs, as long as a shorter run took for each of its epochs.
+    """
+    whole = [table for table in (tables(records) if records else []) if not scope(table)]
+    done = {row[0]["settings"].network for table in whole for row in table}
+    lines = []
+    for network in TABLE:
+        if network in done:
+            continue
+        own = [r for r in records if r["settings"].network == network and on_paper_digits(r)]
+        hours = [_hours(record) for record in own if record["epochs"]]
+        command = f"`python {SCRIPT} --nets {network.name} --seeds 0 1 2`"
+        lines.append([command, f"{min(hours):.0f}" if hours else NONE])
+    if not lines:
+        return []
+    words = (
+        "Not run: the paper's protocol of these networks, at most 300 epochs of all images. Hours "
+        "of one seed, as long as a shorter run here took for each epoch; `--plan` says how many it "
+        "would be on another machine."
+    )
+    return [words, pipes(["command", "hours"], lines)]
+
+
+def _hours(record: Record) -> float:
+    """Of the paper's epochs of all images."""
+    images = len(record["epochs"]) * record["settings"].data.train_size
+    whole = record["paper_epochs"] * record["full_train_size"]
+    return float(record["wall_seconds"] / 3600 * whole / images)
 
 
 def title(table: Table) -> str:
