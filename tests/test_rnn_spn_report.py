@@ -34,12 +34,26 @@ def test_ours_stand_beside_the_papers():
     rows = lines_of(text)
     rnn = next(line for line in rows if line[:4] == ["RNN-SPN", "d", "=", "2"])
     errors = ["1.50", "[1.00,", "2.00]", "3.50", "[1.00,", "6.00]"]
+    assert rnn[-12] == "3"
     assert rnn[-10:] == [*errors, "1.5", "0.60", "0.90", "98.0"]
     ffn = next(line for line in rows if line[:4] == ["FFN-SPN", "d", "=", "2"])
     assert ffn[-6:] == ["2.00", "2.00", "2.0", "0.60", "0.90", "-"]
     cnn = next(line for line in rows if line[:2] == ["conv.", "net"])
     assert cnn[-6:] == ["3.00", "3.00", "2.9", "-", "-", "-"]
     assert max(map(len, text.splitlines())) <= 112
+
+
+def test_several_seeds_fit_a_terminal_and_an_early_end_is_told():
+    """The best epoch is the first and the last of the seeds'."""
+    records = [run("rnn-spn-d2", seed=seed, done=9 * seed + 3) for seed in range(3)]
+    text = rnn_spn_report.report(records)
+    assert "3-21" in text and max(map(len, text.splitlines())) <= 112
+    (line,) = rnn_spn_report.early(records[1])
+    assert line == (
+        "RNN-SPN d = 2, seed 1, ended after 12 of 300 epochs, of which 50 brought no lower "
+        "validation error"
+    )
+    assert rnn_spn_report.early(run("rnn-spn-d2", epochs=3)) == []
 
 
 def test_the_record_says_which_glimpse_found_which_digit():

@@ -30,12 +30,12 @@ HEADER += ["IoU", "follows", "own"]
 WHOLE = "The paper's data and protocol"
 LEGEND = (
     "Errors in percent, of digits; sequence: of images, any of whose digits is wrong. best: the "
-    "epoch of lowest validation error; all are of that epoch. Several seeds: mean [lowest, "
-    "highest]. paper: test error there, of digits. IoU: mean overlap of the attended quadrilateral "
-    "with the ink box of the digit that the glimpse reads, follows: correlation of the attended "
-    "centre with the digit's; of an FFN-SPN, which looks once, with the box round all digits. own: "
-    "in how many percent of the images a glimpse overlaps its own digit more than the others. All "
-    "on the test images."
+    "epoch of lowest validation error, of several seeds the first and the last; all are of that "
+    "epoch. Several seeds: mean [lowest, highest]. paper: test error there, of digits. IoU: mean "
+    "overlap of the attended quadrilateral with the ink box of the digit that the glimpse reads, "
+    "follows: correlation of the attended centre with the digit's; of an FFN-SPN, which looks "
+    "once, with the box round all digits. own: in how many percent of the images a glimpse "
+    "overlaps its own digit more than the others. All on the test images."
 )
 RULES = (
     "Networks are compared on the same test images, seed by seed: difference of the test errors "
@@ -56,16 +56,16 @@ def report(records: list[Record], *, markdown: bool = False) -> str:
         runs = [record for row in table for record in row]
         lines, extent = [cells(row) for row in table], scope(table)
         warnings = [f"{label(r)}, seed {r['settings'].seed} {t}" for r in runs for t in troubles(r)]
-        orders = [order for record in runs for order in reading(record)]
+        notes = [note for record in runs for note in (*early(record), *reading(record))]
         if markdown:
             parts += [f"**{title(table)}**", pipes(HEADER, lines)]
             parts += ["\n".join(f"- **{each}**" for each in warnings)] if warnings else []
-            parts += ["\n".join(f"- {each}" for each in orders)] if orders else []
+            parts += ["\n".join(f"- {each}" for each in notes)] if notes else []
             parts += [*claims_as_markdown(verdicts(table), extent), commands_as_markdown(runs)]
         else:
             text = [*wrapped(title(table)), "", *columns(HEADER, lines)]
             text += [line for each in warnings for line in wrapped(each, "  ! ")]
-            text += [line for each in orders for line in wrapped(each, "  ")]
+            text += [line for each in notes for line in wrapped(each, "  ")]
             text += [*claims_as_text(verdicts(table), extent), *commands_as_text(runs)]
             parts.append("\n".join(text))
     legends = [LEGEND, RULES]
@@ -154,7 +154,7 @@ def cells(row: Row) -> list[str]:
         label(first),
         f"{first['parameters']:,}",
         " ".join(str(record["settings"].seed) for record in row),
-        " ".join(str(b["epoch"]) for b in best) or NONE,
+        _range([b["epoch"] for b in best]),
         number(fmean(b["valid_error"] for b in best) if best else None),
         *(spread([b[name] for b in best]) for name in ("test_error", "test_sequence_error")),
         NONE if paper is None else f"{paper:.1f}",
@@ -166,6 +166,10 @@ def cells(row: Row) -> list[str]:
     ]
 
 
+def _range(numbers: list[int]) -> str:
+    return "-".join(dict.fromkeys(map(str, (min(numbers), max(numbers))))) if numbers else NONE
+
+
 def shares(best: dict[str, Any]) -> np.ndarray:
     """(T, T): of the test images, how many have the glimpse of a row overlap a digit most."""
     return np.array([glimpse["overlaps_most"] for glimpse in best["test_glimpses"]])
@@ -174,6 +178,17 @@ def shares(best: dict[str, Any]) -> np.ndarray:
 def own_digit(best: dict[str, Any]) -> list[float]:
     """Of each glimpse, the share of the test images where that digit is the one that it reads."""
     return list(np.diagonal(shares(best)))
+
+
+def early(record: Record) -> list[str]:
+    """That a run has ended before its last epoch, if it has."""
+    done, training = len(record["epochs"]), record["settings"].training
+    if record["status"] != "finished" or done == training.epochs:
+        return []
+    return [
+        f"{label(record)}, seed {record['settings'].seed}, ended after {done} of {training.epochs} "
+        f"epochs, of which {training.patience} brought no lower validation error"
+    ]
 
 
 def reading(record: Record) -> list[str]:
