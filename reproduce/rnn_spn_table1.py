@@ -125,7 +125,7 @@ examples (times on two cores of a 2020 server):
   python reproduce/rnn_spn_table1.py --plan
       how long the paper's protocol would take on this machine: under a minute
   python reproduce/rnn_spn_table1.py --nets rnn-spn-d3 ffn-spn-d3 --compress 20
-      two networks on all images, the paper's protocol twenty times shorter: about an hour
+      two networks on all images, the protocol twenty times shorter: about half an hour
   python reproduce/rnn_spn_table1.py --gpu
       the paper's protocol on a GPU
 """
