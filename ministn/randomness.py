@@ -14,7 +14,7 @@ from zlib import crc32
 
 import numpy as np
 
-from ministn.errors import check_index, check_kind
+from ministn.errors import check_index, check_kind, check_number
 
 # Philox4x32 constants: the two multipliers, and the Weyl increments of the key.
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -30,15 +30,17 @@ class Step:
     seed: of the run. number: optimiser steps done so far; in training on a GPU an array (1,) of
     uint32 there, which a captured graph reads anew each time it runs. first_row: index, in the
     whole batch, of the first row this call sees (batches may be cut). call: tells repeated uses of
-    one layer within one step apart. NumPy's numbers become Python's.
+    one layer within one step apart. dropout: which share of each dropout rate holds, from 0 to 1;
+    the bits that are drawn are the same. NumPy's numbers become Python's.
 
-    Raises ValueError for numbers that are not whole and from 0 to 2^64 - 1.
+    Raises ValueError for numbers that are not whole and from 0 to 2^64 - 1, and such a share.
     """
 
     seed: int
     number: Any
     first_row: int = 0
     call: int = 0
+    dropout: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("seed", "number", "first_row", "call"):
@@ -46,6 +48,7 @@ class Step:
             on_gpu = hasattr(value, "shape") and not isinstance(value, (np.ndarray, np.generic))
             if name != "number" or not on_gpu:
                 object.__setattr__(self, name, check_index(name, value))
+        object.__setattr__(self, "dropout", check_number("dropout", self.dropout, 0, 1))
 
 
 def stream(name: str) -> int:

@@ -22,7 +22,15 @@ from textwrap import dedent
 import benchmarks.figure
 import benchmarks.page
 import learning_rate
-from papers import colocalisation_report, stn_report, tstn, tstn_figures, tstn_report
+from papers import (
+    colocalisation_report,
+    rnn_spn_figures,
+    rnn_spn_report,
+    stn_report,
+    tstn,
+    tstn_figures,
+    tstn_report,
+)
 from papers.claims import Record
 from tqdm import tqdm
 
@@ -42,6 +50,7 @@ STN = {
     "projection": RECORDS / "stn-projection3d",
 }
 COLOCALISATION = RECORDS / "stn-colocalisation"
+RNN_SPN = RECORDS / "rnn-spn-table1"
 COMMANDS, BENCHMARK = RECORDS / "commands.json", RECORDS / "benchmark-cpu.json"
 ORACLE = RECORDS / "torch-oracle.json"
 COURSE, WORDS_A_MINUTE = ROOT / "ministn" / "README.md", 130
@@ -133,6 +142,11 @@ def of(folder: Path) -> list[Record]:
     return [import_module(each["experiment"]).EXPERIMENT.with_command(each) for each in found]
 
 
+def sequences() -> list[Record]:
+    """The runs of the RNN-SPN paper's networks, if there are any yet."""
+    return of(RNN_SPN) if RNN_SPN.exists() else []
+
+
 def stn_table(folder: Path) -> str:
     """One of the STN paper's tables."""
     return stn_report.report(of(folder), markdown=True).strip()
@@ -154,6 +168,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "colocalisation": lambda: colocalisation_report.report(
             of(COLOCALISATION), markdown=True
         ).strip(),
+        "rnn-spn": lambda: rnn_spn_report.section(sequences()),
         "quick": lambda: tstn_report.report(of(QUICK), markdown=True).strip(),
         "benchmark": lambda: benchmarks.page.page(BENCHMARK),
     },
@@ -211,10 +226,14 @@ def draw() -> None:
             for name, folder in STN.items()
         },
         **colocalisation_report.figures(of(COLOCALISATION)),
+        **(rnn_spn_figures.figures(sequences()) if sequences() else {}),
     }
     for name, figure in figures.items():
         drawing.save(figure, FIGURES / name)
     tstn_figures.attention_gif(best, FIGURES / "attention.gif")
+    if glimpsing := [record for record in sequences() if rnn_spn_report.has_glimpses(record)]:
+        gif = FIGURES / "rnn-spn-glimpses.gif"
+        rnn_spn_figures.glimpses_gif(rnn_spn_figures.best_of(glimpsing), gif)
 
 
 def measure() -> None:

@@ -4,10 +4,9 @@ Trains the paper's networks on cluttered MNIST and prints the paper's table besi
 """
 
 import argparse
-from math import inf
 from typing import Any
 
-from papers import tstn, tstn_report
+from papers import compressed, tstn, tstn_report
 from papers.claims import Record
 
 from ministn import cli, data
@@ -74,12 +73,7 @@ FLAGS = [
         "trained each",
         epochs, metavar="N|paper", apart=[PAPER],
     ),
-    Flag(
-        "--compress", "",
-        "the paper's protocol K times shorter: its epochs and --decay-every divided by K and "
-        "rounded; default: 1",
-        float, metavar="K",
-    ),
+    compressed.FLAG,
     Flag(
         "--train-size", "data.train_size",
         "only the first N training images; default: all, 50000, digits 8000", int, metavar="N",
@@ -128,8 +122,7 @@ def chosen(arguments: argparse.Namespace) -> list[Settings]:
     """The networks on the data that the flags name, by the protocol that they name."""
     nets, quick = arguments.nets or SIX, arguments.quick
     each_once(nets=nets)
-    if arguments.compress is not None:
-        check_compress(arguments)
+    compressed.check(arguments, "epochs", "decay_every")
     images = data.CLUTTERED[arguments.data or ("digits" if quick else "mnist")]
     at_most(images.train_size, train_size=arguments.train_size)
     if quick:
@@ -144,24 +137,9 @@ def chosen(arguments: argparse.Namespace) -> list[Settings]:
     return found
 
 
-def check_compress(arguments: argparse.Namespace) -> None:
-    """Raise UserError for a --compress that cannot be, or beside flags that say the same."""
-    if not 1 <= arguments.compress < inf:
-        raise UserError(f"--compress must be a number from 1 up, got {arguments.compress}")
-    for name in ("epochs", "decay_every"):
-        if getattr(arguments, name) is not None:
-            flag = "--" + name.replace("_", "-")
-            raise UserError(f"--compress says how many epochs: leave out {flag} or --compress")
-
-
 def compression(settings: Settings) -> float | None:
     """K, where the run is the paper's protocol K times faster, in halves; None where it is not."""
-    paper, own = PROTOCOL[settings.network.name], settings.training
-    for halves in range(2, 2 * PAPER_EPOCHS[settings.network.name] + 1):
-        faster = paper.compressed(halves / 2)
-        if (faster.epochs, faster.schedule) == (own.epochs, own.schedule):
-            return halves / 2
-    return None
+    return compressed.compression(settings.training, PROTOCOL[settings.network.name])
 
 
 def choice(settings: Settings) -> list[str]:

@@ -14,7 +14,7 @@ from ministn import data, plot
 from ministn.data import addition, batch, cluttered, colocalisation, digits, distorted, extruded
 from ministn.data.dataset import Digits, Form
 from ministn.kinds import KINDS
-from ministn.models import ClassificationCnn, Projected, Stn, Tstn, UntiedStn
+from ministn.models import ClassificationCnn, FfnSpn, Projected, RnnSpn, Stn, Tstn, UntiedStn
 from ministn.training.examples import as_text, from_text
 from ministn.training.protocol import Training
 
@@ -37,6 +37,8 @@ NEEDED = {
     "tstn": Tstn(1),
     "stn": Stn("cnn", "tps"),
     "projected": Projected("cnn"),
+    "rnn-spn": RnnSpn(1.5),
+    "ffn-spn": FfnSpn(1.5),
 }
 
 

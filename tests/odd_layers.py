@@ -125,6 +125,15 @@ def layer_calls() -> Iterator[tuple[str, Call]]:
     arguments = {"in_features": 3, "features": 4, "steps": 2, "initial": HeUniform()}
     yield "recurrent.GRU", Call(GRU, PATH | arguments)
     yield from passes("recurrent.GRU", ready(GRU("gru", 3, 4, 2)), floats(2, 3))
+    yield (
+        "layers.Reshape",
+        Call(
+            lambda path, labels, scores: layers.Reshape(path, labels, scores),
+            PATH | {"labels": 2, "scores": 3},
+            also="shape",
+        ),
+    )
+    yield from passes("layers.Reshape", layers.Reshape("reshape", 2, 3), floats(4, 6))
     yield "layers.Sequential", Call(lambda layer: Sequential(layer), {"layer": ReLU("relu")})
     yield from passes(
         "layers.Sequential", ready(Sequential(Flatten("a"), Dense("b", 90, 2))), IMAGE

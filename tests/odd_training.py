@@ -107,7 +107,7 @@ def optimizer_calls() -> Iterator[tuple[str, Call]]:
 
 
 def randomness_calls() -> Iterator[tuple[str, Call]]:
-    step = {"seed": 3, "number": 2, "first_row": 4, "call": 1}
+    step = {"seed": 3, "number": 2, "first_row": 4, "call": 1, "dropout": 0.5}
     yield "randomness.Step", Call(randomness.Step, step)
     yield "randomness.stream", Call(randomness.stream, {"name": "layer"})
     yield (

@@ -1,12 +1,14 @@
 """Records of runs that never were, made to order: as format 1 had them, and as they are read."""
 
 import base64
+from dataclasses import replace
 
 import numpy as np
+import rnn_spn_table1
 from papers.tstn import TABLE3
 
 from ministn.data import Form
-from ministn.kinds import from_json
+from ministn.kinds import from_json, to_json
 from ministn.runs import format1
 from ministn.training.examples import as_text
 
@@ -41,7 +43,7 @@ def examples(channels=0):
 
 def read(written):
     """A record as read_record has it."""
-    upgraded = format1.upgraded(written)
+    upgraded = format1.upgraded(written) if written["format"] == 1 else written
     return upgraded | {"settings": from_json(upgraded["settings"])}
 
 
@@ -212,3 +214,42 @@ def stn_written(network, *, wrong=range(100), pose=None, embedded=False, **chang
         "valid_error": None, "test_pose_spread": pose, "test_pose_unmoved": 9.8 if pose else None,
     }  # fmt: skip
     return found
+
+
+def of_sequences(network, *, wrong=range(90), seed=0, own=0.98, done=3, source="mnist", **fields):
+    """A finished run of an RNN-SPN network, as it is written; it misses the test digits `wrong`.
+
+    own: share of the images where each glimpse is on its digit, else on the next one. done: epochs.
+    fields: of the training.
+    """
+    whole = rnn_spn_table1.EXPERIMENT.parse(["--nets", network, "--data", source])[0]
+    settings = replace(whole, seed=seed, training=replace(whole.training, **fields))
+    found, glimpses = written("arch1-tstn", seed, epochs=done), 3
+    correct = np.ones((TEST_IMAGES, glimpses), bool)
+    correct.reshape(-1)[list(wrong)] = False
+    looks = {"rnn": glimpses, "ffn": 1, "cnn": 0}[network[:3]]
+    measured = {"correlation": 0.9, "widths_in": 1.0, "widths_out": 0.2}
+    each = [
+        {"overlap": 0.5 + 0.1 * n, "overlaps_most": list(np.roll([own, 1 - own, 0.0], n))}
+        for n in range(glimpses)
+    ]
+    for entry in found["epochs"]:
+        entry |= measured | {"valid_sequence_error": 3.0}
+        entry["theta"] = [np.tile([0.3, 0, 0.1, 0, 0.3, -0.1], looks).tolist()] * 6
+        entry |= {"glimpses": each} if looks == glimpses else {}
+        entry |= {} if looks else {"theta": None, "overlap": None}
+    found["best"] |= {
+        "test_error": 100 * float(1 - correct.mean()),
+        "test_sequence_error": 100 * float(1 - correct.all(axis=1).mean()),
+        "test_correct": packed(correct), "test_size": correct.size,
+        "test_overlap": 0.6 if looks else None, "test_correlation": 0.9 if looks else None,
+        **({"test_glimpses": each} if looks == glimpses else {}),
+    }  # fmt: skip
+    images = np.random.default_rng(3).integers(0, 90, (6, 72, 72)).astype(np.uint8)
+    boxes = [[[4 + 20 * n, 5, 20 + 20 * n, 24] for n in range(glimpses)]] * 6
+    return found | {
+        "format": 2, "experiment": "rnn_spn_table1", "settings": to_json(settings),
+        "command": rnn_spn_table1.EXPERIMENT.command(settings),
+        "examples": as_text(images) | {"labels": [[7, 2, 1]] * 6, "boxes": boxes},
+        **rnn_spn_table1.extra(settings),
+    }  # fmt: skip

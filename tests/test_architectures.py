@@ -14,7 +14,10 @@ from ministn.models import (
     ClassificationCnn,
     Colocaliser,
     CropEncoder,
+    FfnSpn,
     Projected,
+    RnnSpn,
+    SequenceCnn,
     SmallStn,
     Stn,
     Tstn,
@@ -26,12 +29,13 @@ from ministn.parameter import ParameterBuffer
 class Built(NamedTuple):
     """A network for images of a form, its outputs, and how many parameters it learns.
 
-    transformers: in it. too_small: a size that it refuses.
+    outputs: for an image, (T, K) of several labels. transformers: in it. too_small: a size that it
+    refuses.
     """
 
     network: Architecture
     form: Form
-    outputs: int
+    outputs: int | tuple[int, ...]
     count: int
     transformers: int
     too_small: tuple[int, ...]
@@ -88,6 +92,23 @@ BUILT = {
             82 * 8 + (3 * 4 * 8 + 1) * 32 + 33 * 32 + 33 * 3,
             1, (12, 60),
         ),
+        Built(
+            RnnSpn(2, dropout=0.2, units=7), Form((36, 45), 2, 5, (3,)), (3, 5),
+            (9 * 2 + 1) * 20 + 2 * (9 * 20 + 1) * 20 + 3 * (1 * 2 * 20 + 256 + 1) * 256 + 257 * 6
+            + (9 * 2 + 1) * 32 + 2 * (9 * 32 + 1) * 32 + (1 * 2 * 32 + 1) * 7 + 8 * 5,
+            3, (35, 60),
+        ),
+        Built(
+            FfnSpn(2), Form((36, 45), 2, 5, (3,)), (3, 5),
+            (9 * 2 + 1) * 20 + 2 * (9 * 20 + 1) * 20 + (1 * 2 * 20 + 1) * 200 + 201 * 6
+            + (9 * 2 + 1) * 96 + 2 * (9 * 96 + 1) * 96 + (1 * 2 * 96 + 1) * 400 + 401 * 15,
+            1, (60, 35),
+        ),
+        Built(
+            SequenceCnn(convolutions=4), Form((36, 45), 2, 5, (2,)), (2, 5),
+            (9 * 2 + 1) * 96 + 3 * (9 * 96 + 1) * 96 + (3 * 5 * 96 + 1) * 400 + 401 * 10,
+            0, (35, 60),
+        ),
     ]
 }  # fmt: skip
 each = pytest.mark.parametrize("kind", BUILT)
@@ -104,7 +125,8 @@ def test_what_it_builds(kind):
             ParameterBuffer(parameters, 0)
     shape = (3, *form.size) if len(form.size) == 3 else (3, *form.size, form.channels)
     y, looked = network.predict(abs(normal(*shape)).astype(np.float32))
-    assert y.shape == (3, outputs) and len(looked) == transformers
+    one = (outputs,) if isinstance(outputs, int) else outputs
+    assert y.shape == (3, *one) and len(looked) == transformers
 
 
 @each
@@ -131,7 +153,7 @@ def test_images_that_it_cannot_have(kind):
 def test_channels_are_those_of_the_images(kind):
     """Whatever their number, or it is refused: none is left out."""
     value, form, *_ = BUILT[kind]
-    more = Form(form.size, form.channels + 2, form.classes)
+    more = Form(form.size, form.channels + 2, form.classes, form.labels)
     if kind in ("projected", "colocaliser"):
         with pytest.raises(UserError, match=r"^the network is for one channel, got 3$"):
             value.build(more)
@@ -141,7 +163,8 @@ def test_channels_are_those_of_the_images(kind):
         x = abs(normal(2, *more.shape)).astype(np.float32)
         gone = x.copy()
         gone[..., -1] = 0
-        assert (network.predict(x)[0] != network.predict(gone)[0]).any(axis=1).all()
+        differs = network.predict(x)[0] != network.predict(gone)[0]
+        assert differs.reshape(2, -1).any(axis=1).all()
 
 
 def test_names_differ():

@@ -5,6 +5,7 @@ from dataclasses import MISSING, fields, replace
 
 import numpy as np
 import pytest
+import rnn_spn_table1
 import stn_addition
 import stn_colocalisation
 import stn_projection3d
@@ -33,7 +34,10 @@ from ministn.models import (
     ClassificationCnn,
     Colocaliser,
     CropEncoder,
+    FfnSpn,
     Projected,
+    RnnSpn,
+    SequenceCnn,
     SmallStn,
     Stn,
     Tstn,
@@ -54,6 +58,7 @@ COMMANDS = [
     (stn_projection3d, []),
     (stn_colocalisation, []),
     (stn_colocalisation, ["--quick"]),
+    (rnn_spn_table1, []),
 ]
 CHOSEN = list(
     dict.fromkeys(each for script, words in COMMANDS for each in script.EXPERIMENT.parse(words))
@@ -307,7 +312,21 @@ CHANGED = [
         },
     ),
     (ENCODER, SET | {"network": ClassificationCnn(1)}),
-    (Settings(Sequences(), ClassificationCnn(1), STEPS), SET | {"data.slope": 1}),
+    (
+        Settings(Sequences(), RnnSpn(1), STEPS),
+        SET | {
+            "data.slope": 1, "network.downsample": 1.5, "network.dropout": 0.1,
+            "network.units": 256,
+        },
+    ),
+    (
+        Settings(Sequences(), FfnSpn(1), STEPS),
+        {"network.downsample": 1.5, "network.dropout": 0.1, "network.convolutions": 4},
+    ),
+    (
+        Settings(Sequences(), SequenceCnn(), STEPS),
+        {"network.dropout": 0.1, "network.convolutions": 4},
+    ),
     (Settings(Cluttered(), ClassificationCnn(1), STEPS), {"network.architecture": 2}),
     (
         Settings(Cluttered(), ClassificationCnn(1), Training(RMSprop(), iterations=9)),

@@ -20,6 +20,7 @@ from ministn.layers import (
     MaxPool2d,
     Projection,
     ReLU,
+    Reshape,
     Sequential,
     Tanh,
 )
@@ -71,6 +72,7 @@ LAYERS = {
     "dropout": (lambda: Dropout("dropout", 0.4), ROWS),
     "dropout of maps": (lambda: Dropout("dropout", 0.4), MAPS),
     "flatten": (lambda: Flatten("flatten"), MAPS),
+    "reshape": (lambda: Reshape("reshape", 3, 2), ROWS),
     "sequential": (lambda: Sequential(Dense("a", 6, 3), ReLU("b"), Dense("c", 3, 2)), ROWS),
     "tied": (tied, MAPS),
     "transformer": (transformer, MAPS),
@@ -281,10 +283,11 @@ def test_forward_and_backward_come_from_one_engine(dtype):
         (Dense("d", 6, 5), normal(4, 7), r"x must have shape \(N, D=6\)"),
         (GRU("g", 6, 5, 3), normal(4, 7), r"x must have shape \(N, D=6\)"),
         (Flatten("f"), normal(4, 7), "x must have shape"),
+        (Reshape("r", 3, 2), normal(4, 7), "x must have shape"),
         (MaxPool2d("p"), normal(4, 7), "x must have shape"),
         (Dropout("o"), normal(5), "x must have shape"),
     ],
-    ids=["conv", "dense", "gru", "flatten", "pool", "dropout"],
+    ids=["conv", "dense", "gru", "flatten", "reshape", "pool", "dropout"],
 )
 def test_wrong_shapes_are_named(layer, x, message):
     ParameterBuffer(layer.parameters(), 0, np.float64)

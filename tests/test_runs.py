@@ -52,6 +52,8 @@ OTHER = {
     "training.loc_lr": 0.5,
     "training.clip": 1.0,
     "training.clip_norm": 5.0,
+    "training.dropout_ramp": 5,
+    "training.patience": 50,
     "task": Colocalisation(),
     "task.counts": "sequence",
     "task.epsilon": 1e-5,

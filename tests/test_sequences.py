@@ -12,6 +12,7 @@ from ministn.data.dataset import Digits
 from ministn.data.sequences import Drawn, along_line, compose, cut_patches, draw
 from ministn.data.sources import EMBEDDED, MNIST, Sizes
 from ministn.errors import UserError
+from ministn.transformer import Attended
 
 SIDE, CANVAS, PATCH = 28, 100, 9
 DIGITS = strokes()
@@ -220,3 +221,43 @@ def test_impossible_sets(options, message):
     given = {"count": 9, "seed": 0, "canvas": CANVAS, "slope": 0.5} | options
     with pytest.raises(UserError, match=f"^{message}$"):
         sequences.generate("train", DIGITS, POOL, **given)
+
+
+# ---- attention -----------------------------------------------------------------------------------
+
+
+def looks_at(boxes):
+    """Thetas (N, 2, 3) whose quadrilaterals are these boxes (N, 4) in 100x100 pixels, as looks."""
+    low, high = (boxes[:, :2] - 49.5) / 49.5, (boxes[:, 2:] - 49.5) / 49.5
+    theta = np.zeros((len(boxes), 2, 3), np.float32)
+    theta[:, [0, 1], [0, 1]], theta[:, :, 2] = (high - low) / 2, (low + high) / 2
+    return Attended(theta, np.zeros((len(boxes), 4, 4, 2), np.float32))
+
+
+def test_each_glimpse_is_measured_against_the_digit_that_it_reads():
+    split = make(7)
+    first, second, third = (looks_at(split.boxes[:, k]) for k in range(3))
+    found = split.measure([first, second, third])
+    assert found["overlap"] == pytest.approx(1) and found["correlation"] == pytest.approx(1)
+    assert [each["overlaps_most"] for each in found["glimpses"]] == np.eye(3).tolist()
+    exchanged = split.measure([second, first, third])
+    assert exchanged["overlap"] == pytest.approx(1 / 3, abs=0.05)
+    assert [each["overlap"] for each in exchanged["glimpses"]][2] == pytest.approx(1)
+    most = [each["overlaps_most"] for each in exchanged["glimpses"]]
+    assert most == [[0, 1, 0], [1, 0, 0], [0, 0, 1]]
+
+
+def test_a_glimpse_that_sees_no_digit_overlaps_none_most():
+    split = make(7)
+    away = looks_at(np.tile([200, 200, 210, 210], (7, 1)))
+    found = split.measure([away] * 3)
+    assert found["glimpses"][1]["overlaps_most"] == [0, 0, 0] and found["left_image"] == 1
+
+
+def test_one_look_is_measured_against_the_box_round_all_digits():
+    split = make(7)
+    corners = split.boxes.reshape(7, 3, 2, 2)
+    around = np.concatenate([corners.min((1, 2)), corners.max((1, 2))], axis=1)
+    found = split.measure([looks_at(around)])
+    assert found["overlap"] == pytest.approx(1) and "glimpses" not in found
+    assert split.measure([])["overlap"] is None

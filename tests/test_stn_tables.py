@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from synthetic import found_in, stn_written, written
+from synthetic import found_in, of_sequences, stn_written, written
 
 from ministn import backend, cli, runs
 from ministn.data import Distorted, distorted
@@ -135,6 +135,10 @@ COMMANDS = {
     "stn_addition": ["", "--quick", "--optimizer adam --lr 0.001 --loc-lr 0.1 --precision tf32",
                      "--optimizer rmsprop --lr 0.0005", "--optimizer nesterov --momentum 0.95"],
     "stn_projection3d": ["", "--quick", "--models st-cnn --lr 0.1 --batch-size 8"],
+    "rnn_spn_table1": ["", "--quick", "--compress 20 --seeds 1",
+                       "--nets cnn --epochs 8 --exact-log",
+                       "--nets ffn-spn-d2 rnn-spn-d4 --units 256 --convolutions 4 --dropout 0.2",
+                       "--nets cnn --decay-from 3 --decay-every 2 --slope 1 --patience 4"],
     "stn_colocalisation": ["", "--quick", "--digits none", "--digits none --data digits",
                            "--digits 3 --iterations 20 --data-seed 4 --seeds 3 --loc-lr 0.5"],
 }  # fmt: skip
@@ -262,6 +266,7 @@ SHARED = {
     "stn_addition": lambda: stn_written("addition-fcn"),
     "stn_projection3d": lambda: stn_written("projection-fcn"),
     "stn_colocalisation": lambda: found_in(3, 0, 5.0),
+    "rnn_spn_table1": lambda: of_sequences("rnn-spn-d3"),
 }
 
 
@@ -273,10 +278,10 @@ def test_scripts_may_share_a_folder(name, script, tmp_path):
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(run()))
     status, out, err = script(name, "--report")
-    assert (status, err) == (0, "") and "left out: runs of other scripts (4)" in out
+    assert (status, err) == (0, "") and "left out: runs of other scripts (5)" in out
     (tmp_path / "runs" / name / "record.json").unlink()
     status, _, err = script(name, "--report")
     assert (
         status == 2
-        and f"no run under runs is of reproduce/{name}.py, only of other scripts (4)" in err
+        and f"no run under runs is of reproduce/{name}.py, only of other scripts (5)" in err
     )

@@ -24,7 +24,7 @@ def dropout(x: Array, rate: float, step: Step, stream: int) -> tuple[Array, Cach
     Raises as in ops, and TypeError for a dtype other than float32.
     """
     check_arrays(x=(x, rows(x)))
-    rate = check_options(rate, step, stream)
+    rate = check_options(rate, step, stream) * step.dropout
     device = device_holding(x=x)
     y = device.empty(x.shape, np.float32)
     keep = device.empty(x.shape, np.uint8)

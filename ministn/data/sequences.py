@@ -19,9 +19,12 @@ another way:
 The embedded digits have 20x20 pixels; their images and patches are as much smaller.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from statistics import fmean
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -32,7 +35,9 @@ from ministn.data.dataset import Data, DataSet, Digits, Form, Map, Split, check_
 from ministn.data.sources import EMBEDDED, MNIST, SIDES, Sizes
 from ministn.errors import FROM_0, UserError, check_numbers, check_whole
 from ministn.kinds import kind
+from ministn.metrics import attention
 from ministn.randomness import generator
+from ministn.transformer import Attended
 
 LENGTH = 3
 PATCHES = 8
@@ -94,6 +99,33 @@ class Sequences(Data):
         return DataSet(*splits)
 
 
+@dataclass(frozen=True, eq=False)
+class SequenceSplit(Split):
+    """A split whose images have several digits each: labels (N, T) uint8, boxes (N, T, 4) int16."""
+
+    def measure(self, looks: Sequence[Attended]) -> dict[str, Any]:
+        """How well T glimpses attended, of which number t is to read digit t.
+
+        The measures are means over the glimpses, and "glimpses" has those of each against its
+        digit, with "overlaps_most": for each digit, the share of images where the glimpse overlaps
+        it more than any other. A transformer that looks once is measured as in other splits.
+        """
+        if len(looks) != self.boxes.shape[1]:
+            return super().measure(looks)
+        each = [self._glimpse(look.theta, number) for number, look in enumerate(looks)]
+        means = {name: fmean(one[name] for one in each) for name in attention.MEASURES}
+        return means | {"glimpses": each}
+
+    def _glimpse(self, theta: np.ndarray, number: int) -> dict[str, Any]:
+        size = self.shape[1], self.shape[2]
+        quads = attention.quadrilateral(theta, size)
+        digits = np.moveaxis(self.boxes, 1, 0)
+        overlaps = np.stack([attention.overlap(quads, boxes) for boxes in digits])
+        most = np.where(overlaps.any(axis=0), overlaps.argmax(axis=0), -1)  # -1: none at all
+        shares = [float((most == digit).mean()) for digit in range(len(digits))]
+        return attention.summary(theta, digits[number], size) | {"overlaps_most": shares}
+
+
 class Drawn(NamedTuple):
     """What n images are made of. Corners are first pixels, (x, y).
 
@@ -117,7 +149,7 @@ def generate(
     canvas: int,
     slope: float,
     map: Map = map,
-) -> Split:
+) -> SequenceSplit:
     """The first `count` images, canvas x canvas pixels, of the split called `name`.
 
     pool: (P, p, p) uint8, patches of clutter. map: see Map. Labels are (N, 3) uint8, boxes
@@ -142,7 +174,7 @@ def generate(
         images[number * CHUNK :][: len(some)] = some
     rows, corners = (np.concatenate([chunk[i] for chunk in chunks]) for i in range(2))
     boxes = ink_boxes(digits.images)[rows] + np.tile(corners, 2).astype(np.int16)
-    return Split(images, digits.labels[rows], boxes)
+    return SequenceSplit(images, digits.labels[rows], boxes)
 
 
 def draw(

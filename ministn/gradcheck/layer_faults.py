@@ -45,6 +45,9 @@ LAYER_FAULTS: dict[tuple[str, str], dict[str, How]] = {
     ("layer Bounded", "layers.Bounded.backward"): {
         "the factor high - low is forgotten": lambda right: WithoutParameters.backward,
     },
+    ("layer Reshape", "layers.Reshape.backward"): {
+        "labels and scores are exchanged": arriving(lambda dy: dy.swapaxes(1, 2).reshape(dy.shape)),
+    },
     ("layer GRU", "recurrent.GRU.backward"): {
         "the rows are taken for all images' first states, then the next": arriving(
             lambda dy: dy.reshape(3, 2, 5).swapaxes(0, 1).reshape(dy.shape)
@@ -111,6 +114,22 @@ LAYER_FAULTS: dict[tuple[str, str], dict[str, How]] = {
     },
     ("spatial transformer, 3 glimpses", "ops.gru_backward"): {
         "each glimpse forgets the one before": truncated,
+    },
+    ("rnn-spn-d2", "recurrent.GRU.backward"): {
+        "only the last glimpse moves the one before": arriving(
+            lambda dy: dy * (np.arange(len(dy)) % 3 == 2)[:, None]
+        ),
+    },
+    ("rnn-spn-d2", "ops.dropout_backward"): {"dropout is forgotten": skipped},
+    ("rnn-spn-d2", "transformer.arrangements.Glimpses.backward"): {
+        "the digits are read in the order of the images": arriving(
+            lambda dy: dy.swapaxes(0, 1).reshape(dy.shape)
+        ),
+    },
+    ("ffn-spn-d2", "layers.Reshape.backward"): {
+        "the softmax layers' scores are mixed up": arriving(
+            lambda dy: dy.swapaxes(1, 2).reshape(dy.shape)
+        ),
     },
     ("colocalisation", "models.colocalisation.Description.backward"): {
         "the scores get no gradient": arriving(lambda dy: without_last(dy, 10)),

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from ministn import ops
 from ministn.data import Form
 from ministn.data.colocalisation import Compared
 from ministn.gradcheck.check import GradientError, Problem, Report, written
@@ -22,6 +21,7 @@ from ministn.layers import (
     MaxPool2d,
     Projection,
     ReLU,
+    Reshape,
     Sequential,
     Tanh,
 )
@@ -29,7 +29,7 @@ from ministn.models import NETWORKS, Architecture, Colocaliser, Network
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.recurrent import GRU
-from ministn.tasks import Colocalisation
+from ministn.tasks import Classification, Colocalisation
 from ministn.transformer import Glimpses, HandOn, Parallel, SpatialTransformer, transforms
 from ministn.transformer.samplers import Sampler
 from ministn.transformer.transforms import AFFINE, Size, Transform
@@ -48,10 +48,18 @@ TRANSFORMS: dict[str, Callable[[Size], Transform]] = {
 TIED = {"arch1-tstn": "arch1-untied", "arch2-tstn": "arch2-untied"}
 
 
-def network_problem(network: Architecture, size: tuple[int, ...], channels: int = 1) -> Problem:
-    """The loss of a network for images of this size, (H, W), or volumes, (D, H, W)."""
+def network_problem(
+    network: Architecture,
+    size: tuple[int, ...],
+    channels: int = 1,
+    labels: tuple[int, ...] = (),
+) -> Problem:
+    """The loss of a network for images of this size, (H, W), or volumes, (D, H, W).
+
+    labels: shape of an image's labels, () for one.
+    """
     shape = (*size, channels) if len(size) == 2 else size
-    return loss_problem(network.build(Form(size, channels, CLASSES)), shape)
+    return loss_problem(network.build(Form(size, channels, CLASSES, labels)), shape, labels)
 
 
 def colocalisation_problem() -> Problem:
@@ -76,20 +84,23 @@ def colocalisation_problem() -> Problem:
     return _problem(forward, buffer)
 
 
-def loss_problem(network: Network, shape: tuple[int, ...]) -> Problem:
+def loss_problem(
+    network: Network, shape: tuple[int, ...], labels_shape: tuple[int, ...] = ()
+) -> Problem:
     """The loss on two random images or volumes of this shape, as a function of every parameter."""
     buffer = perturbed(ParameterBuffer(network.parameters(), 0, np.float64))
     rng = generator(1, "gradcheck images")
     images = rng.uniform(0, 1, (2, *shape))
-    labels = rng.integers(0, CLASSES, 2)
+    labels = rng.integers(0, CLASSES, (2, *labels_shape))
+    task = Classification()
 
     def forward() -> tuple[float, Callable[[], None]]:
         logits, cache = network.forward(images, STEP)
-        loss, loss_cache = ops.softmax_cross_entropy(logits, labels)
+        loss, loss_cache = task.loss(logits, labels)
 
         def backward() -> None:
             assert cache is not None  # it is None in evaluation only
-            network.backward(ops.softmax_cross_entropy_backward(loss_cache), cache)
+            network.backward(task.loss_backward(loss_cache), cache)
 
         return loss, backward
 
@@ -191,6 +202,7 @@ LAYERS: dict[str, Callable[[], Problem]] = {
     "Dropout": lambda: layer_problem(Dropout("dropout"), (6,)),
     "Dropout, images": lambda: layer_problem(Dropout("dropout")),
     "Flatten": lambda: layer_problem(Flatten("flatten")),
+    "Reshape": lambda: layer_problem(Reshape("reshape", 3, 2), (6,)),
 }
 
 

@@ -64,6 +64,14 @@ NETWORKS |= {
     network.name: partial(network_problem, replace(network, width=6), (28, 29, 31))
     for network in projection.PROJECTED
 }
+NETWORKS |= {
+    network.name: partial(network_problem, network, (36, 39), labels=(3,))
+    for network in (
+        models.RnnSpn(2, dropout=0.2, units=20),
+        models.FfnSpn(2),
+        models.SequenceCnn(dropout=0.2, convolutions=4),
+    )
+}
 NETWORKS["encoder"] = partial(network_problem, models.CropEncoder(), (22, 25))
 NETWORKS["colocalisation"] = colocalisation_problem
 

@@ -29,6 +29,13 @@ REACH = 3.0
 IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 
+# What a summary has.
+MEASURES = (
+    *("overlap", "inside", "left_image", "moved", "spread"),
+    *("correlation", "wander_in", "wander_out", "widths_in", "widths_out"),
+)
+
+
 def summary(
     theta: np.ndarray | None, boxes: np.ndarray, size: tuple[int, int]
 ) -> dict[str, float | None]:
@@ -46,10 +53,8 @@ def summary(
     ``wander``. A transformer that only centres the digit has a low overlap, a high correlation
     and less wander out than in.
     """
-    names = ("overlap", "inside", "left_image", "moved", "spread")
-    followed = ("correlation", "wander_in", "wander_out", "widths_in", "widths_out")
     if theta is None:
-        return dict.fromkeys(names + followed)
+        return dict.fromkeys(MEASURES)
     quads = quadrilateral(theta, size)
     exact = theta.astype(np.float64)
     measured = (
@@ -63,7 +68,7 @@ def summary(
     still = np.broadcast_to(IDENTITY, exact.shape)
     before, after = wander(still, boxes, size), wander(exact, boxes, size)
     values = (*means, correlation(theta, boxes), before[0], after[0], before[1], after[1])
-    return {name: float(value) for name, value in zip(names + followed, values, strict=True)}
+    return {name: float(value) for name, value in zip(MEASURES, values, strict=True)}
 
 
 def watched(

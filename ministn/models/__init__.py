@@ -5,6 +5,7 @@ from ministn.models.colocalisation import Colocaliser, CropEncoder
 from ministn.models.network import Network
 from ministn.models.projection import Projected
 from ministn.models.recipe import SmallStn
+from ministn.models.rnn_spn import FfnSpn, RnnSpn, SequenceCnn
 from ministn.models.stn import Stn
 from ministn.models.tstn import ClassificationCnn, Tstn, UntiedStn
 
@@ -14,8 +15,11 @@ __all__ = [
     "ClassificationCnn",
     "Colocaliser",
     "CropEncoder",
+    "FfnSpn",
     "Network",
     "Projected",
+    "RnnSpn",
+    "SequenceCnn",
     "SmallStn",
     "Stn",
     "Tstn",

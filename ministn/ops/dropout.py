@@ -22,7 +22,7 @@ class Cache(NamedTuple):
 
 
 def dropout(x: np.ndarray, rate: float, step: Step, stream: int) -> tuple[np.ndarray, Cache]:
-    """Drop each element of x (N, ...) with probability rate, 0 <= rate < 1.
+    """Drop each element of x (N, ...) with probability rate, 0 <= rate < 1, times step.dropout.
 
     After N come one or more axes: the elements of a row are counted in row-major order, so that
     x (N, H, W, C) is dropped as (N, H W C) would be. step says where in training this is; stream
@@ -31,7 +31,7 @@ def dropout(x: np.ndarray, rate: float, step: Step, stream: int) -> tuple[np.nda
     or stream.
     """
     check_arrays(x=(x, rows(x)))
-    rate = check_options(rate, step, stream)
+    rate = check_options(rate, step, stream) * step.dropout
     keep = random_bits(step, stream, len(x), prod(x.shape[1:])) >= rate * 2**32
     mask = keep.reshape(x.shape) * x.dtype.type(1 / (1 - rate))
     return x * mask, Cache(mask)

@@ -171,13 +171,15 @@ class Examples:
         found = record["examples"]
         images = from_text(found)
         self.images = images if images.ndim == 4 else images[..., None]
-        self.names = [f"a {name}" for name in found["labels"]]
+        labels = np.array(found["labels"])
+        self.names = [" ".join(map(str, label)) if label.ndim else f"a {label}" for label in labels]
         self.boxes = np.array(found["boxes"]).reshape(len(images), -1, 4)
         self.volumes = "size" in found  # then the images are means along the depth
         size = tuple(found["size"]) if self.volumes else self.images.shape[1:3]
         channels = prod(self.images.shape[3:])
         # What is in front does not depend on the number of classes.
-        network = record["settings"].network.build(Form(size, channels))
+        form = Form(size, channels, labels=labels.shape[1:])
+        network = record["settings"].network.build(form)
         front: Front | None = network.front
         self.transformers: Sequence[SpatialTransformer] = front.at_input if front else ()
         if not self.transformers or not record["epochs"]:

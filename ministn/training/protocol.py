@@ -1,11 +1,14 @@
 """How a network is trained: optimiser, learning rate, batches, for how long."""
 
 from dataclasses import replace
+from typing import Any
 
 from ministn.errors import FROM_0, UserError, check_numbers, check_whole
 from ministn.kinds import kind
 from ministn.optimizers import Adam, Rule, check_clipping
 from ministn.schedules import Schedule, StepDecay, compressed
+
+LENGTHS = "epochs", "iterations", "dropout_ramp"  # fields of a Training, None for none
 
 
 @kind("training")
@@ -15,7 +18,9 @@ class Training:
     optimizer: with its own numbers. lr: the starting learning rate; schedule: how it falls.
     epochs or iterations: how long, the other is None. loc_lr: multiplier on lr for the layers that
     only localisation networks have. clip, clip_norm: limits on each value and on the norm of a
-    step's whole gradient, in this order, see Optimizer.limit; None for none.
+    step's whole gradient, in this order, see Optimizer.limit; None for none. dropout_ramp: how many
+    epochs have less than full dropout, their rates rising evenly from 0. patience: stop after so
+    many epochs in a row without a lower validation error. None for neither.
 
     Raises UserError for what cannot be.
     """
@@ -29,6 +34,8 @@ class Training:
     loc_lr: float = 1.0
     clip: float | None = None
     clip_norm: float | None = None
+    dropout_ramp: int | None = None
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         for name, cls in (("optimizer", Rule), ("schedule", Schedule)):
@@ -40,6 +47,8 @@ class Training:
         check_whole(**{name: getattr(self, name)}, batch_size=self.batch_size)
         check_numbers(FROM_0, lr=self.lr, loc_lr=self.loc_lr)
         check_clipping(self.clip, self.clip_norm)
+        numbers = {"dropout_ramp": self.dropout_ramp, "patience": self.patience}
+        check_whole(**{name: n for name, n in numbers.items() if n is not None})
 
     @property
     def length(self) -> str:
@@ -71,11 +80,17 @@ class Training:
         ]
         return [self.lr * self.schedule.at(number) for number in numbers]
 
+    def dropout(self, epoch: int) -> float:
+        """What an epoch, from 1, multiplies dropout rates with."""
+        return min(1.0, (epoch - 1) / self.dropout_ramp) if self.dropout_ramp else 1.0
+
     def compressed(self, times: float) -> "Training":
-        """The same protocol so many times faster: its length and its schedule divided."""
-        return replace(
-            self,
-            schedule=self.schedule.compressed(times),
-            epochs=self.epochs and compressed(self.epochs, times),
-            iterations=self.iterations and compressed(self.iterations, times),
-        )
+        """The same protocol so many times faster: its lengths and its schedule divided.
+
+        Not so the patience: fewer epochs without progress may be chance.
+        """
+        lengths = {name: getattr(self, name) for name in LENGTHS}
+        shorter: dict[str, Any] = {
+            n: each and compressed(each, times) for n, each in lengths.items()
+        }
+        return replace(self, schedule=self.schedule.compressed(times), **shorter)

@@ -8,6 +8,7 @@ epoch or when somebody wants to look; until then the host only hands it work.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -43,13 +44,14 @@ class Outcome(NamedTuple):
 class Epoch(NamedTuple):
     """number: from 1. order: of the training images. rates: learning rate of each step.
 
-    first: number of its first step.
+    first: number of its first step. dropout: see Step.
     """
 
     number: int
     order: np.ndarray
     rates: list[float]
     first: int
+    dropout: float = 1.0
 
 
 class Steps(Protocol):
@@ -111,10 +113,11 @@ class PlainSteps:
         number, count = self._epoch.first + batch, len(images)
         if self.device is not None:
             images, labels = placed(images, self.device), self._placed(labels)
-        parts = [(images, labels, Step(self.seed, number), count)]
+        step = Step(self.seed, number, dropout=self._epoch.dropout)
+        parts = [(images, labels, step, count)]
         if self.team.size > 1:
             parts = [
-                (images[part], labels[part], Step(self.seed, number, part.start), count)
+                (images[part], labels[part], replace(step, first_row=part.start), count)
                 for part in self.team.cut(count)
             ]
         shares = self.team.ask("gradients", parts)
@@ -195,11 +198,19 @@ class QueuedSteps:
             for _ in optimizer.buffer.groups
         ]
         self._next = 0  # step whose outcome is the next to be handed out
-        sizes = {batch_size, count - (self.batches - 1) * batch_size}
-        self._step = {n: self._work(n, captured) for n in sizes}
+        self._sizes = {batch_size, count - (self.batches - 1) * batch_size}
+        self._captured = captured
+        self._dropout: float | None = None  # of the steps as they are captured
 
     def begin(self, epoch: Epoch, batch: int) -> None:
-        """Copy what the epoch's steps will read to the device."""
+        """Copy what the epoch's steps will read to the device.
+
+        The share of dropout is no device value: the host knows it, and where it rises it does so in
+        a few epochs at the start, in each of which steps are captured anew.
+        """
+        if epoch.dropout != self._dropout:
+            self._dropout = epoch.dropout
+            self._step = {n: self._work(n) for n in self._sizes}
         to_gpu = self.device.to_gpu
         self._load(epoch.number)
         self._order[...] = to_gpu(epoch.order.astype(np.int32))
@@ -242,8 +253,10 @@ class QueuedSteps:
     def _images_in(self, batch: int) -> int:
         return min(self.batch_size, len(self._order) - batch * self.batch_size)
 
-    def _work(self, n: int, captured: bool) -> Callable[[], None]:
+    def _work(self, n: int) -> Callable[[], None]:
         """The function that does a step on a batch of n images."""
+        assert self._dropout is not None
+        dropout = self._dropout
 
         def step() -> None:
             log = self._log
@@ -251,7 +264,7 @@ class QueuedSteps:
                 self._images, self._labels, self._order, log.number,
                 batches=self.batches, batch_size=self.batch_size, n=n,
             )  # fmt: skip
-            logits, cache = self.network.forward(x, Step(self.seed, log.number))
+            logits, cache = self.network.forward(x, Step(self.seed, log.number, dropout=dropout))
             assert cache is not None
             loss, loss_cache = self.task.loss(logits, labels)
             answers = self.task.answers(logits, labels)
@@ -262,4 +275,4 @@ class QueuedSteps:
             self.optimizer.update(self._schedules)
             log.count_step()
 
-        return self.device.repeating(step) if captured else step
+        return self.device.repeating(step) if self._captured else step

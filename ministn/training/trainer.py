@@ -123,7 +123,9 @@ class Trainer:
             if self._begun != state.epoch:
                 number, first = state.epoch + 1, state.steps - state.batch
                 rates = training.rates(self.images, number, first)
-                self.steps.begin(Epoch(number, self._shuffled(), rates, first), state.batch)
+                dropout = training.dropout(number)
+                epoch = Epoch(number, self._shuffled(), rates, first, dropout)
+                self.steps.begin(epoch, state.batch)
                 self._begun = state.epoch
             self.steps.take(state.batch)
             state.steps += 1
@@ -169,7 +171,8 @@ class Trainer:
     def _name_layer(self, images: np.ndarray) -> None:
         state = self.state
         with precision(self.precision):
-            step = Step(self.seed, state.steps)
+            dropout = self.training.dropout(state.epoch + 1)
+            step = Step(self.seed, state.steps, dropout=dropout)
             found = self.network.first_non_finite(as_batch(images), step)
         layer = found or "loss"
         state.diverged = {"epoch": state.epoch + 1, "step": state.steps, "layer": layer}
@@ -218,8 +221,16 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        steps = self.training.steps(self.images)
-        return self.state.steps >= steps or self.state.diverged is not None
+        state, steps = self.state, self.training.steps(self.images)
+        return state.steps >= steps or state.diverged is not None or self._stopped_early
+
+    @property
+    def _stopped_early(self) -> bool:
+        """Whether as many epochs as patience allows have brought nothing better."""
+        best, patience = self.state.best_epoch, self.training.patience
+        if best is None or patience is None:
+            return False
+        return self.state.epoch - best >= patience
 
     # -- checkpoints -----------------------------------------------------------------------------
 

@@ -4,7 +4,8 @@ Runs that differ in nothing but the seed are one row of a table. Nothing else is
 """
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,6 +49,12 @@ def by_seed(row: list[Record]) -> Row:
     return [runs[seed] for seed in sorted(runs)]
 
 
+def grouped(records: list[Record], key: Callable[[Record], Any]) -> Iterator[tuple[Any, Row]]:
+    """The records of each value that a key has, in the order of the values."""
+    for value, group in groupby(sorted(records, key=key), key=key):
+        yield value, list(group)
+
+
 def _points(names: tuple[str, str], test: PairedTest | SeedTest) -> str:
     p_value = f"= {test.p_value:.2g}" if test.p_value > 1e-300 else "< 1e-300"
     return (
@@ -66,6 +73,12 @@ def about_equal(test: PairedTest | SeedTest) -> str:
     if -MARGIN <= test.low and test.high <= MARGIN:
         return HOLDS
     return FAILS if test.low > MARGIN or test.high < -MARGIN else UNDECIDED
+
+
+def no_worse(test: PairedTest | SeedTest) -> str:
+    if test.high <= MARGIN:
+        return HOLDS
+    return FAILS if test.low > MARGIN else UNDECIDED
 
 
 def compared(

@@ -1,9 +1,17 @@
 """What papers' reports have in common: claims, commands and troubles in words."""
 
 from itertools import groupby
+from statistics import fmean
 
 from papers.claims import SEEDS, Record, Verdict
 from papers.layout import NONE, pipes, wrapped
+
+
+def spread(values: list[float]) -> str:
+    """Of several the mean and, in brackets, the lowest and the highest."""
+    if len(values) < 2:
+        return number(values[0] if values else None)
+    return f"{fmean(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
 
 
 def number(value: float | None) -> str:

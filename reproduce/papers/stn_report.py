@@ -5,7 +5,6 @@ without a transformer, the learning rate of localisation networks says nothing.
 """
 
 from collections.abc import Iterator
-from itertools import groupby
 from statistics import fmean
 from typing import Any
 
@@ -17,13 +16,14 @@ from ministn.models import projection, stn
 from ministn.plot import drawing
 from ministn.runs import Settings
 from ministn.training.protocol import Training
-from papers.claims import Record, Row, Verdict, by_seed, compared, smaller
+from papers.claims import Record, Row, Table, Verdict, by_seed, compared, grouped, smaller
 from papers.layout import NONE, columns, pipes, wrapped
 from papers.report import (
     claims_as_markdown,
     claims_as_text,
     commands_as_markdown,
     commands_as_text,
+    spread,
     troubles,
 )
 from papers.stn_runs import PROJECTION, PROTOCOL, usual_decay
@@ -71,8 +71,6 @@ RULES = (
     "negative and significant at 5 %; it does not hold if every one is positive and significant."
 )
 
-Table = list[Row]
-
 
 def report(records: list[Record], *, markdown: bool = False) -> str:
     """The tables with their claims and commands, for a terminal or Markdown.
@@ -111,8 +109,8 @@ def tables(records: list[Record]) -> list[Table]:
         if record["settings"].data.kind not in SETS:
             raise UserError(f"{record['settings'].network.name} is no network of this table")
     found = []
-    for _, same in _grouped(records, _protocol):
-        rows = [by_seed(row) for _, row in _grouped(same, _place)]
+    for _, same in grouped(records, _protocol):
+        rows = [by_seed(row) for _, row in grouped(same, _place)]
         found.append(rows)
     return sorted(found, key=lambda table: scope(table[0][0]))
 
@@ -181,8 +179,8 @@ def cells(row: Row) -> list[str]:
         label(first),
         f"{first['parameters']:,}",
         " ".join(str(record["settings"].seed) for record in row),
-        _spread([b["train_error"] for b in best if b]),
-        _spread([b["test_error"] for b in best if b]),
+        spread([b["train_error"] for b in best if b]),
+        spread([b["test_error"] for b in best if b]),
         NONE if published is None else f"{published:g}",
         *(f"{fmean(values):.2f}" if values else NONE for values in (pose, unmoved)),
     ]
@@ -217,7 +215,7 @@ def remarks(row: Row) -> list[str]:
 def verdicts(table: Table) -> list[Verdict]:
     """The paper's claims on the networks that the table has."""
     found = []
-    for _, rows in _grouped([row[0] for row in table], lambda record: cell_of(record)[0]):
+    for _, rows in grouped([row[0] for row in table], lambda record: cell_of(record)[0]):
         runs = {label(row[0]): row for row in table if row[0] in rows}
         models = {name: cell_of(row[0])[1] for name, row in runs.items()}
         for first, model in models.items():
@@ -267,7 +265,7 @@ def pictured(records: list[Record]) -> list[Record]:
     def best(runs: list[Record]) -> Record:
         return min(runs, key=lambda record: record["best"]["test_error"])
 
-    found = [best(same) for _, same in _grouped(done, _set_of)]
+    found = [best(same) for _, same in grouped(done, _set_of)]
     bent = [record for record in done if cell_of(record)[1].endswith("tps")]
     if bent and not any(record in bent for record in found):
         found = sorted([*found, best(bent)], key=_set_of)
@@ -367,12 +365,6 @@ def progress_figure(record: Record) -> Any:
 LEAST = 0.05  # percent: smaller errors are drawn here, since an error of 0 has no logarithm
 
 
-def _spread(values: list[float]) -> str:
-    if len(values) < 2:
-        return f"{values[0]:.2f}" if values else NONE
-    return f"{fmean(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
-
-
 def _has_transformer(record: Record) -> bool:
     network = record["settings"].network
     return bool(getattr(network, "transform", None) or getattr(network, "transformed", False))
@@ -393,8 +385,3 @@ def _place(record: Record) -> tuple[Any, ...]:
     name, model = cell_of(record)
     loc_lr = record["settings"].training.loc_lr if _has_transformer(record) else 1.0
     return [*PAPER].index(name), MODELS.index(model), -loc_lr
-
-
-def _grouped(records: list[Record], key: Any) -> Iterator[tuple[Any, list[Record]]]:
-    for value, group in groupby(sorted(records, key=key), key=key):
-        yield value, list(group)
