@@ -160,7 +160,8 @@ cli.run(main)
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="needs /proc")
 def test_a_terminal_that_is_gone_saves_and_ends_them(tmp_path):
-    with started(LONG, tmp_path, start_new_session=True) as process:
+    heed = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)}  # under nohup, too
+    with started(LONG, tmp_path, start_new_session=True, **heed) as process:
         workers = until_training(process, tmp_path)
         os.killpg(process.pid, signal.SIGHUP)
         process.communicate(timeout=30)
