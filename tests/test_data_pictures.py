@@ -13,9 +13,11 @@ from ministn.data import (
     Distorted,
     Extruded,
     OneDigit,
+    Plankton,
     Sequences,
     distorted,
     mnist,
+    plankton,
 )
 from ministn.data import __main__ as command
 from ministn.data.dataset import Digits
@@ -33,6 +35,8 @@ def small_mnist(monkeypatch):
     digits = Digits(np.tile(shown.images, (100, 1, 1)), np.tile(shown.labels, 100))
     splits = {"train": digits, "valid": digits[:9], "test": digits}
     monkeypatch.setattr(mnist, "load", lambda data_dir: splits)
+    pictures = plankton.Pictures(list(digits.images), digits.labels)
+    monkeypatch.setattr(plankton, "pictures_of", lambda source, folder: pictures)
 
 
 SETS = [name for name in data_sets.SETS if name not in ("mnist", "digits")]
@@ -59,6 +63,7 @@ SHEETS = {
     },
     "crops": {"crops": Crops()},
     "sequences": {"sequences": Sequences(train_size=1)},
+    "plankton": {"plankton": Plankton()},
     "cluttered": CLUTTERED,
 }
 SHOWN = {name: value for values in SHEETS.values() for name, value in values.items()}

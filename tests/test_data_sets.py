@@ -14,6 +14,7 @@ from ministn.data import (
     Extruded,
     OneDigit,
     Pairs,
+    Plankton,
     PosedSplit,
     Sequences,
 )
@@ -52,6 +53,7 @@ KNOWN = {
     "one digit": [Known(OneDigit(4, source=EMBEDDED), "1d429f92e23a", (25.4826, 29.7, 0.0068))],
     "crops": [Known(Crops(EMBEDDED, 30), "3251c47ad08d", (53.6562, 10.71, 0.0203))],
     "sequences": [Known(Sequences(EMBEDDED, train_size=30), "8c9cd750eb6f", (25.3756, 39.0025))],
+    "plankton": [Known(Plankton(21, EMBEDDED, 30), "978c9a5aedb7", (84.7279, 10.0))],
 }
 every = pytest.mark.parametrize(
     "known", [known for each in KNOWN.values() for known in each], ids=lambda k: k.data.name
@@ -109,7 +111,7 @@ def test_what_none_can_be(kind):
     """Whose digits, how many, and from which seed."""
     kept = to_json(KNOWN[kind][0].data)
     for field, value, words in [
-        ("source", "cifar", "digits must be those of mnist or digits, got 'cifar'"),
+        ("source", "cifar", "source must be [a-z]+ or digits, got 'cifar'"),
         ("seed", -1, "data_seed must be from 0 to"),
         ("train_size", 0, "train_size must be at least 1, got 0"),
     ]:
@@ -128,6 +130,8 @@ def test_what_none_can_be(kind):
         ({"kind": "one digit", "digit": 3, "train_size": 10}, "all 9900 pairs, got 10"),
         ({"kind": "sequences", "slope": 1.1}, "slope must be from 1/28 to 1, got 1.1"),
         ({"kind": "sequences", "source": "digits", "slope": 0.04}, "slope must be from 1/20 to 1"),
+        ({"kind": "plankton", "side": 1}, "side must be at least 2, got 1"),
+        ({"kind": "plankton", "train_size": 24_269}, "train_size must be at most 24268, got"),
         ({"kind": "addition", "train_size": 60_001}, "train_size must be at most 60000, got"),
     ],
 )
@@ -143,7 +147,7 @@ def test_names_differ():
 
 
 def test_where_poses_are_known():
-    """Of whatever is distorted or alone: all but digits among clutter, of which boxes are."""
+    """Of digits that are distorted or alone. Of those among clutter and of pictures boxes are."""
     for kind, (known, *_) in KNOWN.items():
         posed = isinstance(known.data.load().test, PosedSplit)
-        assert posed == (kind not in ("cluttered", "sequences"))
+        assert posed == (kind not in ("cluttered", "plankton", "sequences"))

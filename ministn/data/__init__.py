@@ -7,6 +7,7 @@ from ministn.data.colocalisation import Crops, OneDigit, Pairs
 from ministn.data.dataset import Data, DataSet, Digits, Form, Fresh, Map, PosedSplit, Split
 from ministn.data.distorted import Distorted
 from ministn.data.extruded import Extruded
+from ministn.data.plankton import Plankton
 from ministn.data.sequences import Sequences
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Map",
     "OneDigit",
     "Pairs",
+    "Plankton",
     "PosedSplit",
     "Sequences",
     "Split",

@@ -115,6 +115,16 @@ def _sequences(data_dir: Path | None, seed: int) -> Sheet:
     return Sheet("Sequences among clutter", panels[: ROWS * COLUMNS], explanation)
 
 
+def _plankton(data_dir: Path | None, seed: int) -> Sheet:
+    split = data.Plankton(train_size=1, seed=seed).load(data_dir).test
+    panels = [
+        Panel(image, f"class {label}", [box[BOX_CORNERS]])
+        for image, label, box in zip(split.images, split.labels, split.boxes, strict=True)
+    ]
+    explanation = "Yellow: the picture as it was cut out; the rest is padding."
+    return Sheet("PlanktonSet, inverted", panels[: ROWS * COLUMNS], explanation)
+
+
 def _posed(split: data.PosedSplit) -> list[Panel]:
     size = split.images.shape[1:]
     return [
@@ -132,5 +142,6 @@ SETS |= {
     "colocalisation-clutter": partial(_colocalisation, colocalisation.DISTRACTORS),
     "crops": _crops,
     "extruded": _extruded,
+    "plankton": _plankton,
     "sequences": _sequences,
 }
