@@ -17,6 +17,7 @@ from ministn.data import (
     Plankton,
     PosedSplit,
     Sequences,
+    Svhn,
 )
 from ministn.data.sources import EMBEDDED
 from ministn.errors import UserError
@@ -53,6 +54,7 @@ KNOWN = {
     "one digit": [Known(OneDigit(4, source=EMBEDDED), "1d429f92e23a", (25.4826, 29.7, 0.0068))],
     "crops": [Known(Crops(EMBEDDED, 30), "3251c47ad08d", (53.6562, 10.71, 0.0203))],
     "sequences": [Known(Sequences(EMBEDDED, train_size=30), "8c9cd750eb6f", (25.3756, 39.0025))],
+    "svhn": [Known(Svhn(EMBEDDED, 30), "93b0c50bfd64", (122.6439, 31.5))],
     "plankton": [Known(Plankton(21, EMBEDDED, 30), "978c9a5aedb7", (84.7279, 10.0))],
 }
 every = pytest.mark.parametrize(
@@ -131,6 +133,7 @@ def test_what_none_can_be(kind):
         ({"kind": "sequences", "slope": 1.1}, "slope must be from 1/28 to 1, got 1.1"),
         ({"kind": "sequences", "source": "digits", "slope": 0.04}, "slope must be from 1/20 to 1"),
         ({"kind": "plankton", "side": 1}, "side must be at least 2, got 1"),
+        ({"kind": "svhn", "train_size": 13_001}, "train_size must be at most 13000, got"),
         ({"kind": "plankton", "train_size": 24_269}, "train_size must be at most 24268, got"),
         ({"kind": "addition", "train_size": 60_001}, "train_size must be at most 60000, got"),
     ],
@@ -150,4 +153,4 @@ def test_where_poses_are_known():
     """Of digits that are distorted or alone. Of those among clutter and of pictures boxes are."""
     for kind, (known, *_) in KNOWN.items():
         posed = isinstance(known.data.load().test, PosedSplit)
-        assert posed == (kind not in ("cluttered", "plankton", "sequences"))
+        assert posed == (kind not in ("cluttered", "plankton", "sequences", "svhn"))

@@ -9,6 +9,7 @@ from ministn.data.distorted import Distorted
 from ministn.data.extruded import Extruded
 from ministn.data.plankton import Plankton
 from ministn.data.sequences import Sequences
+from ministn.data.svhn import Svhn
 
 __all__ = [
     "CLUTTERED",
@@ -29,6 +30,7 @@ __all__ = [
     "PosedSplit",
     "Sequences",
     "Split",
+    "Svhn",
     "as_batch",
     "labels_for_gpu",
     "take_batch",

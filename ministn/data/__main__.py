@@ -48,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "--data-dir",
             type=Path,
             metavar="DIR",
-            help="the only folder to look in and to download to; default: $MINISTN_DATA/mnist (or "
-            "plankton), then the user's cache; downloads go to the cache",
+            help="the only folder to look in and to download to; default: $MINISTN_DATA/mnist "
+            "(or plankton, svhn), then the user's cache; downloads go to the cache",
         )
     options = parser.parse_args(arguments)
     options.run(options)
