@@ -294,7 +294,8 @@ CHANGED = [
     (
         Settings(Distorted("R"), Stn("fcn", "affine"), STEPS),
         SET | {
-            "data.recipe": "P", "data.passes": 10, "network.base": "cnn", "network.transform": "tps",
+            "data.recipe": "P", "data.passes": 10,
+            "network.base": "cnn", "network.transform": "tps",
             "network.count": 2, "network.halved": "sampled", "network.width": 9,
             "training.optimizer.momentum": 0.8, "training.optimizer.weight_decay": 0.1,
             "training.optimizer.decay_biases": True, "training.iterations": 10,
