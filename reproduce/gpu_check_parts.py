@@ -18,6 +18,7 @@ import benchmarks.record
 import gpu_check_engine as engine
 
 from ministn.data import mnist
+from ministn.data.folders import search_path
 from ministn.files import read_json, write_atomically
 from ministn.kinds import from_json
 
@@ -132,7 +133,7 @@ class Parts:
         if self.small:
             tiny = "--data digits --train-size 64 --epochs 16 --batch-size 32 --canvas 32".split()
             return [Call("table3", ("reproduce/table3.py", *flags, *tiny, "--nets", "small-stn"))]
-        folders = mnist.search_path(self.data_dir)
+        folders = search_path("mnist", self.data_dir)
         if not all(mnist.find(name, folders) for name in mnist.FILES):
             raise LeftOut(
                 f"no MNIST in {' or '.join(map(str, folders))}: set MINISTN_DATA, or --data-dir"

@@ -115,14 +115,14 @@ def check_sampler(device, image, grid, dtype=np.float32, sampler="bilinear", **o
 @samplers
 def test_sampler_agrees_with_ops(device, image, size, border, fill, grid, sampler):
     n, height, width, _ = image
-    points = grid(n, *size, height, width)
+    points = grid(n, size, (height, width))
     check_sampler(device, float32(*image), points, sampler=sampler, border=border, fill=fill)
 
 
 @pytest.mark.parametrize("a", [-1.0, -0.75, 0.0])
 @pytest.mark.parametrize(("border", "fill"), BORDERS)
 def test_bicubic_with_another_slope_agrees_with_ops(device, a, border, fill):
-    points = whole_and_half_pixels(2, 9, 11, 6, 5)
+    points = whole_and_half_pixels(2, (9, 11), (6, 5))
     options = {"border": border, "fill": fill, "a": a}
     check_sampler(device, float32(2, 6, 5, 3), points, sampler="bicubic", **options)
 
@@ -165,7 +165,7 @@ def test_sampler_reads_nan_and_inf_only_where_they_are(device, sampler):
     """A pixel without weight counts as in ops: 0 inf is NaN."""
     image = float32(2, 5, 6, 2)
     image[0, 1, 2, 0], image[0, 3, 3, 1], image[1, 4, 5, 0] = np.nan, np.inf, -np.inf
-    grid = whole_and_half_pixels(2, 6, 7, 5, 6)
+    grid = whole_and_half_pixels(2, (6, 7), (5, 6))
     with np.errstate(invalid="ignore"):
         for border, _ in BORDERS:
             check_sampler(device, image, grid, sampler=sampler, border=border)

@@ -125,7 +125,7 @@ def test_impossible_settings(settings, words):
     ("fields", "words"),
     [
         ({"kind": "cifar"}, "unknown kind 'cifar'; known are .*, cluttered, .*, distorted, "),
-        ({"source": "cifar"}, "digits must be those of mnist or digits, got 'cifar'"),
+        ({"source": "cifar"}, "source must be mnist or digits, got 'cifar'"),
         ({"train_size": 50_001}, "train_size must be at most 50000, got 50001"),
         ({"source": "digits", "train_size": 0}, "train_size must be at least 1, got 0"),
         ({"seed": -1}, r"data_seed must be from 0 to 2\^64 - 1, got -1"),

@@ -14,8 +14,10 @@ from ministn.data import (
     Extruded,
     OneDigit,
     Pairs,
+    Plankton,
     PosedSplit,
     Sequences,
+    Svhn,
 )
 from ministn.data.sources import EMBEDDED
 from ministn.errors import UserError
@@ -46,12 +48,15 @@ KNOWN = {
         Known(Distorted("P", EMBEDDED, 30), "bf32be351f76", (13.435, 20.7925, 0.0147)),
         Known(Distorted("E", EMBEDDED, 30), "f3b095b0e14f", (14.3649, 20.565, 0.0041)),
         Known(Distorted("TC", EMBEDDED, 30), "57ebb836f952", (15.3465, 29.7225, 0.0056)),
+        Known(Distorted("S", EMBEDDED, 30), "f2db5b33a740", (15.2780, 55.6125, -0.0000)),
     ],
     "addition": [Known(Addition(EMBEDDED, 30), "64501d02747b", (17.0509, 19.9788, -0.0259))],
     "extruded": [Known(Extruded(EMBEDDED, 30), "323fe8b80134", (4.3691, 29.5198, 0.0007))],
     "one digit": [Known(OneDigit(4, source=EMBEDDED), "1d429f92e23a", (25.4826, 29.7, 0.0068))],
     "crops": [Known(Crops(EMBEDDED, 30), "3251c47ad08d", (53.6562, 10.71, 0.0203))],
     "sequences": [Known(Sequences(EMBEDDED, train_size=30), "8c9cd750eb6f", (25.3756, 39.0025))],
+    "svhn": [Known(Svhn(EMBEDDED, 30), "93b0c50bfd64", (122.6439, 31.5))],
+    "plankton": [Known(Plankton(21, EMBEDDED, 30), "978c9a5aedb7", (84.7279, 10.0))],
 }
 every = pytest.mark.parametrize(
     "known", [known for each in KNOWN.values() for known in each], ids=lambda k: k.data.name
@@ -109,7 +114,7 @@ def test_what_none_can_be(kind):
     """Whose digits, how many, and from which seed."""
     kept = to_json(KNOWN[kind][0].data)
     for field, value, words in [
-        ("source", "cifar", "digits must be those of mnist or digits, got 'cifar'"),
+        ("source", "cifar", "source must be [a-z]+ or digits, got 'cifar'"),
         ("seed", -1, "data_seed must be from 0 to"),
         ("train_size", 0, "train_size must be at least 1, got 0"),
     ]:
@@ -123,11 +128,15 @@ def test_what_none_can_be(kind):
         ({"kind": "distorted", "recipe": "RST"}, "no set 'RST': choose one of R, RTS, P, E, TC"),
         ({"kind": "distorted"}, "distorted needs recipe"),
         ({"kind": "distorted", "recipe": "R", "canvas": 30}, "distorted has no canvas; it has"),
+        ({"kind": "distorted", "recipe": "R", "passes": 0}, "passes must be at least 1, got 0"),
         ({"kind": "one digit", "digit": 10}, "digit must be one of 0 to 9, got 10"),
         ({"kind": "one digit", "digit": 3, "distractors": -1}, "distractors must be at least 0"),
         ({"kind": "one digit", "digit": 3, "train_size": 10}, "all 9900 pairs, got 10"),
         ({"kind": "sequences", "slope": 1.1}, "slope must be from 1/28 to 1, got 1.1"),
         ({"kind": "sequences", "source": "digits", "slope": 0.04}, "slope must be from 1/20 to 1"),
+        ({"kind": "plankton", "side": 1}, "side must be at least 2, got 1"),
+        ({"kind": "svhn", "train_size": 13_001}, "train_size must be at most 13000, got"),
+        ({"kind": "plankton", "train_size": 24_269}, "train_size must be at most 24268, got"),
         ({"kind": "addition", "train_size": 60_001}, "train_size must be at most 60000, got"),
     ],
 )
@@ -143,7 +152,7 @@ def test_names_differ():
 
 
 def test_where_poses_are_known():
-    """Of whatever is distorted or alone: all but digits among clutter, of which boxes are."""
+    """Of digits that are distorted or alone. Of those among clutter and of pictures boxes are."""
     for kind, (known, *_) in KNOWN.items():
         posed = isinstance(known.data.load().test, PosedSplit)
-        assert posed == (kind not in ("cluttered", "sequences"))
+        assert posed == (kind not in ("cluttered", "plankton", "sequences", "svhn"))

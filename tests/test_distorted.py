@@ -1,4 +1,4 @@
-"""The sets R, RTS, P, E and TC: what is drawn, where it puts the digits, and undoing it."""
+"""The sets R, RTS, P, E, TC and S: what is drawn, where it puts the digits, and undoing it."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from ministn.data import distorted
-from ministn.data.cluttered import CHUNK
+from ministn.data import Distorted, distorted, sources
+from ministn.data.cluttered import CHUNK, draw_enlarged
 from ministn.data.dataset import Digits, PosedSplit
-from ministn.data.distorted import RECIPES, RTS, TC, Drawn, E, P, R, Recipe
+from ministn.data.distorted import RECIPES, RTS, TC, Drawn, E, P, R, Recipe, S
+from ministn.data.sources import EMBEDDED
 from ministn.data.warping import SPLINE, homography, projective_theta, spline_theta, warp
 from ministn.errors import UserError
 from ministn.metrics.attention import CORNERS
@@ -73,6 +74,8 @@ def test_no_distortion_leaves_the_digit_in_the_middle():
     middle = np.pad(NOISE, ((0, 0), (7, 7), (7, 7)))
     for recipe in (RTS, P, E):
         np.testing.assert_array_equal(distort(recipe, NOISE, drawn(2)), middle)
+    middle = np.pad(NOISE, ((0, 0), (42, 42), (42, 42)))
+    np.testing.assert_array_equal(distort(S, NOISE, drawn(2)), middle)
     np.testing.assert_array_equal(distort(R, NOISE, drawn(2)), NOISE)
 
 
@@ -165,10 +168,11 @@ def test_parameters_have_their_distributions():
         *uniform(moved.shift[:, 1] / free[:, 0], -1, 1),
         *uniform(seen.scale, 0.75, 1),
         *uniform(bent.scale, 0.75, 1),
+        *uniform(np.log2(many(S).scale), -1, 2),
         *normal(seen.corners, 5),
         *normal(bent.controls, 1.5),
     ]
-    assert len(shares) == 7 + 8 + 32
+    assert len(shares) == 8 + 8 + 32
     assert min(shares) > 1e-3
 
 
@@ -178,6 +182,7 @@ def test_what_a_set_does_not_have_is_left_alone():
         (RTS, {"angle", "scale", "shift"}),
         (P, {"scale", "corners"}),
         (E, {"scale", "controls"}),
+        (S, {"scale"}),
     ]:
         still = drawn(CHUNK)
         for key, values in many(recipe, 1)._asdict().items():
@@ -324,6 +329,29 @@ def test_clutter_is_clipped_to_white_and_is_six_patches():
     assert np.unique(images).tolist() == [0, 255]
     ink = (images > 0).sum(axis=(1, 2))
     assert ink.min() >= SIDE**2 and ink.max() == SIDE**2 + 6 * 36
+
+
+def test_patches_are_added_to_scaled_digits():
+    """And clipped to white; boxes and poses are the digits'."""
+    made, alone = make(S, 30), make(S._replace(distractors=0, largest=0), 30)
+    sizes = {"canvas": 112, "distractors": 6, "patch": 6, "largest": 9}
+    patches = draw_enlarged("S/train/0", strokes(), 0, 30, seed=3, **sizes)
+    expected = (alone.images.astype(int) + patches).clip(max=255)
+    np.testing.assert_array_equal(made.images, expected)
+    np.testing.assert_array_equal(made.boxes, alone.boxes)
+    np.testing.assert_array_equal(made.poses, alone.poses)
+    assert (expected != alone.images).any(axis=(1, 2)).mean() > 0.8  # some are of black alone
+
+
+def test_passes_are_over_the_same_digits():
+    once, thrice = (Distorted("R", EMBEDDED, 30, passes=n).load().test for n in (1, 3))
+    assert len(thrice) == 3 * len(once) == Distorted("R", EMBEDDED, passes=3).test_size
+    assert same(once, thrice, len(once))
+    digits = sources.load(EMBEDDED, None)["test"]
+    np.testing.assert_array_equal(thrice.labels, np.resize(digits.labels, 3000))
+    first, again = thrice.images[:10], thrice.images[1500:1510]  # of the same digits
+    assert (first != again).any(axis=(1, 2)).all()
+    assert Distorted("S", passes=10).test_size == 100_000
 
 
 @each_set

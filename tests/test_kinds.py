@@ -14,7 +14,17 @@ import table3
 from small_runs import SETTINGS
 from test_runs import OTHER
 
-from ministn.data import Addition, Cluttered, Crops, Distorted, Extruded, OneDigit, Sequences
+from ministn.data import (
+    Addition,
+    Cluttered,
+    Crops,
+    Distorted,
+    Extruded,
+    OneDigit,
+    Plankton,
+    Sequences,
+    Svhn,
+)
 from ministn.errors import UserError
 from ministn.kinds import (
     KINDS,
@@ -289,7 +299,8 @@ CHANGED = [
     (
         Settings(Distorted("R"), Stn("fcn", "affine"), STEPS),
         SET | {
-            "data.recipe": "P", "network.base": "cnn", "network.transform": "tps",
+            "data.recipe": "P", "data.passes": 10,
+            "network.base": "cnn", "network.transform": "tps",
             "network.count": 2, "network.halved": "sampled", "network.width": 9,
             "training.optimizer.momentum": 0.8, "training.optimizer.weight_decay": 0.1,
             "training.optimizer.decay_biases": True, "training.iterations": 10,
@@ -327,6 +338,8 @@ CHANGED = [
         Settings(Sequences(), SequenceCnn(), STEPS),
         {"network.dropout": 0.1, "network.convolutions": 4},
     ),
+    (Settings(Plankton(), ClassificationCnn(1), STEPS), SET | {"data.side": 48}),
+    (Settings(Svhn(), ClassificationCnn(1), STEPS), SET),
     (Settings(Cluttered(), ClassificationCnn(1), STEPS), {"network.architecture": 2}),
     (
         Settings(Cluttered(), ClassificationCnn(1), Training(RMSprop(), iterations=9)),

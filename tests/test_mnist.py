@@ -12,7 +12,7 @@ import pytest
 from small_runs import child
 from test_table3 import FOLDER, SCRIPT, TINY
 
-from ministn.data import Cluttered, mnist
+from ministn.data import Cluttered, folders, mnist
 from ministn.data import __main__ as command
 from ministn.errors import UserError
 
@@ -43,7 +43,7 @@ def machine(monkeypatch, tmp_path):
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()}
     monkeypatch.setattr(mnist, "FILES", sums)
     monkeypatch.setattr(mnist, "MIRRORS", [])
-    monkeypatch.setattr(mnist, "user_cache", lambda: tmp_path / "cache" / "ministn")
+    monkeypatch.setattr(folders, "user_cache", lambda: tmp_path / "cache" / "ministn")
     monkeypatch.delenv("MINISTN_DATA", raising=False)
 
 
@@ -188,7 +188,7 @@ def test_only_a_download_needs_pooch(monkeypatch, tmp_path):
     monkeypatch.undo()
     for package in ("pooch", "platformdirs"):
         monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
-    assert mnist.user_cache() is None
+    assert folders.user_cache() is None
     monkeypatch.delenv("MINISTN_DATA", raising=False)
     assert "pip install pooch" in complaint(mnist.load)
     monkeypatch.setenv("MINISTN_DATA", str(tmp_path))

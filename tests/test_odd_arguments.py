@@ -42,7 +42,8 @@ OTHERS = {
 }
 NOT_THROWN_AT = {
     "steps of generate and fresh, which check": """
-        data.addition.pairs data.cluttered.add data.cluttered.check data.cluttered.check_drawn
+        data.addition.pairs data.cluttered.add data.cluttered.bilinear data.cluttered.check
+        data.cluttered.check_drawn data.cluttered.draw_enlarged
         data.cluttered.draw_chunk data.cluttered.ink_boxes data.cluttered.order
         data.cluttered.scatter data.distorted.draw data.distorted.kept_convex
         data.distorted.moved_centres data.distorted.only_placed data.distorted.placement

@@ -183,7 +183,7 @@ def test_loc_lr_freezes_what_only_the_localisation_network_has(network, loc_lr):
         ("seed", -1, "^seed must be from 0 to 2\\^64 - 1, got -1"),
         ("seed", 2**64, "^seed must be from 0 to 2\\^64 - 1, got 18446744073709551616"),
         ("data.seed", -1, "data_seed must be from 0 to 2\\^64 - 1, got -1"),
-        ("data.source", "fashion", "digits must be those of mnist or digits, got 'fashion'"),
+        ("data.source", "fashion", "source must be mnist or digits, got 'fashion'"),
         ("precision", "fp16", "precision must be fp32 or tf32, got 'fp16'"),
         ("network", Cluttered(), "network of a run cannot be Cluttered"),
         ("network.architecture", 3, "architecture must be 1 or 2, got 3"),

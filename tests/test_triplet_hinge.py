@@ -115,7 +115,7 @@ def test_a_gpu_has_the_kink_where_it_is(device):
     assert loss.tolist() == [22 / 2]
     assert dattended.tolist() == [[3 * -3, 3 * (2 - 4)], [3 * 3, 3 * 4]]
     assert drandom.tolist() == [[0, 3 * -2], [0, 0]]
-    loss, *gradients = on_gpu(device, attended, random, both[:1], margin=-21.0)
+    loss, *gradients = on_gpu(device, attended, random, both[1:], margin=11.0)
     assert loss == 0 and not any(gradient.any() for gradient in gradients)
 
 

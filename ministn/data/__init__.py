@@ -7,7 +7,9 @@ from ministn.data.colocalisation import Crops, OneDigit, Pairs
 from ministn.data.dataset import Data, DataSet, Digits, Form, Fresh, Map, PosedSplit, Split
 from ministn.data.distorted import Distorted
 from ministn.data.extruded import Extruded
+from ministn.data.plankton import Plankton
 from ministn.data.sequences import Sequences
+from ministn.data.svhn import Svhn
 
 __all__ = [
     "CLUTTERED",
@@ -24,9 +26,11 @@ __all__ = [
     "Map",
     "OneDigit",
     "Pairs",
+    "Plankton",
     "PosedSplit",
     "Sequences",
     "Split",
+    "Svhn",
     "as_batch",
     "labels_for_gpu",
     "take_batch",

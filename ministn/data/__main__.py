@@ -33,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "show",
         help="draw the first test images of a data set",
         description="Draw the first test images of a data set, with labels and true poses.",
-        epilog="R, RTS, P, E and TC are explained by reproduce/stn_table1.py --help; mnist and "
-        "digits are cluttered.\n\n"
+        epilog="R, RTS, P, E and TC are explained by reproduce/stn_table1.py --help;\n"
+        "mnist and digits are cluttered; all others: ministn/data/.\n\n"
         "example:\n  python -m ministn.data show RTS    (writes RTS.png here)",
     )
     show.set_defaults(run=_show)
@@ -48,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "--data-dir",
             type=Path,
             metavar="DIR",
-            help="the only folder to look in and to download to; default: $MINISTN_DATA/mnist, "
-            "then the user's cache; downloads go to the cache",
+            help="the only folder to look in and to download to; default: $MINISTN_DATA/mnist "
+            "(or plankton, svhn), then the user's cache; downloads go to the cache",
         )
     options = parser.parse_args(arguments)
     options.run(options)

@@ -188,6 +188,50 @@ def check_drawn(name: str, digits: Digits, count: int, seed: int, epoch: int = 0
     return int(count)
 
 
+def draw_enlarged(
+    name: str,
+    digits: Digits,
+    number: int,
+    n: int,
+    *,
+    seed: int,
+    canvas: int,
+    distractors: int,
+    patch: int,
+    largest: int,
+) -> np.ndarray:
+    """(n, canvas, canvas) uint8, patches alone, of the first n images of a chunk, by its number.
+
+    Each is resized bilinearly to 2, 4, ... or 2 * largest pixels each way, but made to fit where
+    its middle lies. That is on an edge of pixels, two or more from those of the canvas.
+    """
+    windows = sliding_window_view(digits.images, (patch, patch), axis=(1, 2))
+    rng = generator(seed, f"data/{name}/clutter", number)
+    images = np.zeros((n, canvas, canvas), np.uint8)
+    for _ in range(distractors):
+        sources = rng.integers(len(digits), size=CHUNK)[:n]
+        rows, columns = rng.integers(windows.shape[1:3], size=(CHUNK, 2))[:n].T
+        y, x = rng.integers(2, canvas - 2, size=(CHUNK, 2))[:n].T
+        half = rng.integers(1, largest + 1, size=CHUNK)[:n]
+        half = np.minimum.reduce([half, x, y, canvas - x, canvas - y])
+        for size in np.unique(half):
+            (some,) = np.nonzero(half == size)
+            weights = bilinear(patch, 2 * size)
+            resized = weights @ windows[sources[some], rows[some], columns[some]] @ weights.T
+            whole = np.rint(resized).astype(np.uint8)
+            add(images, whole, y[some] - size, x[some] - size, some)
+    return images
+
+
+def bilinear(length: int, size: int) -> np.ndarray:
+    """Weights (size, length) by which pixels in a row are resized, their outer edges kept.
+
+    Between two pixels' centres both count, beyond the outermost only that.
+    """
+    places = ((np.arange(size) + 0.5) * (length / size) - 0.5).clip(0, length - 1)
+    return np.maximum(1 - np.abs(places[:, None] - np.arange(length)), 0)
+
+
 def check(
     name: str, digits: Digits, count: int, *, seed: int, canvas: int, distractors: int, patch: int
 ) -> None:
@@ -215,15 +259,23 @@ def order(name: str, digits: int, count: int, seed: int) -> np.ndarray:
     return np.concatenate(walks)[:count]
 
 
-def add(canvas: np.ndarray, patches: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
-    """Add patch n to canvas n with its first pixel at (rows[n], columns[n]), clipped to 255.
+def add(
+    canvas: np.ndarray,
+    patches: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    images: np.ndarray | None = None,
+) -> None:
+    """Add patch n to canvas images[n] with its first pixel at (rows[n], columns[n]), up to 255.
 
-    canvas: (n, H, W) uint8, changed in place; the others hold n or more, the rest is unused.
+    canvas: (N, H, W) uint8, changed in place. images: different ones, by default all in turn; the
+    other arrays hold as many or more, the rest is unused.
     """
-    images = np.arange(len(canvas))
+    images = np.arange(len(canvas)) if images is None else images
+    n = len(images)
     windows = sliding_window_view(canvas, patches.shape[1:], axis=(1, 2), writeable=True)
-    at = images, rows[images], columns[images]
-    windows[at] = np.minimum(windows[at].astype(np.uint16) + patches[images], 255)
+    at = images, rows[:n], columns[:n]
+    windows[at] = np.minimum(windows[at].astype(np.uint16) + patches[:n], 255)
 
 
 def ink_boxes(images: np.ndarray) -> np.ndarray:

@@ -8,6 +8,12 @@
           of 1.5 pixels, with the thin plate spline that this defines
     TC    placed anywhere in 60x60 pixels, with six 6x6 patches of other digits added
 
+and S, of the placement paper, whose R and T are R and TC:
+
+    S     scaled by 0.5 to 4, uniform on a logarithmic scale, in the middle of 112x112 pixels, with
+          six such patches added, of 2 to 18 pixels, see draw_enlarged in data/cluttered.py. There,
+          patches to test are of training digits, here of the others to test, as in TC
+
 Angles, scales, noise and patches are as several independent sources report them. On these points
 all are silent, and we chose: the canvas of R, P and E (P and E have one in which the noise cuts no
 strokes off); in RTS every place at which the scaled digit fits before it is turned; in E the noise
@@ -27,7 +33,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ministn.backend import Array, Device
+from ministn.backend import Array, Device, device_of
 from ministn.data import cluttered, sources
 from ministn.data.cluttered import CHUNK, check_drawn, ink_boxes
 from ministn.data.dataset import Data, DataSet, Digits, Form, Fresh, Map, PosedSplit
@@ -42,7 +48,7 @@ from ministn.data.warping import (
     spline_theta,
     warp,
 )
-from ministn.errors import UserError, check_kind
+from ministn.errors import UserError, check_kind, check_whole
 from ministn.kinds import kind
 from ministn.metrics.attention import CORNERS
 from ministn.metrics.pose import FRAME
@@ -58,6 +64,8 @@ class Recipe(NamedTuple):
     greatest. placed: how much of the digit's image lies on the canvas wherever it is put, as a
     share of its side; 0 for the middle. corners, controls: standard deviation of the noise in
     pixels. distractors, patch: see data/cluttered.py. supersampling: see transformer/samplers.py.
+    logarithmic: whether scales are uniform in their logarithm. largest: half the greatest side of
+    patches where they are resized, or 0.
     """
 
     name: str
@@ -70,6 +78,13 @@ class Recipe(NamedTuple):
     distractors: int = 0
     patch: int = 0
     supersampling: int = 1
+    logarithmic: bool = False
+    largest: int = 0
+
+    @property
+    def in_whole_pixels(self) -> bool:
+        """Whether digits are but placed, among patches as they are: nothing is sampled."""
+        return self.distractors > 0 and not self.largest
 
 
 R = Recipe("R", 28, rotation=90.0)
@@ -77,7 +92,8 @@ RTS = Recipe("RTS", 42, rotation=45.0, scale=(0.7, 1.2), placed=1.0)
 P = Recipe("P", 42, scale=(0.75, 1.0), corners=5.0)
 E = Recipe("E", 42, scale=(0.75, 1.0), controls=1.5)
 TC = Recipe("TC", 60, placed=1.0, distractors=6, patch=6)
-RECIPES = {recipe.name: recipe for recipe in (R, RTS, P, E, TC)}
+S = Recipe("S", 112, scale=(0.5, 4.0), distractors=6, patch=6, logarithmic=True, largest=9)
+RECIPES = {recipe.name: recipe for recipe in (R, RTS, P, E, TC, S)}
 SIZES = {MNIST: Sizes(60_000, 0, 10_000), EMBEDDED: Sizes(8_000, 0, 1_000)}
 
 
@@ -135,17 +151,23 @@ class DrawnAnew(Data):
 
 @kind("distorted")
 class Distorted(DrawnAnew):
-    """One of RECIPES by its name."""
+    """One of RECIPES by its name.
+
+    passes: over the digits to test, each time distorted in another way. Raises UserError as well
+    for a recipe or passes that there cannot be.
+    """
 
     recipe: str
     source: str = MNIST
     train_size: int = 60_000
     seed: int = 0
+    passes: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.recipe not in tuple(RECIPES):
             raise UserError(f"there is no set {self.recipe!r}: choose one of {', '.join(RECIPES)}")
+        check_whole(passes=self.passes)
 
     @property
     def name(self) -> str:
@@ -154,6 +176,10 @@ class Distorted(DrawnAnew):
     @property
     def form(self) -> Form:
         return Form((RECIPES[self.recipe].canvas,) * 2)
+
+    @property
+    def test_size(self) -> int:
+        return super().test_size * self.passes
 
     def load(self, folder: Path | str | None = None, map: Map = map) -> DataSet:
         recipe = RECIPES[self.recipe]
@@ -170,18 +196,18 @@ def generate(
     """
     check_kind("recipe", recipe, Recipe)
     count = check_drawn(name, digits, count, seed, epoch)
-    numbers = range(-(-count // CHUNK))
-    chunks = [_chunk(recipe, name, digits, count, seed, epoch, None, n) for n in numbers]
-    images, drawn = zip(*chunks, strict=True)
-    side = digits.images.shape[1]
-    if recipe.distractors:  # of the digit, not of the clutter
-        first = np.concatenate([d.shift for d in drawn]) + (recipe.canvas - side) / 2
-        boxes = ink_boxes(np.resize(digits.images, (count, side, side)))
-        boxes += np.tile(first, 2).astype(np.int16)
-    else:
-        boxes = np.concatenate([ink_boxes(some) for some in images])
-    poses = np.concatenate([true_poses(recipe, side, d) for d in drawn])
-    return PosedSplit(np.concatenate(images), np.resize(digits.labels, count), boxes, poses)
+    made, side = _Made(recipe, name, digits, count, seed, epoch), digits.images.shape[1]
+    chunks = []
+    for number in range(-(-count // CHUNK)):
+        some, how = _digits(made, None, number)
+        if recipe.in_whole_pixels:  # the digit's box, not that of the clutter as well
+            first = np.tile(how.shift + (recipe.canvas - side) / 2, 2).astype(np.int16)
+            boxes = ink_boxes(digits.images[made.rows(number)]) + first
+        else:
+            boxes = ink_boxes(some)
+        chunks.append((_among(made, number, some), boxes, true_poses(recipe, side, how)))
+    images, boxes, poses = (np.concatenate(arrays) for arrays in zip(*chunks, strict=True))
+    return PosedSplit(images, np.resize(digits.labels, count), boxes, poses)
 
 
 def fresh(
@@ -202,10 +228,10 @@ def fresh(
     """
     check_kind("recipe", recipe, Recipe)
     count = check_drawn(name, digits, count, seed, epoch)
-    make = partial(_chunk, recipe, name, digits, count, seed, epoch, device)
+    make = partial(_chunk, _Made(recipe, name, digits, count, seed, epoch), device)
     shape = count, recipe.canvas, recipe.canvas
     images = np.empty(shape, np.uint8) if device is None else device.empty(shape, np.uint8)
-    for number, (some, _) in enumerate(map(make, list(range(-(-count // CHUNK))))):
+    for number, some in enumerate(map(make, list(range(-(-count // CHUNK))))):
         images[number * CHUNK :][: len(some)] = some
     return images, np.resize(digits.labels, count)
 
@@ -214,7 +240,11 @@ def draw(recipe: Recipe, name: str, side: int, seed: int, epoch: int, number: in
     """The distortions of a whole chunk; side: of the digits' images."""
     rng = generator(seed, f"data/{recipe.name}/{name}", epoch, number)
     angle = rng.uniform(-recipe.rotation, recipe.rotation, CHUNK)
-    scale = rng.uniform(*recipe.scale, CHUNK)
+    low, high = recipe.scale
+    if recipe.logarithmic:
+        scale = low * (high / low) ** rng.uniform(size=CHUNK)
+    else:
+        scale = rng.uniform(low, high, CHUNK)
     room = np.maximum((recipe.canvas - 1) - recipe.placed * scale * (side - 1), 0) / 2
     shift = rng.uniform(-1, 1, (CHUNK, 2)) * room[:, None] * (recipe.placed > 0)
     corners = rng.normal(0, recipe.corners, (CHUNK, *CORNERS.shape))
@@ -295,32 +325,67 @@ def moved_centres(recipe: Recipe, drawn: Drawn) -> np.ndarray:
     return CENTRES + drawn.controls * (2 / (recipe.canvas - 1))
 
 
-def _chunk(
-    recipe: Recipe,
-    name: str,
-    digits: Digits,
-    count: int,
-    seed: int,
-    epoch: int,
-    device: Device | None,
-    number: int,
-) -> tuple[Array, Drawn]:
-    """The images of one chunk, as many of them as there are, and their distortions."""
-    rows = np.arange(number * CHUNK, min(count, (number + 1) * CHUNK)) % len(digits)
-    chosen, side = digits.images[rows], digits.images.shape[1]
-    if recipe.distractors:  # whole pixels: nothing to sample. What is added first is all the same.
+class _Made(NamedTuple):
+    """What the images of a split follow from, in one epoch."""
+
+    recipe: Recipe
+    name: str
+    digits: Digits
+    size: int
+    seed: int
+    epoch: int
+
+    def rows(self, number: int) -> np.ndarray:
+        """The digits of a chunk's images, as many as there are."""
+        some = np.arange(number * CHUNK, min(self.size, (number + 1) * CHUNK))
+        return some % len(self.digits)
+
+
+def _chunk(made: _Made, device: Device | None, number: int) -> Array:
+    """The images of one chunk."""
+    images, _ = _digits(made, device, number)
+    return _among(made, number, images)
+
+
+def _digits(made: _Made, device: Device | None, number: int) -> tuple[Array, Drawn]:
+    """The same before patches that are resized are added, and the digits' distortions."""
+    recipe, rows = made.recipe, made.rows(number)
+    chosen, side = made.digits.images[rows], made.digits.images.shape[1]
+    if recipe.in_whole_pixels:  # what is added first is all the same
         images, first = cluttered.draw_chunk(
-            f"{recipe.name}/{name}/{epoch}",
-            digits,
+            f"{recipe.name}/{made.name}/{made.epoch}",
+            made.digits,
             (number, chosen),
-            seed=seed,
+            seed=made.seed,
             canvas=recipe.canvas,
             distractors=recipe.distractors,
             patch=recipe.patch,
         )
         drawn = only_placed(first, side, recipe.canvas)
         return images if device is None else device.to_gpu(images), drawn
-    drawn = Drawn(*(array[: len(rows)] for array in draw(recipe, name, side, seed, epoch, number)))
+    whole = draw(recipe, made.name, side, made.seed, made.epoch, number)
+    drawn = Drawn(*(array[: len(rows)] for array in whole))
     images = chosen if device is None else device.to_gpu(chosen)
     sampler = Sampler(border="zeros", supersampling=recipe.supersampling)
     return warp(images, sampling_grid(recipe, side, drawn, device), sampler), drawn
+
+
+def _among(made: _Made, number: int, images: Array) -> Array:
+    """Images (n, canvas, canvas) uint8 of a chunk with patches added, if they are resized."""
+    recipe = made.recipe
+    if not recipe.largest:
+        return images
+    clutter: Array = cluttered.draw_enlarged(
+        f"{recipe.name}/{made.name}/{made.epoch}",
+        made.digits,
+        number,
+        len(images),
+        seed=made.seed,
+        canvas=recipe.canvas,
+        distractors=recipe.distractors,
+        patch=recipe.patch,
+        largest=recipe.largest,
+    )
+    device = device_of(images)
+    clutter = clutter if device is None else device.to_gpu(clutter)
+    return (images.astype(np.uint16) + clutter).clip(0, 255).astype(np.uint8)

@@ -14,6 +14,8 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from ministn.data.dataset import Digits
+from ministn.data.folders import find as first_of
+from ministn.data.folders import search_path
 from ministn.errors import UserError
 
 # SHA-256 of the uncompressed content: the same digits are compressed differently by each mirror.
@@ -42,7 +44,7 @@ def load(data_dir: Path | str | None = None) -> dict[str, Digits]:
     data_dir: the only folder looked in, and nothing is downloaded; by default the folders of
     `search_path`, then a download. Raises UserError for a file that is missing or altered.
     """
-    folders = search_path(data_dir)
+    folders = search_path("mnist", data_dir)
     arrays = []
     for name, digest in FILES.items():
         path = find(name, folders)
@@ -61,38 +63,16 @@ def fetch(data_dir: Path | str | None = None) -> list[Path]:
 
     Downloads go to data_dir, by default to the user's cache. Raises UserError.
     """
-    folders = search_path(data_dir)
+    folders = search_path("mnist", data_dir)
     paths = [find(name, folders) or download(name, folders) for name in FILES]
     for path, digest in zip(paths, FILES.values(), strict=True):
         read(path, digest)
     return paths
 
 
-def search_path(data_dir: Path | str | None) -> list[Path]:
-    """The folders to look in, the one to download to last."""
-    if data_dir is not None:
-        return [Path(data_dir)]
-    folders = os.environ.get("MINISTN_DATA"), user_cache()
-    return [Path(folder) / "mnist" for folder in folders if folder]
-
-
-def user_cache() -> Path | None:
-    """The user's cache for this package. None without pooch, which knows the place on each system.
-
-    Only downloads need pooch, so only here and there is it imported.
-    """
-    try:
-        import pooch
-    except ImportError:
-        return None
-    return Path(pooch.os_cache("ministn"))
-
-
 def find(name: str, folders: list[Path]) -> Path | None:
     """The file called `name`, plain or .gz, in the first folder that has it."""
-    paths = (folder / (name + suffix) for folder in folders for suffix in ("", ".gz"))
-    # os.path.isfile, unlike Path.is_file, does not raise for a folder that must not be entered.
-    return next((path for path in paths if os.path.isfile(path)), None)
+    return first_of(folders, name, f"{name}.gz")
 
 
 def read(path: Path, digest: str) -> np.ndarray:

@@ -92,7 +92,7 @@ class Columns(Convolution):
         np.matmul(matrix, self._weight, out=y)
         if dy is not None:
             self._correlate(matrix, dy)
-        return y.reshape(*self._windows.shape[:2], n, *self.size, -1)
+        return y.reshape(*self._windows.shape[:2], n, *self.size, self._shape[3])
 
     def backward(self, n: int, dy: np.ndarray, dx: np.ndarray | None = None) -> None:
         """dweight = (columns of x)^T @ dy,    dcolumns = dy @ weight^T, added up to dx"""
@@ -110,7 +110,7 @@ class Columns(Convolution):
 
     def _correlate(self, matrix: np.ndarray, dy: np.ndarray) -> np.ndarray:
         """Add to dweight, and return dy as a matrix."""
-        dy = dy.reshape(len(matrix), -1)
+        dy = dy.reshape(len(matrix), self._shape[3])
         self._dweight += matrix.T @ dy
         return dy
 
@@ -134,9 +134,9 @@ class Columns(Convolution):
             memory.reshape(kh, kw, *pixels)[...] = np.moveaxis(
                 windows[..., 0, :, :], (-2, -1), (0, 1)
             )
-            return memory.reshape(kh * kw, -1).T
+            return memory.reshape(kh * kw, math.prod(pixels)).T
         memory.reshape(*pixels, kh, kw, channels)[...] = np.moveaxis(windows, 5, -1)
-        return memory.reshape(-1, kh * kw * channels)
+        return memory.reshape(math.prod(pixels), kh * kw * channels)
 
 
 def add_windows(

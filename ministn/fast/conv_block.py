@@ -74,7 +74,7 @@ def conv_block(
     for block, n in convolution.blocks(len(x)):
         convolution.image[:n] = x[block]
         z = convolution.forward(n)
-        first, *others = z.reshape(-1, *z.shape[2:])
+        first, *others = z.reshape(window**2, *z.shape[2:])
         if winner is not None:
             maximum(first, others, y[block], winner[block])
             first = y[block]
@@ -157,7 +157,7 @@ def _backward_by_x(
     dz = np.zeros(pool**2 * convolution.images * math.prod(shape), np.float32)
     for block, n in convolution.blocks(len(x)):
         parts = shaped(dz, (pool, pool, n, *shape))
-        each = _parts(parts[0, 0], cache) if pool == 1 else parts.reshape(-1, n, *shape)
+        each = _parts(parts[0, 0], cache) if pool == 1 else parts.reshape(pool**2, n, *shape)
         dbias += _before_pool(dy, cache, block, each)
         convolution.image[:n] = x[block]
         convolution.backward(n, parts, None if dx is None else dx[block])
@@ -177,7 +177,7 @@ def _before_pool(
     else:
         for place, dcandidate in enumerate(parts):
             np.multiply(dpooled, cache.winner[block] == place, out=dcandidate)
-    rows = dpooled.reshape(-1, dpooled.shape[-1])
+    rows = dpooled.reshape(math.prod(dpooled.shape[:-1]), dpooled.shape[-1])
     return np.ones(len(rows), np.float32) @ rows  # many times as fast as a sum over an axis
 
 
@@ -201,7 +201,7 @@ def _rectify(y: np.ndarray, below: float) -> None:
 
 def _rows(y: np.ndarray) -> np.ndarray:
     """A view (n, h, w K) of (n, h, w, K)."""
-    return y.reshape(*y.shape[:2], -1)
+    return y.reshape(*y.shape[:2], math.prod(y.shape[2:]))
 
 
 def _factors(y: np.ndarray, below: float) -> np.ndarray | float:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ministn import data
-from ministn.data import addition, colocalisation, distorted, extruded, mnist, sources
+from ministn.data import addition, colocalisation, distorted, extruded, mnist, sources, svhn
 from ministn.data.dataset import Digits
 from ministn.metrics.attention import BOX_CORNERS
 from ministn.plot.drawing import YELLOW, caption, outline, show_image
@@ -21,7 +21,7 @@ FRAME = "Yellow: the frame of the digit's own image, a dot at its top left."
 
 
 class Panel(NamedTuple):
-    """image: (H, W) uint8. outlines: of points (k, 2) in pixels, in turn."""
+    """image: (H, W) or (H, W, 3) uint8. outlines: of points (k, 2) in pixels, in turn."""
 
     image: np.ndarray
     words: str
@@ -115,6 +115,24 @@ def _sequences(data_dir: Path | None, seed: int) -> Sheet:
     return Sheet("Sequences among clutter", panels[: ROWS * COLUMNS], explanation)
 
 
+def _plankton(data_dir: Path | None, seed: int) -> Sheet:
+    split = data.Plankton(train_size=1, seed=seed).load(data_dir).test
+    panels = [
+        Panel(image, f"class {label}", [box[BOX_CORNERS]])
+        for image, label, box in zip(split.images, split.labels, split.boxes, strict=True)
+    ]
+    explanation = "Yellow: the picture as it was cut out; the rest is padding."
+    return Sheet("PlanktonSet, inverted", panels[: ROWS * COLUMNS], explanation)
+
+
+def _svhn(data_dir: Path | None, seed: int) -> Sheet:
+    split = data.Svhn(train_size=1, seed=seed).load(data_dir).test
+    panels = []
+    for image, labels in zip(split.images, split.labels, strict=True):
+        panels.append(Panel(image, "".join(str(each) for each in labels if each != svhn.BLANK)))
+    return Sheet("SVHN: house numbers", panels[: ROWS * COLUMNS], "The boxes of all digits, +30 %.")
+
+
 def _posed(split: data.PosedSplit) -> list[Panel]:
     size = split.images.shape[1:]
     return [
@@ -132,5 +150,7 @@ SETS |= {
     "colocalisation-clutter": partial(_colocalisation, colocalisation.DISTRACTORS),
     "crops": _crops,
     "extruded": _extruded,
+    "plankton": _plankton,
     "sequences": _sequences,
+    "svhn": _svhn,
 }

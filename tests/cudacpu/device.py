@@ -54,6 +54,9 @@ class Emulated:
     def astype(self, dtype: Any) -> "Emulated":
         return self._like(self.host.astype(dtype))
 
+    def clip(self, low: Any, high: Any) -> "Emulated":
+        return self._like(self.host.clip(low, high))
+
     def view(self, dtype: Any) -> "Emulated":
         return self._like(self.host.view(dtype))
 
