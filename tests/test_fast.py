@@ -199,6 +199,7 @@ def not_finite(N, size, lengths):
     [
         ("bilinear_sampler", (3, 7, 5, 1), (7, 5), (6, 4)),
         ("bilinear_sampler", (1, 4, 6, 3), (4, 6), (5, 7)),
+        ("bilinear_sampler", (2, 3, 4, 9), (3, 4), (2, 5)),  # by a matrix with any border
         ("bilinear_sampler", (2, 1, 8, 1), (1, 8), (3, 4)),
         ("bilinear_sampler", (2, 5, 1, 2), (5, 1), (4, 3)),
         ("trilinear_sampler", (3, 4, 3, 5), (4, 3, 5), (2, 3, 4)),
