@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ministn.errors import check_arrays
+from ministn.errors import check_arrays, check_float32
 from ministn.fast.sampling import gradient_of_grid, gradient_of_image, sample
 from ministn.ops.sampling import check_sampler
 
@@ -27,10 +27,7 @@ def bilinear_sampler(
     Raises TypeError for a dtype other than float32, ValueError as check_sampler does.
     """
     check_sampler(image, grid, border, fill)
-    if image.dtype != np.float32:
-        raise TypeError(
-            f"image must be float32, got {image.dtype}: float64 is for ops.bilinear_sampler"
-        )
+    check_float32(image=image)
     y, slopes = sample(image, grid, border, fill)
     return y, Cache(image.shape, grid, border, slopes)
 

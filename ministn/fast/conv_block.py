@@ -21,10 +21,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ministn.errors import check_arrays
+from ministn.errors import check_arrays, check_float32
 from ministn.fast import ways
 from ministn.fast.columns import Columns, Convolution
-from ministn.fast.max_pool2d import maximum
+from ministn.fast.max_pool2d import maximum, places
 from ministn.fast.tiles import Tiles
 from ministn.fast.winograd import shaped
 from ministn.ops.conv2d import checked_margin, conv_arrays, convolved_size
@@ -60,8 +60,7 @@ def conv_block(
     Raises as in ops, and TypeError for a dtype other than float32.
     """
     sizes = check_arrays(**conv_arrays(x, weight, bias))
-    if x.dtype != np.float32:
-        raise TypeError(f"x must be float32, got {x.dtype}: float64 is for ops.conv_block")
+    check_float32(x=x)
     below = check_options(pool, activation, slope)
     window = 2 if pool else 1
     margin = checked_margin(sizes, padding, window, stride)
@@ -219,5 +218,4 @@ def _parts(dz: np.ndarray, cache: Cache) -> list[np.ndarray]:
     """
     if cache.winner is None:
         return [dz]
-    h, w = dz.shape[1] // 2 * 2, dz.shape[2] // 2 * 2
-    return [dz[:, p:h:2, q:w:2] for p in (0, 1) for q in (0, 1)]
+    return [*places(dz, cache.y.shape, 2, 2)]

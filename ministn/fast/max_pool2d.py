@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ministn.errors import check_arrays
+from ministn.errors import check_arrays, check_float32
 from ministn.ops.max_pool2d import check_pool, check_windows
 
 BLOCK_BYTES = 2**19  # of x in one block of images
@@ -30,13 +30,12 @@ def max_pool2d(x: np.ndarray, size: int = 2, stride: int | None = None) -> tuple
     """
     size, stride = check_windows(size, stride)
     n, height, width, channels = check_pool(x, size)
-    if x.dtype != np.float32:
-        raise TypeError(f"x must be float32, got {x.dtype}: float64 is for ops.max_pool2d")
+    check_float32(x=x)
     h, w = ((length - size) // stride + 1 for length in (height, width))
     y = np.empty((n, h, w, channels), np.float32)
     winner = np.empty(y.shape, np.min_scalar_type(size**2 - 1))
     for block in _blocks(x.shape):
-        first, *others = _places(x[block], y.shape, size, stride)
+        first, *others = places(x[block], y.shape, size, stride)
         maximum(first, others, y[block], winner[block])
     return y, Cache(y, winner, x.shape, size, stride)
 
@@ -47,7 +46,7 @@ def max_pool2d_backward(dy: np.ndarray, cache: Cache) -> np.ndarray:
     check_arrays(y=(y, "N h w C"), dy=(dy, "N h w C"))
     dx = np.zeros(shape, np.float32)
     for block in _blocks(shape):
-        for place, pixels in enumerate(_places(dx[block], winner.shape, size, stride)):
+        for place, pixels in enumerate(places(dx[block], winner.shape, size, stride)):
             pixels += dy[block] * (winner[block] == place)
     return dx
 
@@ -71,7 +70,7 @@ def _blocks(shape: tuple[int, ...]) -> Iterator[slice]:
         yield slice(start, start + images)
 
 
-def _places(x: np.ndarray, shape: tuple[int, ...], size: int, stride: int) -> Iterator[np.ndarray]:
+def places(x: np.ndarray, shape: tuple[int, ...], size: int, stride: int) -> Iterator[np.ndarray]:
     """Views of x: at each place of a window, in row-major order, the values of all windows."""
     rows, columns = stride * shape[1], stride * shape[2]
     for p in range(size):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ministn.errors import check_arrays
+from ministn.errors import check_arrays, check_float32
 from ministn.fast.sampling import gradient_of_grid, gradient_of_image, sample
 from ministn.ops.sampling import check_volume_sampler
 
@@ -27,10 +27,7 @@ def trilinear_sampler(
     Raises TypeError for a dtype other than float32, ValueError as check_volume_sampler does.
     """
     check_volume_sampler(volume, grid, border, fill)
-    if volume.dtype != np.float32:
-        raise TypeError(
-            f"volume must be float32, got {volume.dtype}: float64 is for ops.trilinear_sampler"
-        )
+    check_float32(volume=volume)
     y, slopes = sample(volume[..., None], grid, border, fill)
     return y[..., 0], Cache((*volume.shape, 1), grid, border, slopes)
 
