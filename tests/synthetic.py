@@ -229,10 +229,8 @@ def of_sequences(network, *, wrong=range(90), seed=0, own=0.98, done=3, source="
     correct.reshape(-1)[list(wrong)] = False
     looks = {"rnn": glimpses, "ffn": 1, "cnn": 0}[network[:3]]
     measured = {"correlation": 0.9, "widths_in": 1.0, "widths_out": 0.2}
-    each = [
-        {"overlap": 0.5 + 0.1 * n, "overlaps_most": list(np.roll([own, 1 - own, 0.0], n))}
-        for n in range(glimpses)
-    ]
+    overlaps = [(0.5 + 0.1 * n, list(np.roll([own, 1 - own, 0.0], n))) for n in range(glimpses)]
+    each = [{"overlap": o, "overlap_in": 0.25, "overlaps_most": most} for o, most in overlaps]
     for entry in found["epochs"]:
         entry |= measured | {"valid_sequence_error": 3.0}
         entry["theta"] = [np.tile([0.3, 0, 0.1, 0, 0.3, -0.1], looks).tolist()] * 6

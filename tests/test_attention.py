@@ -219,7 +219,7 @@ def test_summary_of_the_identity_has_not_moved():
     found = summary(theta, np.array([[0, 0, 9, 4]] * 3), (5, 10))
     expected = {"overlap": 1, "inside": 1, "left_image": 0, "moved": 0, "spread": 0}
     expected |= dict.fromkeys(("correlation", "wander_in", "wander_out"), 0)
-    assert found == expected | dict.fromkeys(("widths_in", "widths_out"), 0)
+    assert found == expected | {"widths_in": 0, "widths_out": 0, "overlap_in": 1}
 
 
 def test_summary_tells_moving_from_following_the_image():
@@ -261,6 +261,8 @@ def test_centring_without_zooming_follows_the_digit_and_halves_what_it_wanders()
     np.testing.assert_allclose(still["wander_in"], np.sqrt((place.var(0) * [900, 400]).mean()))
     assert half_way["widths_in"] == still["widths_in"] == still["wander_in"] / 12  # of 8x18 pixels
     np.testing.assert_allclose(half_way["overlap"], still["overlap"])  # which cannot see it
+    zoomed = summary(looking(place, np.eye(2) / 2), boxes, size)
+    assert zoomed["overlap"] > 2 * still["overlap"] == 2 * zoomed["overlap_in"]
 
 
 def test_wander_is_seen_in_the_attended_frame():

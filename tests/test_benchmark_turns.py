@@ -73,9 +73,9 @@ def test_sides_take_turns():
 
 
 SIZE = 100 * MEGABYTE
-# Of libraries, each process is charged a share that depends on how many others use them, whosesoever
-# they are. Python's and NumPy's that two processes share were measured to be 27 MB, which is
-# therefore the most by which two of them change while others come and go.
+# Of libraries, each process is charged a share that depends on how many others use them, be they
+# whose they may. Those that two processes share of Python and NumPy were measured to be 27 MB, so
+# that is the most by which two of them change while others come and go.
 OTHERS = 27 * MEGABYTE
 
 

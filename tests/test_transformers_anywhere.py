@@ -174,6 +174,7 @@ OF_HALF = OF_IDENTITY | {
 }
 INK = (np.sqrt(25) + np.sqrt(20)) / 2  # the width of the digit, of the median image
 for measures, factor in ((OF_IDENTITY, 1), (OF_HALF, 2)):
+    measures["overlap_in"] = OF_IDENTITY["overlap"]
     measures["widths_in"] = measures["wander_in"] / INK
     measures["widths_out"] = measures["wander_out"] / (factor * INK)
 KNOWN = {IDENTITY: OF_IDENTITY, HALF: OF_HALF}

@@ -33,6 +33,7 @@ IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 MEASURES = (
     *("overlap", "inside", "left_image", "moved", "spread"),
     *("correlation", "wander_in", "wander_out", "widths_in", "widths_out"),
+    "overlap_in",
 )
 
 
@@ -52,6 +53,7 @@ def summary(
     wander_in, wander_out, widths_in, widths_out: how much the digit's centre still wanders, see
     ``wander``. A transformer that only centres the digit has a low overlap, a high correlation
     and less wander out than in.
+    overlap_in: the overlap of the whole image, which is what the identity attends to.
     """
     if theta is None:
         return dict.fromkeys(MEASURES)
@@ -67,7 +69,8 @@ def summary(
     means = (values.mean() for values in measured)
     still = np.broadcast_to(IDENTITY, exact.shape)
     before, after = wander(still, boxes, size), wander(exact, boxes, size)
-    values = (*means, correlation(theta, boxes), before[0], after[0], before[1], after[1])
+    whole = overlap(quadrilateral(still, size), boxes).mean()
+    values = *means, correlation(theta, boxes), before[0], after[0], before[1], after[1], whole
     return {name: float(value) for name, value in zip(MEASURES, values, strict=True)}
 
 

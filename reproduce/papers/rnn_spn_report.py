@@ -206,5 +206,15 @@ def reading(record: Record) -> list[str]:
     way = "from left to right" if ordered else "not one digit after the other"
     return [
         f"{label(record)}, seed {record['settings'].seed}, looks {way}: glimpse {', '.join(told)} "
-        "of the test images"
+        f"of the test images{beside_whole(best)}"
     ]
+
+
+def beside_whole(best: dict[str, Any]) -> str:
+    """How many times the overlap of the whole image each glimpse's is, where a record has both."""
+    times = [
+        f"{glimpse['overlap'] / glimpse['overlap_in']:.1f}"
+        for glimpse in best["test_glimpses"]
+        if "overlap_in" in glimpse
+    ]
+    return f"; overlap {', '.join(times)} times the whole image's" if times else ""
