@@ -178,6 +178,7 @@ def smallest_run(quick_device, theirs, monkeypatch, tmp_path):
     monkeypatch.setattr(module, "STEPS", 2)
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "--gpu"])
     out = tmp_path / "records" / "gpu.json"
+    out.parent.mkdir()
 
     def run(**changes):
         arguments = {

@@ -14,7 +14,7 @@ from ministn.errors import UserError
 from ministn.initializers import ZEROS
 from ministn.kinds import replaced
 from ministn.layers import Conv2d
-from ministn.optimizers import SGD, Adam, Optimizer, RMSprop
+from ministn.optimizers import SGD, Adam, Nesterov, Optimizer, RMSprop
 from ministn.parameter import Parameter, ParameterBuffer
 from ministn.randomness import Step
 from ministn.training.protocol import Training
@@ -75,18 +75,20 @@ def test_networks_are_those_of_the_scripts():
     six = [BENCHED[name].settings for name in table3.SIX]
     assert six == table3.EXPERIMENT.parse(["--nets", *table3.SIX])
     batches = {name: network.batches for name, network in BENCHED.items()}
+    assert {batches.pop(name) for name in list(batches) if "-spn-" in name} == {(100,)}
     assert batches.pop("colocalisation") == (200,)
     assert batches.pop("projection-cnn") == batches.pop("projection-st-cnn") == (32,)
     assert set(batches.values()) == {(64, 256)}
     assert [n for n, network in BENCHED.items() if network.compiled] == [
-        "arch1-tstn", "rts-st-cnn-affine",
+        "arch1-tstn", "rts-st-cnn-affine", "rnn-spn-d2",
     ]  # fmt: skip
-    assert sum(network.profiled for network in BENCHED.values()) == 5
+    assert sum(network.profiled for network in BENCHED.values()) == 6
 
 
 def test_every_network_trains_for_the_benchmark():
     """At two examples: co-localisation in one process, whatever the cores, and volumes as bytes."""
-    for name in ("r-st-cnn-affine", "addition-2st-fcn-affine", "encoder", "colocalisation"):
+    several = "r-st-cnn-affine", "addition-2st-fcn-affine", "encoder", "colocalisation"
+    for name in (*several, "rnn-spn-d2"):
         job = Job(name, BENCHED[name].settings, 2, cores=1)
         with our_training(job) as set_up:
             set_up()["step"]()
@@ -124,9 +126,9 @@ def test_both_sides_compute_the_same_blocks(layout, monkeypatch):
         np.testing.assert_allclose(dbias, their_dbias, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("rule", [Adam(), SGD(0.9, 0.1), SGD(0, 0.1, True)])
+@pytest.mark.parametrize("rule", [Adam(), SGD(0.9, 0.1), SGD(0, 0.1, True), RMSprop(epsilon=1e-10)])
 def test_pytorchs_optimiser_is_the_experiments(rule):
-    """At a constant rate; Adam's epsilon lies elsewhere, which here weighs 1e-5 of a step."""
+    """At a constant rate; epsilons lie elsewhere, which here weighs 1e-5 of a step."""
     torch = pytest.importorskip("torch")
     training = Training(rule, 0.01, batch_size=1, epochs=1)
     network = torch.nn.Linear(3, 2)
@@ -150,9 +152,23 @@ def test_pytorchs_optimiser_is_the_experiments(rule):
 def test_pytorchs_side_says_what_it_has_not():
     torch = pytest.importorskip("torch")
     optimizer = import_module("benchmarks.pytorch").optimizer
-    for training, said in [
-        (Training(RMSprop(), epochs=1), "has no rmsprop yet"),
-        (Training(clip_norm=5.0, epochs=1), "does not limit gradients yet"),
-    ]:
-        with pytest.raises(UserError, match=said):
-            optimizer(training, torch.nn.Linear(1, 1))
+    with pytest.raises(UserError, match="has no nesterov yet"):
+        optimizer(Training(Nesterov(), epochs=1), torch.nn.Linear(1, 1))
+
+
+def test_pytorchs_side_limits_the_gradient():
+    """First each value to 0.5, then the norm of all to 0.6: at rate 1, that is what SGD takes."""
+    torch = pytest.importorskip("torch")
+    pytorch = import_module("benchmarks.pytorch")
+    device, split = pytorch.TorchDevice("cpu"), BENCHED["r-fcn"].settings.data.noise(2)
+    network = torch.nn.Linear(3, 1)
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    slopes = torch.tensor([3.0, -2.0, 0.1])
+    network.loss = lambda x, labels: network.weight @ slopes + 4 * network.bias
+    training = Training(SGD(), 1.0, batch_size=2, epochs=1, clip=0.5, clip_norm=0.6)
+    examples = pytorch.Labelled(device, split, 1)
+    pytorch.TorchSteps(device, network, examples, np.arange(2), training, False).take(0)
+    gradient = np.array([0.5, -0.5, 0.1, 0.5])
+    gradient *= 0.6 / np.linalg.norm(gradient)
+    moved = [before[name] - p.detach() for name, p in network.named_parameters()]
+    np.testing.assert_allclose(np.concatenate([m.ravel() for m in moved]), gradient, rtol=1e-5)

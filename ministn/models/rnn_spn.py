@@ -70,12 +70,12 @@ def dropped(path: str, rate: float) -> list[Layer]:
 
 def localisation_layers(size: Size, channels: int, dropout: float = 0.0) -> list[Layer]:
     """The left-hand column down to its maps, for (H, W) images."""
+    between = dropped("localisation/dropout", dropout)
     return [
         MaxPool2d("localisation/pool1"),
         convolution("localisation/conv1", channels, MAPS, pool=True),
-        convolution("localisation/conv2", MAPS, MAPS),
-        *dropped("localisation/dropout", dropout),
-        MaxPool2d("localisation/pool2"),
+        convolution("localisation/conv2", MAPS, MAPS, pool=not between),
+        *([*between, MaxPool2d("localisation/pool2")] if between else []),
         convolution("localisation/conv3", MAPS, MAPS),
         Flatten("localisation/flatten"),
     ]

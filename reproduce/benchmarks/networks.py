@@ -5,6 +5,7 @@ A script and the words of a command give runs; they are trained on noise instead
 
 from typing import NamedTuple
 
+import rnn_spn_table1
 import stn_addition
 import stn_colocalisation
 import stn_projection3d
@@ -24,11 +25,12 @@ SCRIPTS = (
     ("stn", stn_addition, "--models cnn st-fcn-affine 2st-fcn-affine --seeds 0", "addition-"),
     ("stn", stn_colocalisation, "--digits 0 --clutter 16", ""),  # and the encoder that it needs
     ("stn", stn_projection3d, "--models cnn st-cnn --seeds 0", ""),
+    ("rnn-spn", rnn_spn_table1, "--nets rnn-spn-d1 rnn-spn-d2 ffn-spn-d2 --seeds 0", ""),
 )
-COMPILED = "arch1-tstn", "rts-st-cnn-affine"  # one network of each paper
+COMPILED = "arch1-tstn", "rts-st-cnn-affine", "rnn-spn-d2"  # one network of each paper
 PROFILED = (  # one of each experiment
     "arch1-tstn", "rts-st-cnn-affine", "addition-2st-fcn-affine", "colocalisation",
-    "projection-st-cnn",
+    "projection-st-cnn", "rnn-spn-d2",
 )  # fmt: skip
 ASKED_FOR = ("small-stn",)  # in no paper: only where --nets names it
 

@@ -145,7 +145,7 @@ class TorchSteps:
     """Training steps of a twin, batch after batch in ``order``; compiled: by torch.compile.
 
     examples: one of EXAMPLES. training: its optimiser, learning rate and batch size.
-    Raises UserError for an optimiser, or limits on the gradient, that this side has not.
+    Raises UserError for an optimiser that this side has not.
     """
 
     def __init__(
@@ -166,12 +166,18 @@ class TorchSteps:
             torch.compiler.reset()  # forget other networks: how often it may compile is limited
             self._loss = torch.compile(self.loss)
         self._optimizer = optimizer(training, self.network)
+        self._limits = training.clip, training.clip_norm
 
     def take(self, batch: int) -> None:
         """A step on this batch of the order."""
         rows = self._order[batch * self.batch_size :][: self.batch_size]
         self._optimizer.zero_grad()
         self._loss(*self.examples.batch(rows)).backward()
+        each, norm = self._limits
+        if each is not None:
+            nn.utils.clip_grad_value_(self.network.parameters(), each)
+        if norm is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), norm)
         self._optimizer.step()
 
     def loss(self, images: torch.Tensor, *labels: torch.Tensor) -> torch.Tensor:
@@ -183,10 +189,11 @@ class TorchSteps:
 
 
 def optimizer(training: Training, network: nn.Module) -> torch.optim.Optimizer:
-    """PyTorch's of the same rule. Raises UserError if there is none, or for limits on gradients."""
+    """PyTorch's of the same rule. Raises UserError if there is none.
+
+    Its RMSprop adds epsilon to the root, where ours adds it inside.
+    """
     rule: Any = training.optimizer
-    if training.clip is not None or training.clip_norm is not None:
-        raise UserError("PyTorch's side of the benchmark does not limit gradients yet")
     learned = {name: p for name, p in network.named_parameters() if p.requires_grad}
     if rule.kind == "adam":
         betas = rule.beta1, rule.beta2
@@ -198,6 +205,8 @@ def optimizer(training: Training, network: nn.Module) -> torch.optim.Optimizer:
         both = zip((weights, biases), decays, strict=True)
         groups = [{"params": params, "weight_decay": decay} for params, decay in both]
         return torch.optim.SGD(groups, training.lr, rule.momentum, fused=True)
+    if rule.kind == "rmsprop":
+        return torch.optim.RMSprop(learned.values(), training.lr, rule.rho, rule.epsilon)
     raise UserError(f"PyTorch's side of the benchmark has no {rule.kind} yet")
 
 

@@ -4,6 +4,7 @@ PyTorch keeps images (N, C, H, W) and weights output first; only this file knows
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,23 +17,23 @@ AFFINE = 1.0, 0.0, 0.0, 0.0, 1.0, 0.0  # the identity
 
 
 class Convolution(nn.Conv2d):
-    """A convolution with the path of ours and ``maps``, the shape (kh, kw, C) of its inputs."""
+    """A convolution with the path of ours and ``maps``: of its weight, the inputs' (kh, kw, C)."""
 
     def __init__(
         self, path: str, channels: int, kernels: int, side: int, padding: str, stride: int = 1
     ) -> None:
         super().__init__(channels, kernels, side, padding=padding, stride=stride)
         self.path = path
-        self.maps = (side, side, channels)
+        self.maps = {"weight": (side, side, channels)}
 
 
 class Dense(nn.Linear):
-    """A dense layer with the path of ours; ``maps`` (H, W, C) is what was flattened before it."""
+    """A dense layer with the path of ours; ``maps`` (H, W, C) are what was flattened before it."""
 
     def __init__(self, path: str, maps: tuple[int, int, int], features: int) -> None:
         super().__init__(maps[0] * maps[1] * maps[2], features)
         self.path = path
-        self.maps = maps
+        self.maps = {"weight": maps}
 
 
 class Regression(Dense):
@@ -92,26 +93,34 @@ def rectified(convolutions: Iterable[nn.Module]) -> list[nn.Module]:
 
 def copy_weights(parameters: Iterable[Parameter], twin: nn.Module) -> None:
     """Set the twin's weights to those of our network. Raises KeyError for what it has not."""
-    layers = {m.path: m for m in twin.modules() if isinstance(m, Convolution | Dense)}
+    layers: dict[str, Any] = {layer.path: layer for layer in _with_a_path(twin)}
     with torch.no_grad():
         for parameter in parameters:
             path, kind = parameter.name.rsplit("/", 1)
             target = layers[path].get_parameter(kind)
             values = torch.from_numpy(parameter.data)
-            if kind == "weight":
+            if kind in layers[path].maps:
                 # A dense layer after a flatten is a convolution as large as its maps: both are
                 # (height, width, C, K) in our order and (K, C, height, width) in PyTorch's.
-                values = values.reshape(*layers[path].maps, -1).permute(3, 2, 0, 1)
+                values = values.reshape(*layers[path].maps[kind], -1).permute(3, 2, 0, 1)
             target.copy_(values.reshape(target.shape))
 
 
 def like_ours(twin: nn.Module) -> dict[str, np.ndarray]:
     """The gradients of the twin's weights by our parameters' names, each of the size of ours."""
     found = {}
-    for module in twin.modules():
-        if isinstance(module, Convolution | Dense) and module.weight.requires_grad:
-            height, width, channels = module.maps
-            weight = module.weight.grad.reshape(-1, channels, height, width)
-            found[f"{module.path}/weight"] = weight.permute(2, 3, 1, 0).numpy()
-            found[f"{module.path}/bias"] = module.bias.grad.numpy()
+    for layer in _with_a_path(twin):
+        for kind, parameter in layer.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            gradient = parameter.grad
+            if kind in layer.maps:
+                height, width, channels = layer.maps[kind]
+                gradient = gradient.reshape(-1, channels, height, width).permute(2, 3, 1, 0)
+            found[f"{layer.path}/{kind}"] = gradient.numpy()
     return found
+
+
+def _with_a_path(twin: nn.Module) -> list[Any]:
+    """Its layers that have one of our paths, and so weights of ours."""
+    return [module for module in twin.modules() if hasattr(module, "path")]
