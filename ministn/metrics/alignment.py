@@ -1,0 +1,60 @@
+"""How nearly an affine warp of feature maps undoes what a transformation of the image did to them.
+
+A transformer in front of a network undoes a transformation T of the image f by sampling it where
+T's inverse says. One that stands on feature maps Gamma(f) can do no other than move their values,
+and that is not enough (Finnveden et al. 2020, section II): T moves them, and changes the channels
+too, as an edge that is turned is seen by other filters. Only for a shift by whole strides is
+Gamma(T f) the same values elsewhere. So, with W_A for sampling at T_A(G),
+
+    residual = min_A sum |W_A Gamma(T f) - Gamma(f)|^2 / sum |Gamma(f) - mean|^2
+
+over images, channels and points of the maps' inscribed disc, with the mean of each channel of each
+image. It is 0 where an affine warp undoes T, and 1 is as far as these means are.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import minimize
+
+from ministn.errors import as_float64, check_arrays
+from ministn.ops import affine_grid, affine_grid_backward
+from ministn.ops import bilinear_sampler as sample
+from ministn.ops import bilinear_sampler_backward as sample_backward
+
+
+def residual(maps: np.ndarray, moved: np.ndarray, starts: Sequence[np.ndarray]) -> float:
+    """What the best affine warp of ``moved`` leaves of its distance to ``maps``, see above.
+
+    maps, moved: (N, H, W, C), Gamma(f) and Gamma(T f). starts: thetas (2, 3) from each of which the
+    best is looked for; more of them find no worse one. Raises TypeError or ValueError for others,
+    and ValueError for maps that do not vary.
+    """
+    maps, moved = as_float64("maps", maps), as_float64("moved", moved)
+    check_arrays(maps=(maps, "N H W C"), moved=(moved, "N H W C"))
+    size = maps.shape[1:3]
+    # All images have one theta, so their channels are those of one image.
+    maps, moved = (np.concatenate([*each], axis=-1)[None] for each in (maps, moved))
+    identity = np.eye(2, 3)[None]
+    inside = np.hypot(*np.moveaxis(affine_grid(identity, size)[0], -1, 0))[..., None] <= 1
+    variation = (inside * (maps - maps.mean(axis=(1, 2), where=inside, keepdims=True)) ** 2).sum()
+    if variation == 0:
+        raise ValueError("maps must vary, got a constant in every channel")
+
+    def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """The residual at one theta, and its gradient."""
+        grid, grid_cache = affine_grid(theta.reshape(1, 2, 3), size)
+        warped, cache = sample(moved, grid)
+        left = inside * (warped - maps)
+        _, dgrid = sample_backward(2 / variation * left, cache, False)
+        dtheta = affine_grid_backward(dgrid, grid_cache)
+        return float((left**2).sum() / variation), dtheta.reshape(6)
+
+    found = []
+    for number, start in enumerate(starts):
+        theta = as_float64(f"starts[{number}]", start)
+        check_arrays(**{f"starts[{number}]": (theta, "2 3")})
+        found.append(minimize(loss, theta.reshape(6), jac=True, method="BFGS").fun)
+    if not found:
+        raise ValueError("starts must be at least one theta, got none")
+    return float(min(found))

@@ -1,0 +1,70 @@
+"""Whether a warp of feature maps can undo what a transformation of the image did to them."""
+
+import numpy as np
+import pytest
+
+from ministn import ops
+from ministn.metrics.alignment import residual
+from ministn.ops import affine_grid, bilinear_sampler
+from ministn.transformer import inverse, theta_of
+
+IDENTITY = np.eye(2, 3)
+SIZE = 41, 41
+
+
+def blobs(count=3, channels=2):
+    """Smooth maps that are nothing near their border."""
+    x, y = np.moveaxis(affine_grid(IDENTITY[None], SIZE)[0][0], -1, 0)
+    centres = np.random.default_rng(0).uniform(-0.25, 0.25, (count, channels, 2, 1, 1))
+    distances = (x - centres[:, :, 0]) ** 2 + (2 * (y - centres[:, :, 1])) ** 2
+    return np.moveaxis(np.exp(-25 * distances), 1, -1)
+
+
+def warped(maps, theta):
+    return bilinear_sampler(maps, affine_grid(np.tile(theta, (len(maps), 1, 1)), SIZE)[0])[0]
+
+
+def test_a_shift_by_whole_pixels_is_undone():
+    maps = blobs()
+    moved = np.roll(maps, (2, -3), axis=(1, 2))
+    shift = np.array([[1, 0, -3 / 20], [0, 1, 2 / 20]])
+    for starts in ([shift], [IDENTITY, shift]):
+        assert residual(maps, moved, starts) < 1e-9  # blobs have no end
+    assert residual(maps, moved, [shift + 0.03]) < 1e-4 < residual(maps, np.flip(moved), [shift])
+
+
+def test_what_only_moves_values_is_undone_up_to_interpolation():
+    maps = blobs()
+    turn = theta_of(np.array([25.0]), np.array([0.9]))
+    assert residual(maps, warped(maps, turn[0]), [inverse(turn)[0]]) < 0.01
+
+
+def test_a_turned_image_is_seen_by_other_filters():
+    """Slopes along x and y: a quarter turn moves them, exactly, and exchanges the two."""
+    image, filters = blobs(channels=1), np.zeros((3, 3, 1, 2))
+    filters[1, :, 0, 0] = filters[:, 1, 0, 1] = [-1, 0, 1]
+
+    def slopes(x):
+        return ops.conv2d(x, filters, np.zeros(2))[0]
+
+    turned = np.rot90(image, axes=(1, 2))  # to the left: back is a window that turns to the left
+    back = theta_of(np.array([-90.0]))[0]
+    assert residual(image, turned, [back]) < 1e-20
+    assert residual(slopes(image), slopes(turned), [back, IDENTITY]) > 0.5
+    exchanged = slopes(turned)[..., ::-1] * [-1, 1]
+    assert residual(slopes(image), exchanged, [back]) < 1e-20
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: residual(m, m[:, 1:], [IDENTITY]), "moved must have shape"),
+        (lambda m: residual(m, m, []), "starts must be at least one theta"),
+        (lambda m: residual(m, m, [np.eye(2)]), r"starts\[0\] must have shape"),
+        (lambda m: residual(m * 0, m, [IDENTITY]), "maps must vary"),
+        (lambda m: residual(m[0], m[0], [IDENTITY]), "maps must have shape"),
+    ],
+)
+def test_wrong_arguments_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(blobs())
