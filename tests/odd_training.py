@@ -8,7 +8,7 @@ from odd_layers import network
 
 from ministn import fit, interop, optimizers, parallel, randomness, schedules
 from ministn.initializers import Constant, GlorotUniform, HeUniform, Normal
-from ministn.metrics import attention, pose, statistics
+from ministn.metrics import alignment, attention, pose, statistics
 from ministn.optimizers import SGD, Adam, Optimizer
 from ministn.parameter import Parameter, ParameterBuffer, unique
 from ministn.tasks import Classification
@@ -191,6 +191,8 @@ def metrics_calls() -> Iterator[tuple[str, Call]]:
         "metrics.statistics.over_seeds",
         Call(statistics.over_seeds, {"differences": [0.1, 0.3, 0.2]}, also="seeds"),
     )
+    maps = {"maps": floats(2, 3, 4, 1), "moved": floats(2, 3, 4, 1), "starts": floats(2, 2, 3)}
+    yield "metrics.alignment.residual", Call(alignment.residual, maps)
     counts = {"errors": 2, "n": 9, "confidence": 0.9}
     yield "metrics.statistics.binomial_interval", Call(statistics.binomial_interval, counts)
     correct = {

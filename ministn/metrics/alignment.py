@@ -12,8 +12,6 @@ over images, channels and points of the maps' inscribed disc, with the mean of e
 image. It is 0 where an affine warp undoes T, and 1 is as far as these means are.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from scipy.optimize import minimize
 
@@ -23,15 +21,16 @@ from ministn.ops import bilinear_sampler as sample
 from ministn.ops import bilinear_sampler_backward as sample_backward
 
 
-def residual(maps: np.ndarray, moved: np.ndarray, starts: Sequence[np.ndarray]) -> float:
+def residual(maps: np.ndarray, moved: np.ndarray, starts: np.ndarray) -> float:
     """What the best affine warp of ``moved`` leaves of its distance to ``maps``, see above.
 
-    maps, moved: (N, H, W, C), Gamma(f) and Gamma(T f). starts: thetas (2, 3) from each of which the
-    best is looked for; more of them find no worse one. Raises TypeError or ValueError for others,
-    and ValueError for maps that do not vary.
+    maps, moved: (N, H, W, C), Gamma(f) and Gamma(T f). starts: thetas (S, 2, 3), from each of which
+    the best is looked for; more of them find no worse one. Raises TypeError or ValueError for
+    others, and ValueError for maps that do not vary or no start.
     """
     maps, moved = as_float64("maps", maps), as_float64("moved", moved)
-    check_arrays(maps=(maps, "N H W C"), moved=(moved, "N H W C"))
+    starts = as_float64("starts", starts)
+    check_arrays(maps=(maps, "N H W C"), moved=(moved, "N H W C"), starts=(starts, "S 2 3"))
     size = maps.shape[1:3]
     # All images have one theta, so their channels are those of one image.
     maps, moved = (np.concatenate([*each], axis=-1)[None] for each in (maps, moved))
@@ -50,11 +49,7 @@ def residual(maps: np.ndarray, moved: np.ndarray, starts: Sequence[np.ndarray]) 
         dtheta = affine_grid_backward(dgrid, grid_cache)
         return float((left**2).sum() / variation), dtheta.reshape(6)
 
-    found = []
-    for number, start in enumerate(starts):
-        theta = as_float64(f"starts[{number}]", start)
-        check_arrays(**{f"starts[{number}]": (theta, "2 3")})
-        found.append(minimize(loss, theta.reshape(6), jac=True, method="BFGS").fun)
-    if not found:
+    if not len(starts):
         raise ValueError("starts must be at least one theta, got none")
+    found = [minimize(loss, start.reshape(6), jac=True, method="BFGS").fun for start in starts]
     return float(min(found))
