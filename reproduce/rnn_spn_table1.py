@@ -37,14 +37,15 @@ RECURRENT = replace(PROTOCOL, clip=1.0, dropout_ramp=5)
 TASK = Classification(epsilon=1e-5)
 EXACT = Classification()
 
-QUICK_NETS = "rnn-spn-d3", "ffn-spn-d3", "cnn"
-QUICK_EPOCHS, QUICK_BATCH, QUICK_LR = 8, 20, 0.001
+QUICK_NETS = "rnn-spn-d3", "ffn-spn-d3"
+QUICK_EPOCHS, QUICK_BATCH, QUICK_LR, QUICK_LOC_LR = 20, 20, 0.001, 0.2
 
 FLAGS = [
     Flag(
         "--quick", "",
         f"other defaults, for a first try: --data digits --nets {' '.join(QUICK_NETS)} "
-        f"--epochs {QUICK_EPOCHS} --batch-size {QUICK_BATCH} --lr {QUICK_LR}",
+        f"--epochs {QUICK_EPOCHS} --batch-size {QUICK_BATCH} --lr {QUICK_LR} "
+        f"--loc-lr {QUICK_LOC_LR}",
         bool,
     ),
     Flag(
@@ -121,7 +122,7 @@ FLAGS = [
 EXAMPLES = """\
 examples (times on two cores of a 2020 server):
   python reproduce/rnn_spn_table1.py --quick
-      three networks on scikit-learn's digits, nothing to download: about five minutes
+      two networks on scikit-learn's digits, nothing to download: about five minutes
   python reproduce/rnn_spn_table1.py --plan
       how long the paper's protocol would take on this machine: under a minute
   python reproduce/rnn_spn_table1.py --nets rnn-spn-d3 ffn-spn-d3 --compress 20
@@ -145,7 +146,7 @@ def chosen(arguments: argparse.Namespace) -> list[Settings]:
     for name in nets:
         training = protocol(NETS[name]).compressed(arguments.compress or 1.0)
         if quick:
-            training = replace(training, batch_size=QUICK_BATCH, lr=QUICK_LR)
+            training = replace(training, batch_size=QUICK_BATCH, lr=QUICK_LR, loc_lr=QUICK_LOC_LR)
         if quick and arguments.compress is None:
             training = replace(training, epochs=QUICK_EPOCHS)
         found.append(Settings(data, NETS[name], training, task))
