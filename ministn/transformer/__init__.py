@@ -4,10 +4,12 @@ transforms.py    theta -> grid
 samplers.py      image and grid -> warped image
 spatial.py       a localisation network in front of the two
 arrangements.py  several side by side, one that hands theta on, one that looks T times
+iterated.py      a localisation network that looks again at what it has aligned
 thetas.py        theta by hand: from an angle and a scale, and turned round
 """
 
 from ministn.transformer.arrangements import Front, Glimpses, HandOn, Parallel
+from ministn.transformer.iterated import Iterated
 from ministn.transformer.spatial import (
     FRAME,
     Attended,
@@ -25,6 +27,7 @@ __all__ = [
     "Front",
     "Glimpses",
     "HandOn",
+    "Iterated",
     "Parallel",
     "SpatialTransformer",
     "TransformerCache",
