@@ -34,7 +34,7 @@ class IteratedCache(NamedTuple):
 
 
 class Iterated(Layer):
-    """A localisation network that predicts theta in K steps, each looking at what is aligned so far.
+    """A localisation network that predicts theta in K steps, each looking at what was aligned.
 
     U (N, H, W, C) -> theta_K (N, 6), of K localisation networks f_k, each (N, H, W, C) -> (N, 6):
 
