@@ -73,6 +73,15 @@ NETWORKS |= {
         models.SequenceCnn(dropout=0.2, convolutions=4),
     )
 }
+NETWORKS |= {
+    network.name: partial(network_problem, network, (24, 25))
+    for network in (
+        models.PlacementCnn("R"),
+        models.Placement("C", "R", (0, 1)),
+        models.Placement("DL", "R"),
+        models.Placement("SL", "R", (1, 1)),
+    )
+}
 NETWORKS["encoder"] = partial(network_problem, models.CropEncoder(), (22, 25))
 NETWORKS["colocalisation"] = colocalisation_problem
 
