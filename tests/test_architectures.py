@@ -15,6 +15,8 @@ from ministn.models import (
     Colocaliser,
     CropEncoder,
     FfnSpn,
+    Placement,
+    PlacementCnn,
     Projected,
     RnnSpn,
     SequenceCnn,
@@ -108,6 +110,17 @@ BUILT = {
             SequenceCnn(convolutions=4), Form((36, 45), 2, 5, (2,)), (2, 5),
             (9 * 2 + 1) * 96 + 3 * (9 * 96 + 1) * 96 + (3 * 5 * 96 + 1) * 400 + 401 * 10,
             0, (35, 60),
+        ),
+        Built(
+            Placement("DL", "T", (1, 1)), Form((48, 53), 2, 5), 5,
+            2 * (81 * 2 + 1) * 16 + (49 * 16 + 1) * 32 + (1 * 1 * 32 + 1) * 5
+            + 2 * (25 * 16 + 1) * 16 + (4 * 5 * 16 + 1) * 32 + 33 * 6,
+            1, (47, 60),
+        ),
+        Built(
+            PlacementCnn("S"), Form((40, 47), 2, 5), 5,
+            (81 * 2 + 1) * 16 + (49 * 16 + 1) * 22 + (5 * 6 * 22 + 1) * 5,
+            0, (60, 39),
         ),
     ]
 }  # fmt: skip

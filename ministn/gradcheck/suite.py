@@ -18,6 +18,7 @@ from ministn.gradcheck.networks import (
     colocalisation_problem,
     glimpses_problem,
     hand_on_problem,
+    iterated_problem,
     network_problem,
     parallel_problem,
     series_problem,
@@ -72,6 +73,15 @@ NETWORKS |= {
         models.SequenceCnn(dropout=0.2, convolutions=4),
     )
 }
+NETWORKS |= {
+    network.name: partial(network_problem, network, (24, 25))
+    for network in (
+        models.PlacementCnn("R"),
+        models.Placement("C", "R", (0, 1)),
+        models.Placement("DL", "R"),
+        models.Placement("SL", "R", (1, 1)),
+    )
+}
 NETWORKS["encoder"] = partial(network_problem, models.CropEncoder(), (22, 25))
 NETWORKS["colocalisation"] = colocalisation_problem
 
@@ -96,6 +106,11 @@ PROBLEMS: dict[str, tuple[Callable[[], Problem], dict[str, Any]]] = (
         "spatial transformer, 3 glimpses": (partial(glimpses_problem, AFFINE), SEVERAL),
         "spatial transformer, 3 glimpses by homographies, averaged": (
             partial(glimpses_problem, Projective(), border="zeros", supersampling=2),
+            SEVERAL,
+        ),
+        "spatial transformer, 3 looks": (partial(iterated_problem, "aab", "right"), SEVERAL),
+        "spatial transformer, 3 looks from the left": (
+            partial(iterated_problem, "aba", "left", border="zeros", supersampling=2),
             SEVERAL,
         ),
         "spatial transformer of volumes": (volume_problem, AWAY_FROM_KINKS),
