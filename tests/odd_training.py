@@ -191,8 +191,10 @@ def metrics_calls() -> Iterator[tuple[str, Call]]:
         "metrics.statistics.over_seeds",
         Call(statistics.over_seeds, {"differences": [0.1, 0.3, 0.2]}, also="seeds"),
     )
-    maps = {"maps": floats(2, 3, 4, 1), "moved": floats(2, 3, 4, 1), "starts": floats(2, 2, 3)}
+    maps = {"maps": floats(2, 3, 4, 1), "moved": floats(2, 3, 4, 1)}
     yield "metrics.alignment.residual", Call(alignment.residual, maps)
+    starts = {"starts": floats(2, 2, 3)}
+    yield "metrics.alignment.best_affine", Call(alignment.best_affine, maps | starts)
     counts = {"errors": 2, "n": 9, "confidence": 0.9}
     yield "metrics.statistics.binomial_interval", Call(statistics.binomial_interval, counts)
     correct = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ministn import ops
-from ministn.metrics.alignment import residual
+from ministn.metrics.alignment import best_affine, residual
 from ministn.ops import affine_grid, bilinear_sampler
 from ministn.transformer import inverse, theta_of
 
@@ -20,6 +20,11 @@ def blobs(count=3, channels=2):
     return np.moveaxis(np.exp(-25 * distances), 1, -1)
 
 
+def left(maps, moved, starts):
+    """What the best warp leaves."""
+    return best_affine(maps, moved, starts)[1]
+
+
 def warped(maps, theta):
     return bilinear_sampler(maps, affine_grid(np.tile(theta, (len(maps), 1, 1)), SIZE)[0])[0]
 
@@ -29,18 +34,18 @@ def test_a_shift_by_whole_pixels_is_undone():
     moved = np.roll(maps, (2, -3), axis=(1, 2))
     shift = np.array([[1, 0, -3 / 20], [0, 1, 2 / 20]])
     for starts in (shift[None], np.stack([IDENTITY, shift])):
-        assert residual(maps, moved, starts) < 1e-9  # blobs have no end
-    assert (
-        residual(maps, moved, shift[None] + 0.03)
-        < 1e-4
-        < residual(maps, np.flip(moved), shift[None])
-    )
+        theta, rest = best_affine(maps, moved, starts)
+        assert rest < 1e-9  # blobs have no end
+        np.testing.assert_allclose(theta, shift, atol=1e-6)
+    assert left(maps, moved, shift[None]) < 1e-9 < 0.5 < residual(maps, moved)
+    assert residual(maps, maps) == 0
+    assert left(maps, moved, shift[None] + 0.03) < 1e-4 < left(maps, np.flip(moved), shift[None])
 
 
 def test_what_only_moves_values_is_undone_up_to_interpolation():
     maps = blobs()
     turn = theta_of(np.array([25.0]), np.array([0.9]))
-    assert residual(maps, warped(maps, turn[0]), inverse(turn)) < 0.01
+    assert left(maps, warped(maps, turn[0]), inverse(turn)) < 0.01
 
 
 def test_a_turned_image_is_seen_by_other_filters():
@@ -53,20 +58,20 @@ def test_a_turned_image_is_seen_by_other_filters():
 
     turned = np.rot90(image, axes=(1, 2))  # to the left: back is a window that turns to the left
     back = theta_of(np.array([-90.0]))
-    assert residual(image, turned, back) < 1e-20
-    assert residual(slopes(image), slopes(turned), np.stack([back[0], IDENTITY])) > 0.5
+    assert left(image, turned, back) < 1e-20
+    assert left(slopes(image), slopes(turned), np.stack([back[0], IDENTITY])) > 0.5
     exchanged = slopes(turned)[..., ::-1] * [-1, 1]
-    assert residual(slopes(image), exchanged, back) < 1e-20
+    assert left(slopes(image), exchanged, back) < 1e-20
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m: residual(m, m[:, 1:], IDENTITY[None]), "moved must have shape"),
-        (lambda m: residual(m, m, np.zeros((0, 2, 3))), "starts must be at least one theta"),
-        (lambda m: residual(m, m, IDENTITY), "starts must have shape"),
-        (lambda m: residual(m * 0, m, IDENTITY[None]), "maps must vary"),
-        (lambda m: residual(m[0], m[0], IDENTITY[None]), "maps must have shape"),
+        (lambda m: left(m, m[:, 1:], IDENTITY[None]), "moved must have shape"),
+        (lambda m: left(m, m, np.zeros((0, 2, 3))), "starts must be at least one theta"),
+        (lambda m: left(m, m, IDENTITY), "starts must have shape"),
+        (lambda m: left(m * 0, m, IDENTITY[None]), "maps must vary"),
+        (lambda m: left(m[0], m[0], IDENTITY[None]), "maps must have shape"),
     ],
 )
 def test_wrong_arguments_are_named(call, message):

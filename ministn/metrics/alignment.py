@@ -12,6 +12,8 @@ over images, channels and points of the maps' inscribed disc, with the mean of e
 image. It is 0 where an affine warp undoes T, and 1 is as far as these means are.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.optimize import minimize
 
@@ -21,16 +23,37 @@ from ministn.ops import bilinear_sampler as sample
 from ministn.ops import bilinear_sampler_backward as sample_backward
 
 
-def residual(maps: np.ndarray, moved: np.ndarray, starts: np.ndarray) -> float:
-    """What the best affine warp of ``moved`` leaves of its distance to ``maps``, see above.
+def residual(maps: np.ndarray, moved: np.ndarray) -> float:
+    """The distance of ``moved`` to ``maps`` as they are, without a minimum over A.
+
+    maps, moved: (N, H, W, C). Raises as best_affine does.
+    """
+    value, _ = _loss(maps, moved)(np.eye(2, 3))
+    return value
+
+
+def best_affine(
+    maps: np.ndarray, moved: np.ndarray, starts: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """The affine warp of ``moved`` that comes nearest to ``maps``: theta (2, 3), its residual.
 
     maps, moved: (N, H, W, C), Gamma(f) and Gamma(T f). starts: thetas (S, 2, 3), from each of which
     the best is looked for; more of them find no worse one. Raises TypeError or ValueError for
     others, and ValueError for maps that do not vary or no start.
     """
+    starts, loss = as_float64("starts", starts), _loss(maps, moved)
+    check_arrays(starts=(starts, "S 2 3"))
+    if not len(starts):
+        raise ValueError("starts must be at least one theta, got none")
+    found = [minimize(loss, start.reshape(6), jac=True, method="BFGS") for start in starts]
+    best = min(found, key=lambda one: float(one.fun))
+    return best.x.reshape(2, 3), float(best.fun)
+
+
+def _loss(maps: np.ndarray, moved: np.ndarray) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+    """The residual as a function of theta, six numbers, and its gradient (6,)."""
     maps, moved = as_float64("maps", maps), as_float64("moved", moved)
-    starts = as_float64("starts", starts)
-    check_arrays(maps=(maps, "N H W C"), moved=(moved, "N H W C"), starts=(starts, "S 2 3"))
+    check_arrays(maps=(maps, "N H W C"), moved=(moved, "N H W C"))
     size = maps.shape[1:3]
     # All images have one theta, so their channels are those of one image.
     maps, moved = (np.concatenate([*each], axis=-1)[None] for each in (maps, moved))
@@ -41,7 +64,6 @@ def residual(maps: np.ndarray, moved: np.ndarray, starts: np.ndarray) -> float:
         raise ValueError("maps must vary, got a constant in every channel")
 
     def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        """The residual at one theta, and its gradient."""
         grid, grid_cache = affine_grid(theta.reshape(1, 2, 3), size)
         warped, cache = sample(moved, grid)
         left = inside * (warped - maps)
@@ -49,7 +71,4 @@ def residual(maps: np.ndarray, moved: np.ndarray, starts: np.ndarray) -> float:
         dtheta = affine_grid_backward(dgrid, grid_cache)
         return float((left**2).sum() / variation), dtheta.reshape(6)
 
-    if not len(starts):
-        raise ValueError("starts must be at least one theta, got none")
-    found = [minimize(loss, start.reshape(6), jac=True, method="BFGS").fun for start in starts]
-    return float(min(found))
+    return loss
