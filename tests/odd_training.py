@@ -191,6 +191,15 @@ def metrics_calls() -> Iterator[tuple[str, Call]]:
     classes, reach = np.array([0, 1, 0]), {"reach": (2.5, 2.0)}
     final = {"theta": theta, "poses": poses, "labels": classes} | reach
     yield "metrics.final_pose.spread", Call(final_pose.spread, final, also="values")
+    yield (
+        "metrics.final_pose.summary",
+        Call(
+            lambda **k: [v for v in final_pose.summary(**k).values() if v is not None],
+            {"theta": theta, "poses": poses, "labels": classes} | size,
+            also="values",
+            any_kind="theta",
+        ),
+    )
     yield "metrics.final_pose.angle", Call(final_pose.angle, {"theta": theta})
     yield "metrics.final_pose.log2_area", Call(final_pose.log2_area, {"theta": theta})
     within = {"values": floats(3, 2), "labels": classes}

@@ -11,9 +11,10 @@ from ministn.metrics.final_pose import (
     log2_area,
     orthogonal_regression,
     spread,
+    summary,
     within_classes,
 )
-from ministn.transformer import theta_of
+from ministn.transformer import Attended, theta_of
 
 rng = np.random.default_rng(5)
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 1])
@@ -67,6 +68,36 @@ def test_without_a_transformer_it_is_the_spread_of_the_distortions():
     assert found.pixels < 1e-4 and found.log2_area < 1e-4
     upright = ops.affine_grid(identity, (4, 4))[0]
     assert np.abs(spread(identity, upright, split.labels, (1, 1))).max() < 1e-12
+
+
+def test_what_a_record_has():
+    """Of a split of turned digits: half of each angle is undone."""
+    split = generate(RECIPES["R"], "test", load()["test"], 200, seed=0)
+    nothing = split.measure([])
+    assert [nothing[name] for name in ("final_degrees", "turn_slope")] == [None, None]
+    identity = np.tile(np.eye(2, 3), (200, 1, 1))
+    found = summary(identity, split.poses, split.labels, (28, 28))
+    assert found["turn_slope"] == 0 and found["final_degrees"] > 40
+    turned = theta_of(angle(lies_in(split)) / 2)
+    half = summary(turned, split.poses, split.labels, (28, 28))
+    assert half["turn_slope"] == pytest.approx(0.5, abs=1e-6)
+    assert half["final_degrees"] == pytest.approx(found["final_degrees"] / 2, rel=1e-5)
+    look = Attended(identity.astype(np.float32), poses_of(identity).astype(np.float32))
+    assert split.measure([look]) | found == pytest.approx(split.measure([look]))
+
+
+def test_a_record_has_finite_numbers_only():
+    upright = poses_of(np.tile(np.eye(2, 3), (N, 1, 1)))
+    found = summary(np.zeros((N, 2, 3)), upright, LABELS, (9, 9))
+    assert found["final_log2_area"] is None is found["turn_slope"]
+    assert found["final_pixels"] == pytest.approx(0, abs=1e-9)
+
+
+def lies_in(split):
+    """theta (N, 2, 3) of the corners of a pose."""
+    across = (split.poses[:, 0, 3] - split.poses[:, 0, 0]) / 2
+    down = (split.poses[:, 3, 0] - split.poses[:, 0, 0]) / 2
+    return np.stack([across, down, split.poses.mean(axis=(1, 2))], axis=2).astype(np.float64)
 
 
 def test_pooled_over_all_images_not_over_classes():

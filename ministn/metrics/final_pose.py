@@ -12,6 +12,9 @@ import numpy as np
 
 from ministn.errors import as_float64, check_arrays, check_list, check_plain, check_together
 from ministn.metrics.pose import FRAME
+from ministn.ops.affine_grid import check_size
+
+TURNED = 1.0  # degrees: digits that differ by less have not been turned
 
 
 class Spread(NamedTuple):
@@ -27,6 +30,32 @@ class Line(NamedTuple):
 
     slope: float
     intercept: float
+
+
+def summary(
+    theta: np.ndarray | None, poses: np.ndarray, labels: np.ndarray, size: tuple[int, int]
+) -> dict[str, float | None]:
+    """The spread of the final poses for a record, and how theta's angle follows; None without any.
+
+    final_degrees, final_pixels, final_log2_area: see Spread. turn_slope: of Figure 6's line, 1
+    where theta turns with the digit and 0 where it does not; None where digits are not turned. What
+    is not finite, as of a singular theta, is None.
+
+    theta: (N, 2, 3), None for a network without a transformer. size: the images' (H, W). theta is
+    taken as one of the image: of a feature map final_pixels is not what it says, see ``spread``.
+    """
+    if theta is None:
+        return dict.fromkeys(["final_degrees", "final_pixels", "final_log2_area", "turn_slope"])
+    height, width = check_size(size)
+    found = spread(theta, poses, labels, ((width - 1) / 2, (height - 1) / 2))
+    turned = angle(_affine(as_float64("poses", poses)))
+    measured: dict[str, float | None] = {
+        **{f"final_{name}": value for name, value in found._asdict().items()},
+        "turn_slope": orthogonal_regression(turned, angle(theta)).slope,
+    }
+    if np.ptp(turned) < TURNED:
+        measured["turn_slope"] = None
+    return {name: each if np.isfinite(each or 0) else None for name, each in measured.items()}
 
 
 def spread(
