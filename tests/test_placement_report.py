@@ -119,6 +119,14 @@ def test_reduced_runs_are_said_to_be():
     assert row_of(embedded, "R", "STN-C0")[-4:] == ["-", "1.25", "-", "0.5"]
 
 
+def test_the_page_names_the_sets_that_have_not_run():
+    assert placement.section([]).count("* `python reproduce/placement_mnist.py --sets ") == 3
+    text = placement.section([run("r", model) for model in placement.MODELS])
+    assert "| R STN-SL1 |" in text and "--sets t`" in text and "--sets r`" not in text
+    short = [run("s", "cnn", iterations=900, schedule=StepDecay(0.1, 300))]
+    assert "--sets s`" in placement.section(short)
+
+
 def test_nothing_to_report_is_an_error():
     with pytest.raises(UserError, match=r"run reproduce/placement_mnist\.py first"):
         placement.report([])

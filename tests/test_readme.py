@@ -46,6 +46,8 @@ SHORTER = {
     "python reproduce/stn_table1.py --plan": "python reproduce/stn_table1.py --plan --models fcn",
     "python reproduce/rnn_spn_table1.py --quick": "python reproduce/rnn_spn_table1.py --help",
     "python reproduce/rnn_spn_table1.py --plan": "python reproduce/rnn_spn_table1.py --help",
+    "python reproduce/placement_mnist.py --quick": "python reproduce/placement_mnist.py --help",
+    "python reproduce/placement_mnist.py --plan": "python reproduce/placement_mnist.py --help",
     "python -m ministn.gradcheck": "python -m ministn.gradcheck relu",
 }
 
