@@ -79,6 +79,7 @@ EXPERIMENT = sweep.Experiment(
     seeds=placement.SEEDS,
     extra=stn_runs.extra,
     report=placement.report,
+    run_figures=placement.run_figures,
     smaller="--sets r --iterations 5000 --seeds 0 1 2",
 )
 

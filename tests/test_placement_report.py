@@ -144,6 +144,8 @@ def test_a_run_measures_table_1(monkeypatch, tmp_path, capsys):
     assert "R STN-SL1 " in said.out and "R STN-SL1 < R STN-C1" in said.out
     found = [runs.read_record(path) for path in tmp_path.glob("runs/*/record.json")]
     assert {record["settings"].network.name for record in found} == {"stn-sl1", "stn-c1"}
+    (drawn,) = tmp_path.glob("runs/*/*.png")  # of a feature map there is no picture
+    assert drawn.name == "attention.png" and drawn.parent.name.startswith("stn-sl1")
     for record in found:
         assert 30 < record["best"]["test_final_degrees"] < 70
         assert np.isfinite(record["best"]["test_turn_slope"])

@@ -197,6 +197,15 @@ def report(records: list[Record], *, markdown: bool = False) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def run_figures(record: Record) -> dict[str, Any]:
+    """The figures of one run: where a transformer of the image looks."""
+    from ministn import plot  # Matplotlib takes a second, and --help does not wait
+
+    if cell_of(record)[1] not in AT_INPUT or not record["epochs"]:
+        return {}
+    return {"attention.png": plot.attention_figure(record)}
+
+
 def section(records: list[Record]) -> str:
     """What the page has: the report, if anything has run, and the sets that have not."""
     parts = [report(records, markdown=True).strip()] if records else []
