@@ -24,6 +24,7 @@ import benchmarks.page
 import learning_rate
 from papers import (
     colocalisation_report,
+    placement,
     rnn_spn_figures,
     rnn_spn_report,
     stn_report,
@@ -51,6 +52,7 @@ STN = {
 }
 COLOCALISATION = RECORDS / "stn-colocalisation"
 RNN_SPN = RECORDS / "rnn-spn-table1"
+PLACEMENT = RECORDS / "placement-mnist"
 COMMANDS, BENCHMARK = RECORDS / "commands.json", RECORDS / "benchmark-cpu.json"
 ORACLE = RECORDS / "torch-oracle.json"
 COURSE, WORDS_A_MINUTE = ROOT / "ministn" / "README.md", 130
@@ -142,9 +144,9 @@ def of(folder: Path) -> list[Record]:
     return [import_module(each["experiment"]).EXPERIMENT.with_command(each) for each in found]
 
 
-def sequences() -> list[Record]:
-    """The runs of the RNN-SPN paper's networks, if there are any yet."""
-    return of(RNN_SPN) if RNN_SPN.exists() else []
+def some(folder: Path) -> list[Record]:
+    """The records under a folder, if there are any yet."""
+    return of(folder) if folder.exists() else []
 
 
 def stn_table(folder: Path) -> str:
@@ -168,7 +170,8 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "colocalisation": lambda: colocalisation_report.report(
             of(COLOCALISATION), markdown=True
         ).strip(),
-        "rnn-spn": lambda: rnn_spn_report.section(sequences()),
+        "rnn-spn": lambda: rnn_spn_report.section(some(RNN_SPN)),
+        "placement": lambda: placement.section(some(PLACEMENT)),
         "quick": lambda: tstn_report.report(of(QUICK), markdown=True).strip(),
         "benchmark": lambda: benchmarks.page.page(BENCHMARK),
     },
@@ -226,12 +229,12 @@ def draw() -> None:
             for name, folder in STN.items()
         },
         **colocalisation_report.figures(of(COLOCALISATION)),
-        **(rnn_spn_figures.figures(sequences()) if sequences() else {}),
+        **(rnn_spn_figures.figures(some(RNN_SPN)) if some(RNN_SPN) else {}),
     }
     for name, figure in figures.items():
         drawing.save(figure, FIGURES / name)
     tstn_figures.attention_gif(best, FIGURES / "attention.gif")
-    if glimpsing := [record for record in sequences() if rnn_spn_report.has_glimpses(record)]:
+    if glimpsing := [record for record in some(RNN_SPN) if rnn_spn_report.has_glimpses(record)]:
         gif = FIGURES / "rnn-spn-glimpses.gif"
         rnn_spn_figures.glimpses_gif(rnn_spn_figures.best_of(glimpsing), gif)
 

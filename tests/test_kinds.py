@@ -4,6 +4,7 @@ import json
 from dataclasses import MISSING, fields, replace
 
 import numpy as np
+import placement_mnist
 import pytest
 import rnn_spn_table1
 import stn_addition
@@ -45,6 +46,8 @@ from ministn.models import (
     Colocaliser,
     CropEncoder,
     FfnSpn,
+    Placement,
+    PlacementCnn,
     Projected,
     RnnSpn,
     SequenceCnn,
@@ -69,6 +72,7 @@ COMMANDS = [
     (stn_colocalisation, []),
     (stn_colocalisation, ["--quick"]),
     (rnn_spn_table1, []),
+    (placement_mnist, ["--seeds", "0"]),
 ]
 CHOSEN = list(
     dict.fromkeys(each for script, words in COMMANDS for each in script.EXPERIMENT.parse(words))
@@ -338,6 +342,11 @@ CHANGED = [
         Settings(Sequences(), SequenceCnn(), STEPS),
         {"network.dropout": 0.1, "network.convolutions": 4},
     ),
+    (
+        Settings(Distorted("R"), Placement("C", "R"), STEPS),
+        {"network.place": "SL", "network.sizes": "T", "network.depths": (1, 1)},
+    ),
+    (Settings(Distorted("R"), PlacementCnn("R"), STEPS), {"network.sizes": "T"}),
     (Settings(Plankton(), ClassificationCnn(1), STEPS), SET | {"data.side": 48}),
     (Settings(Svhn(), ClassificationCnn(1), STEPS), SET),
     (Settings(Cluttered(), ClassificationCnn(1), STEPS), {"network.architecture": 2}),

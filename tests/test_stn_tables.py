@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from synthetic import found_in, of_sequences, stn_written, written
+from synthetic import found_in, of_placement, of_sequences, stn_written, written
 
 from ministn import backend, cli, runs
 from ministn.data import Distorted, distorted
@@ -139,6 +139,8 @@ COMMANDS = {
                        "--nets cnn --epochs 8 --exact-log",
                        "--nets ffn-spn-d2 rnn-spn-d4 --units 256 --convolutions 4 --dropout 0.2",
                        "--nets cnn --decay-from 3 --decay-every 2 --slope 1 --patience 4"],
+    "placement_mnist": ["", "--quick", "--sets s t --models cnn stn-sl1 --momentum 0.9 --seeds 4",
+                        "--data digits --iterations 300 --decay-every 20 --loc-lr 0.1"],
     "stn_colocalisation": ["", "--quick", "--digits none", "--digits none --data digits",
                            "--digits 3 --iterations 20 --data-seed 4 --seeds 3 --loc-lr 0.5"],
 }  # fmt: skip
@@ -267,6 +269,7 @@ SHARED = {
     "stn_projection3d": lambda: stn_written("projection-fcn"),
     "stn_colocalisation": lambda: found_in(3, 0, 5.0),
     "rnn_spn_table1": lambda: of_sequences("rnn-spn-d3"),
+    "placement_mnist": lambda: of_placement("r", "stn-sl1"),
 }
 
 
@@ -278,10 +281,10 @@ def test_scripts_may_share_a_folder(name, script, tmp_path):
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(run()))
     status, out, err = script(name, "--report")
-    assert (status, err) == (0, "") and "left out: runs of other scripts (5)" in out
+    assert (status, err) == (0, "") and "left out: runs of other scripts (6)" in out
     (tmp_path / "runs" / name / "record.json").unlink()
     status, _, err = script(name, "--report")
     assert (
         status == 2
-        and f"no run under runs is of reproduce/{name}.py, only of other scripts (5)" in err
+        and f"no run under runs is of reproduce/{name}.py, only of other scripts (6)" in err
     )
