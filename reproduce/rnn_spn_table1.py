@@ -37,8 +37,8 @@ RECURRENT = replace(PROTOCOL, clip=1.0, dropout_ramp=5)
 TASK = Classification(epsilon=1e-5)
 EXACT = Classification()
 
-QUICK_NETS = "rnn-spn-d3", "ffn-spn-d3"
-QUICK_EPOCHS, QUICK_BATCH, QUICK_LR, QUICK_LOC_LR = 20, 20, 0.001, 0.2
+QUICK_NETS = "rnn-spn-d4", "ffn-spn-d4"
+QUICK_EPOCHS, QUICK_BATCH, QUICK_LR, QUICK_LOC_LR = 16, 20, 0.001, 0.2
 
 FLAGS = [
     Flag(

@@ -152,7 +152,7 @@ def test_flags_change_it():
     assert rnn_spn_table1.extra(short)["compress"] == 20
     quick = parse(["--quick"])
     assert {s.data.source for s in quick} == {EMBEDDED}
-    assert {(s.training.epochs, s.training.loc_lr) for s in quick} == {(20, 0.2)}
+    assert {(s.training.epochs, s.training.loc_lr) for s in quick} == {(16, 0.2)}
     with pytest.raises(UserError, match=r"^--units is not for sequence cnn: leave it out$"):
         parse("--nets cnn --units 256".split())
     with pytest.raises(

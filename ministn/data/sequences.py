@@ -53,7 +53,7 @@ class Layout(NamedTuple):
     patch: int
 
 
-LAYOUTS = {MNIST: Layout(100, 9), EMBEDDED: Layout(72, 6)}
+LAYOUTS = {MNIST: Layout(100, 9), EMBEDDED: Layout(84, 6)}
 
 
 @kind("sequences")
