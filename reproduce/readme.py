@@ -25,6 +25,7 @@ import learning_rate
 from papers import (
     colocalisation_report,
     placement,
+    placement_theory,
     rnn_spn_figures,
     rnn_spn_report,
     stn_report,
@@ -52,7 +53,7 @@ STN = {
 }
 COLOCALISATION = RECORDS / "stn-colocalisation"
 RNN_SPN = RECORDS / "rnn-spn-table1"
-PLACEMENT = RECORDS / "placement-mnist"
+PLACEMENT, THEORY = RECORDS / "placement-mnist", RECORDS / "placement-theory.json"
 COMMANDS, BENCHMARK = RECORDS / "commands.json", RECORDS / "benchmark-cpu.json"
 ORACLE = RECORDS / "torch-oracle.json"
 COURSE, WORDS_A_MINUTE = ROOT / "ministn" / "README.md", 130
@@ -171,6 +172,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
             of(COLOCALISATION), markdown=True
         ).strip(),
         "rnn-spn": lambda: rnn_spn_report.section(some(RNN_SPN)),
+        "placement-theory": lambda: placement_theory.report(read_json(THEORY), markdown=True),
         "placement": lambda: placement.section(some(PLACEMENT)),
         "quick": lambda: tstn_report.report(of(QUICK), markdown=True).strip(),
         "benchmark": lambda: benchmarks.page.page(BENCHMARK),
@@ -228,6 +230,7 @@ def draw() -> None:
             f"{name}-transformers.png": stn_report.transformers_figure(of(folder))
             for name, folder in STN.items()
         },
+        "placement-theory.png": placement_theory.figure(read_json(THEORY)),
         **colocalisation_report.figures(of(COLOCALISATION)),
         **(rnn_spn_figures.figures(some(RNN_SPN)) if some(RNN_SPN) else {}),
     }
