@@ -26,7 +26,7 @@ from ministn.layers import (
 )
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
-from ministn.recurrent import GRU
+from ministn.recurrent import GRU, Mean
 from ministn.transformer import Glimpses, HandOn, Parallel, SpatialTransformer
 
 STEP = Step(seed=5, number=7)
@@ -60,6 +60,7 @@ LAYERS = {
     "conv alone": (lambda: Conv2d("conv", 3, 4, activation=None, bias=False), MAPS),
     "dense": (lambda: Dense("dense", 6, 5), ROWS),
     "gru": (lambda: GRU("gru", 6, 5, 3), ROWS),
+    "mean": (lambda: Mean("mean"), MAPS[:3]),
     "relu": (lambda: ReLU("relu"), ROWS),
     "leaky relu": (lambda: LeakyReLU("leaky", 0.1), MAPS),
     "tanh": (lambda: Tanh("tanh"), MAPS),

@@ -28,7 +28,7 @@ from ministn.layers import (
 from ministn.models import NETWORKS, Architecture, Colocaliser, Network
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
-from ministn.recurrent import GRU
+from ministn.recurrent import GRU, Mean
 from ministn.tasks import Classification, Colocalisation
 from ministn.transformer import Glimpses, HandOn, Parallel, SpatialTransformer, transforms
 from ministn.transformer.samplers import Sampler
@@ -190,6 +190,7 @@ LAYERS: dict[str, Callable[[], Problem]] = {
     ),
     "Dense": lambda: layer_problem(Dense("dense", 6, 5), (6,)),
     "GRU": lambda: layer_problem(GRU("gru", 6, 5, 3, initial=Normal(1)), (6,)),
+    "Mean": lambda: layer_problem(Mean("mean"), (3, 5)),
     "ReLU": lambda: layer_problem(ReLU("relu")),
     "LeakyReLU": lambda: layer_problem(LeakyReLU("leaky", 0.1)),
     "Tanh": lambda: layer_problem(Tanh("tanh")),

@@ -72,6 +72,7 @@ NETWORKS |= {
         models.SequenceCnn(dropout=0.2, convolutions=4),
     )
 }
+NETWORKS["arch1-trstn"] = partial(network_problem, models.Trstn(1, 1.5, glimpses=3), (13, 17))
 NETWORKS["encoder"] = partial(network_problem, models.CropEncoder(), (22, 25))
 NETWORKS["colocalisation"] = colocalisation_problem
 

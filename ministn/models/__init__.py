@@ -7,6 +7,7 @@ from ministn.models.projection import Projected
 from ministn.models.recipe import SmallStn
 from ministn.models.rnn_spn import FfnSpn, RnnSpn, SequenceCnn
 from ministn.models.stn import Stn
+from ministn.models.trstn import Trstn
 from ministn.models.tstn import ClassificationCnn, Tstn, UntiedStn
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "SequenceCnn",
     "SmallStn",
     "Stn",
+    "Trstn",
     "Tstn",
     "UntiedStn",
 ]

@@ -18,12 +18,13 @@ from math import inf
 from ministn.data import Form
 from ministn.errors import UserError, is_number, is_whole
 from ministn.kinds import kind
-from ministn.layers import Conv2d, Dense, Dropout, Flatten, ReLU, Sequential
+from ministn.layers import Conv2d, Dense, Dropout, Flatten, Layer, ReLU, Sequential
 from ministn.models.architecture import Architecture, plane
 from ministn.models.network import Network
 from ministn.transformer import SpatialTransformer, downsampled, regression_layer
 
 MAPS = (32, 64, 128)
+LOOKING = 200  # neurons of the localisation network
 SMALLEST = 8  # pixels each way, which three poolings make one of
 
 Size = tuple[int, ...]  # (H, W)
@@ -57,17 +58,24 @@ def classification_layers(convolutions: list[Conv2d], size: Size, classes: int) 
     )
 
 
-def localisation_layers(convolutions: list[Conv2d], size: Size) -> Sequential:
-    """The left-hand column of the tables: the last pooling is removed."""
-    height, width = size[0] // 4, size[1] // 4
+def looking_layers(convolutions: list[Conv2d]) -> list[Layer]:
+    """The left-hand column of the tables down to flatten: the last pooling is removed."""
     *first, last = convolutions
+    return [*first, last.with_pool(False), Flatten("localisation/flatten")]
+
+
+def looked_at(size: Size) -> int:
+    """How many features these layers make of (H, W) images."""
+    return (size[0] // 4) * (size[1] // 4) * MAPS[-1]
+
+
+def localisation_layers(convolutions: list[Conv2d], size: Size) -> Sequential:
+    """The left-hand column of the tables."""
     return Sequential(
-        *first,
-        last.with_pool(False),
-        Flatten("localisation/flatten"),
-        Dense("localisation/dense", height * width * MAPS[-1], 200),
+        *looking_layers(convolutions),
+        Dense("localisation/dense", looked_at(size), LOOKING),
         ReLU("localisation/relu"),
-        regression_layer("localisation/theta", 200),
+        regression_layer("localisation/theta", LOOKING),
     )
 
 
@@ -104,8 +112,7 @@ class UntiedStn(Architecture):
 
     def __post_init__(self) -> None:
         check_architecture(self.architecture)
-        if not is_number(self.downsample) or not 0 < self.downsample < inf:
-            raise UserError(f"downsample must be a number above 0, got {self.downsample!r}")
+        check_downsample(self.downsample)
 
     @property
     def name(self) -> str:
@@ -113,14 +120,7 @@ class UntiedStn(Architecture):
 
     def build(self, form: Form) -> Network:
         size = plane(form)
-        check_size(size)
-        output = downsampled(size, self.downsample)
-        if min(output) < SMALLEST:
-            raise UserError(
-                f"downsample {self.downsample:g} makes {output[0]}x{output[1]} of "
-                f"{size[0]}x{size[1]} pixels, which must be at least {SMALLEST}x{SMALLEST} for "
-                "three poolings"
-            )
+        output = transformed_size(size, self.downsample)
         convolutions = convolutional_layers("classifier", self.architecture, form.channels)
         looking = self.localisation_convolutions(convolutions, form)
         return Network(
@@ -152,7 +152,26 @@ def check_architecture(number: int) -> None:
         raise UserError(f"architecture must be 1 or 2, got {number!r}")
 
 
+def check_downsample(factor: float) -> None:
+    """Raise UserError for a factor that cannot be."""
+    if not is_number(factor) or not 0 < factor < inf:
+        raise UserError(f"downsample must be a number above 0, got {factor!r}")
+
+
+def transformed_size(size: Size, factor: float) -> Size:
+    """(h, w) of the transformer's output. Raises UserError where that or the image is too small."""
+    check_size(size)
+    output = downsampled(size, factor)
+    if min(output) < SMALLEST:
+        raise UserError(
+            f"downsample {factor:g} makes {output[0]}x{output[1]} of {size[0]}x{size[1]} pixels, "
+            f"which must be at least {SMALLEST}x{SMALLEST} for three poolings"
+        )
+    return output
+
+
 def check_size(size: Size) -> None:
+    """Raise UserError for images that are too small."""
     if min(size) < SMALLEST:
         raise UserError(
             f"images must be at least {SMALLEST}x{SMALLEST} for three poolings, got "
