@@ -10,6 +10,7 @@ from ministn.data import Form
 from ministn.errors import UserError
 from ministn.kinds import from_json, to_json
 from ministn.models import (
+    Alternating,
     Architecture,
     ClassificationCnn,
     Colocaliser,
@@ -71,6 +72,12 @@ BUILT = {
             + (9 * 128 + 1) * 128
             + (1 * 2 * 128 + 1) * 625 + 626 * 5 + 3 * (4 * 6 * 128 + 200 + 1) * 200 + 201 * 6,
             3, (11, 60),
+        ),
+        Built(
+            Alternating(1, 1.5), Form((17, 27), classes=5), 5,
+            10 * 32 + (9 * 32 + 1) * 64 + (9 * 64 + 1) * 128
+            + (1 * 2 * 128 + 1) * 625 + 626 * 5 + (4 * 6 * 128 + 1) * 200 + 201 * 6,
+            0, (11, 60),
         ),
         Built(
             SmallStn(), Form((33, 45), classes=5), 5,

@@ -27,7 +27,7 @@ from ministn.layers import (
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
 from ministn.recurrent import GRU, Mean
-from ministn.transformer import Glimpses, HandOn, Parallel, SpatialTransformer
+from ministn.transformer import Glimpses, HandOn, Parallel, Resize, SpatialTransformer
 
 STEP = Step(seed=5, number=7)
 MAPS, ROWS = (2, 5, 7, 3), (4, 6)
@@ -74,6 +74,7 @@ LAYERS = {
     "dropout of maps": (lambda: Dropout("dropout", 0.4), MAPS),
     "flatten": (lambda: Flatten("flatten"), MAPS),
     "reshape": (lambda: Reshape("reshape", 3, 2), ROWS),
+    "resize": (lambda: Resize("resize", (3, 4)), MAPS),
     "sequential": (lambda: Sequential(Dense("a", 6, 3), ReLU("b"), Dense("c", 3, 2)), ROWS),
     "tied": (tied, MAPS),
     "transformer": (transformer, MAPS),

@@ -52,6 +52,9 @@ LAYER_FAULTS: dict[tuple[str, str], dict[str, How]] = {
         "the operation is skipped": lambda right: lambda one, dy, *more: dy[:, None].repeat(3, 1),
         "steps and scores are exchanged": result(lambda dx: dx.swapaxes(1, 2).reshape(dx.shape)),
     },
+    ("layer Resize", "transformer.resize.Resize.backward"): {
+        "height and width are exchanged": arriving(lambda dy: dy.swapaxes(1, 2).reshape(dy.shape)),
+    },
     ("layer GRU", "recurrent.GRU.backward"): {
         "the rows are taken for all images' first states, then the next": arriving(
             lambda dy: dy.reshape(3, 2, 5).swapaxes(0, 1).reshape(dy.shape)

@@ -30,7 +30,7 @@ from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.recurrent import GRU, Mean
 from ministn.tasks import Classification, Colocalisation
-from ministn.transformer import Glimpses, HandOn, Parallel, SpatialTransformer, transforms
+from ministn.transformer import Glimpses, HandOn, Parallel, Resize, SpatialTransformer, transforms
 from ministn.transformer.samplers import Sampler
 from ministn.transformer.transforms import AFFINE, Size, Transform
 
@@ -53,13 +53,15 @@ def network_problem(
     size: tuple[int, ...],
     channels: int = 1,
     labels: tuple[int, ...] = (),
+    turn: int = 0,
 ) -> Problem:
     """The loss of a network for images of this size, (H, W), or volumes, (D, H, W).
 
-    labels: shape of an image's labels, () for one.
+    labels: shape of an image's labels, () for one. turn: of what is trained by turns.
     """
     shape = (*size, channels) if len(size) == 2 else size
-    return loss_problem(network.build(Form(size, channels, CLASSES, labels)), shape, labels)
+    built = network.build(Form(size, channels, CLASSES, labels))
+    return loss_problem(built.at(turn), shape, labels)
 
 
 def colocalisation_problem() -> Problem:
@@ -204,6 +206,7 @@ LAYERS: dict[str, Callable[[], Problem]] = {
     "Dropout, images": lambda: layer_problem(Dropout("dropout")),
     "Flatten": lambda: layer_problem(Flatten("flatten")),
     "Reshape": lambda: layer_problem(Reshape("reshape", 3, 2), (6,)),
+    "Resize": lambda: layer_problem(Resize("resize", (3, 4))),
 }
 
 

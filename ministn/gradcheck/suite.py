@@ -73,6 +73,12 @@ NETWORKS |= {
     )
 }
 NETWORKS["arch1-trstn"] = partial(network_problem, models.Trstn(1, 1.5, glimpses=3), (13, 17))
+NETWORKS |= {
+    f"arch1-alternating, step {turn}": partial(
+        network_problem, models.Alternating(1, 1.5), (13, 17), turn=turn
+    )
+    for turn in (0, 1)
+}
 NETWORKS["encoder"] = partial(network_problem, models.CropEncoder(), (22, 25))
 NETWORKS["colocalisation"] = colocalisation_problem
 

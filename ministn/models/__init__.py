@@ -1,5 +1,6 @@
 """Networks of the papers, each as a value that builds it."""
 
+from ministn.models.alternating import Alternating
 from ministn.models.architecture import Architecture
 from ministn.models.colocalisation import Colocaliser, CropEncoder
 from ministn.models.network import Network
@@ -12,6 +13,7 @@ from ministn.models.tstn import ClassificationCnn, Tstn, UntiedStn
 
 __all__ = [
     "NETWORKS",
+    "Alternating",
     "Architecture",
     "ClassificationCnn",
     "Colocaliser",

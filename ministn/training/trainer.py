@@ -173,7 +173,7 @@ class Trainer:
         with precision(self.precision):
             dropout = self.training.dropout(state.epoch + 1)
             step = Step(self.seed, state.steps, dropout=dropout)
-            found = self.network.first_non_finite(as_batch(images), step)
+            found = self.network.at(state.steps).first_non_finite(as_batch(images), step)
         layer = found or "loss"
         state.diverged = {"epoch": state.epoch + 1, "step": state.steps, "layer": layer}
         self.say(f"DIVERGED at step {state.steps}: the first non-finite values are in {layer}")

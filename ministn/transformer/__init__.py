@@ -3,11 +3,13 @@
 transforms.py    theta -> grid
 samplers.py      image and grid -> warped image
 spatial.py       a localisation network in front of the two
+resize.py        the identity alone
 arrangements.py  several side by side, one that hands theta on, one that looks T times
 thetas.py        theta by hand: from an angle and a scale, and turned round
 """
 
 from ministn.transformer.arrangements import Front, Glimpses, HandOn, Parallel
+from ministn.transformer.resize import Resize
 from ministn.transformer.spatial import (
     FRAME,
     Attended,
@@ -26,6 +28,7 @@ __all__ = [
     "Glimpses",
     "HandOn",
     "Parallel",
+    "Resize",
     "SpatialTransformer",
     "TransformerCache",
     "Warp",
