@@ -19,6 +19,7 @@ from ministn.models import (
     Projected,
     RnnSpn,
     SequenceCnn,
+    Shuffled,
     SmallStn,
     Stn,
     Trstn,
@@ -78,6 +79,12 @@ BUILT = {
             10 * 32 + (9 * 32 + 1) * 64 + (9 * 64 + 1) * 128
             + (1 * 2 * 128 + 1) * 625 + 626 * 5 + (4 * 6 * 128 + 1) * 200 + 201 * 6,
             0, (11, 60),
+        ),
+        Built(
+            Shuffled(Trstn(1)), Form((17, 27), classes=5), 5,
+            10 * 32 + (9 * 32 + 1) * 64 + (9 * 64 + 1) * 128
+            + (2 * 3 * 128 + 1) * 625 + 626 * 5 + 3 * (4 * 6 * 128 + 200 + 1) * 200 + 201 * 6,
+            2, (7, 60),
         ),
         Built(
             SmallStn(), Form((33, 45), classes=5), 5,

@@ -24,6 +24,7 @@ from ministn.layers import (
     Sequential,
     Tanh,
 )
+from ministn.models.controls import NextImage
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
 from ministn.recurrent import GRU, Mean
@@ -74,6 +75,7 @@ LAYERS = {
     "dropout of maps": (lambda: Dropout("dropout", 0.4), MAPS),
     "flatten": (lambda: Flatten("flatten"), MAPS),
     "reshape": (lambda: Reshape("reshape", 3, 2), ROWS),
+    "next image": (lambda: NextImage("next", 3), ROWS),
     "resize": (lambda: Resize("resize", (3, 4)), MAPS),
     "sequential": (lambda: Sequential(Dense("a", 6, 3), ReLU("b"), Dense("c", 3, 2)), ROWS),
     "tied": (tied, MAPS),

@@ -55,6 +55,9 @@ LAYER_FAULTS: dict[tuple[str, str], dict[str, How]] = {
     ("layer Resize", "transformer.resize.Resize.backward"): {
         "height and width are exchanged": arriving(lambda dy: dy.swapaxes(1, 2).reshape(dy.shape)),
     },
+    ("layer NextImage", "models.controls.NextImage.backward"): {
+        "dx is that of the image itself": passed_on,
+    },
     ("layer GRU", "recurrent.GRU.backward"): {
         "the rows are taken for all images' first states, then the next": arriving(
             lambda dy: dy.reshape(3, 2, 5).swapaxes(0, 1).reshape(dy.shape)

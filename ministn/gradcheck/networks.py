@@ -26,6 +26,7 @@ from ministn.layers import (
     Tanh,
 )
 from ministn.models import NETWORKS, Architecture, Colocaliser, Network
+from ministn.models.controls import NextImage
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.recurrent import GRU, Mean
@@ -206,6 +207,7 @@ LAYERS: dict[str, Callable[[], Problem]] = {
     "Dropout, images": lambda: layer_problem(Dropout("dropout")),
     "Flatten": lambda: layer_problem(Flatten("flatten")),
     "Reshape": lambda: layer_problem(Reshape("reshape", 3, 2), (6,)),
+    "NextImage": lambda: layer_problem(NextImage("next")),
     "Resize": lambda: layer_problem(Resize("resize", (3, 4))),
 }
 

@@ -79,6 +79,9 @@ NETWORKS |= {
     )
     for turn in (0, 1)
 }
+NETWORKS["arch1-tstn, shuffled"] = partial(
+    network_problem, models.Shuffled(models.Tstn(1, 1.5, dropout=0.2)), (13, 17)
+)
 NETWORKS["encoder"] = partial(network_problem, models.CropEncoder(), (22, 25))
 NETWORKS["colocalisation"] = colocalisation_problem
 

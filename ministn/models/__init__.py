@@ -3,6 +3,7 @@
 from ministn.models.alternating import Alternating
 from ministn.models.architecture import Architecture
 from ministn.models.colocalisation import Colocaliser, CropEncoder
+from ministn.models.controls import Shuffled
 from ministn.models.network import Network
 from ministn.models.projection import Projected
 from ministn.models.recipe import SmallStn
@@ -23,6 +24,7 @@ __all__ = [
     "Projected",
     "RnnSpn",
     "SequenceCnn",
+    "Shuffled",
     "SmallStn",
     "Stn",
     "Trstn",
