@@ -8,8 +8,8 @@ import pytest
 from ministn.data import (
     Addition,
     Cluttered,
-    Crops,
     CroppedToDigit,
+    Crops,
     Data,
     Distorted,
     Extruded,
@@ -44,7 +44,7 @@ KNOWN = {
         Known(Cluttered(EMBEDDED, 24, 2, 5, 30), "e6c56630d17d", (66.3884, 11.69)),
     ],
     "cropped to digit": [
-        Known(CroppedToDigit(EMBEDDED, 24, 2, 5, 30, side=13), "", (90.5392, 6.0)),
+        Known(CroppedToDigit(EMBEDDED, 24, 2, 5, 30, side=13), "15fe3a19e9be", (90.5392, 6.0)),
     ],
     "distorted": [
         Known(Distorted("R", EMBEDDED, 30), "0279574f2f12", (42.9964, 13.56, 0.0)),

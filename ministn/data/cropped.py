@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ministn.data.batch import as_batch
 from ministn.data.cluttered import CHUNK, Cluttered
 from ministn.data.dataset import DataSet, Form, Map, Split
 from ministn.data.sources import SUFFIX
-from ministn.data.warping import warp
+from ministn.data.warping import ON_BLACK, as_bytes
 from ministn.errors import check_whole
 from ministn.kinds import kind
 from ministn.transformer.transforms import AFFINE
@@ -59,7 +60,9 @@ def cropped(split: Split, side: int) -> Split:
     images = np.empty((len(split), side, side), np.uint8)
     for start in range(0, len(split), CHUNK):
         some = slice(start, start + CHUNK)
-        grid, _ = AFFINE.forward(theta[some].astype(np.float32), (side, side))
-        images[some] = warp(split.images[some], grid)
+        # In float64, where there is one implementation: the images are the same on every machine.
+        grid, _ = AFFINE.forward(theta[some], (side, side))
+        x = as_batch(split.images[some]).astype(np.float64)
+        images[some] = as_bytes(ON_BLACK.forward(x, grid)[0][..., 0])
     moved = (boxes - np.tile(middle - half, 2)) / (2 * half) * (side - 1)
     return Split(images, split.labels, np.rint(moved).astype(np.int16))
