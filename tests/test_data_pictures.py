@@ -9,8 +9,8 @@ from test_distorted import strokes
 from ministn.data import (
     CLUTTERED,
     Addition,
-    Crops,
     CroppedToDigit,
+    Crops,
     Distorted,
     Extruded,
     OneDigit,
