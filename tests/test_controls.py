@@ -1,5 +1,7 @@
 """Controls: a wide CNN, theta fixed, the gradient stopped, theta of another image, more dropout."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from helpers import normal
@@ -9,6 +11,7 @@ from ministn import engines
 from ministn.data import Form
 from ministn.errors import UserError
 from ministn.gradcheck.networks import perturbed
+from ministn.kinds import has
 from ministn.layers import Dense, Dropout, ReLU
 from ministn.models import (
     NETWORKS,
@@ -24,6 +27,7 @@ from ministn.models.alternating import Alternately
 from ministn.models.controls import Stopped
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
+from ministn.training.trainer import Trainer
 
 STEP = Step(seed=5, number=7)
 FORM, SHAPE = Form((13, 19), classes=5), (4, 13, 19, 1)
@@ -54,7 +58,8 @@ def test_a_wide_cnn_has_as_many_parameters_as_the_tied_network(width, downsample
 
 
 def test_the_papers_width_is_the_usual_one():
-    assert ClassificationCnn(2) == ClassificationCnn(2, 625)
+    counts = [ClassificationCnn(2, width).build(FORM).count for width in (None, 625, 626)]
+    assert counts[0] == counts[1] < counts[2]
     with pytest.raises(UserError, match=r"^width must be .*, got 0"):
         ClassificationCnn(1, 0)
 
@@ -181,3 +186,28 @@ def test_dropout_follows_the_relu_of_the_localisation_network(network):
 def test_an_impossible_rate_is_refused(rate):
     with pytest.raises(UserError, match=r"^dropout must be "):
         Tstn(1, dropout=rate)
+
+
+# ---- runs that were begun before there were these fields
+
+
+@pytest.mark.parametrize("network", [ClassificationCnn(1), Tstn(1)], ids=lambda n: n.name)
+def test_a_checkpoint_without_these_fields_goes_on(network, tmp_path):
+    begun, data = changed(SETTINGS, network=network), data_set()
+    whole = begun.apart_from_epochs()
+    known = {"kind", "architecture", "downsample"}
+    before = whole | {"network": {k: v for k, v in whole["network"].items() if k in known}}
+    assert before != whole
+    for identity in (before, whole):
+        trainer = Trainer(
+            partial(network.build, Form((9, 9))), begun.training, data, begun.task,
+            identity=identity, say=lambda line: None,
+        )  # fmt: skip
+        if identity is before:
+            trainer.step()
+            trainer.save(tmp_path)
+    trainer.load(tmp_path)
+    assert trainer.state.steps == 1
+    other = changed(begun, **({"dropout": 0.5} if has(network, "dropout") else {"width": 700}))
+    with pytest.raises(UserError, match=r"has other settings \(network\.(dropout|width)\)"):
+        trainer_of(other, data, say=lambda line: None).load(tmp_path)

@@ -55,9 +55,10 @@ def convolutional_layers(owner: str, architecture: int, channels: int = 1) -> li
 
 
 def classification_layers(
-    convolutions: list[Conv2d], size: Size, classes: int, neurons: int = NEURONS
+    convolutions: list[Conv2d], size: Size, classes: int, width: int | None = None
 ) -> Sequential:
-    """The right-hand column of the tables, for (H, W) images."""
+    """The right-hand column of the tables, for (H, W) images; ``width`` for its 625 neurons."""
+    neurons = width or NEURONS
     height, width = size[0] // 8, size[1] // 8
     return Sequential(
         *convolutions,
@@ -95,16 +96,18 @@ def localisation_layers(looking: list[Layer], size: Size, dropout: float = 0.0) 
 class ClassificationCnn(Architecture):
     """The classification CNN only. architecture: 1 or 2.
 
-    width: neurons of its dense layer. With 1542 of them Architecture 1 has as many parameters as
-    its TSTN has on images of 60x60 pixels, with 969 as many as that has with d = 3.
+    width: neurons of its dense layer, None for the paper's 625. With 1542 of them Architecture 1
+    has as many parameters as its TSTN has on images of 60x60 pixels, with 969 as many as that has
+    with d = 3.
     """
 
     architecture: int
-    width: int = NEURONS
+    width: int | None = None
 
     def __post_init__(self) -> None:
         check_architecture(self.architecture)
-        check_whole(width=self.width)
+        if self.width is not None:
+            check_whole(width=self.width)
 
     @property
     def name(self) -> str:

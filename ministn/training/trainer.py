@@ -339,14 +339,18 @@ def _tested(found: Evaluation, test: Split) -> dict[str, Any]:
 
 
 def check_same(path: Path, name: str, content: dict[str, Any], wanted: Any) -> None:
-    """Raise UserError unless ``content[name]`` of the file at ``path`` is what is wanted."""
+    """Raise UserError unless ``content[name]`` of the file at ``path`` is what is wanted.
+
+    A field that there was not yet may be nothing: None, False or 0.
+    """
     found = content.get(name)
     if found == wanted:
         return
     if isinstance(found, dict) and isinstance(wanted, dict):
         found, wanted = _flat(found), _flat(wanted)
-        keys = sorted(k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k))
-        if not keys:  # what differs are fields that are None, and that there were not yet
+        known = found.keys() | {k for k, value in wanted.items() if value}
+        keys = sorted(k for k in known if found.get(k) != wanted.get(k))
+        if not keys:
             return
         name = f"{name} ({', '.join(keys)})"
         found, wanted = [found.get(k) for k in keys], [wanted.get(k) for k in keys]

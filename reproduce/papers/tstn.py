@@ -72,7 +72,7 @@ TRANSFORMERS_ONLY = (
 # Settings of networks, the paper's value if it has one, and words for others. Beside a control no
 # number of the paper belongs.
 CONTROLS: tuple[tuple[str, Any, str], ...] = (
-    ("network.width", 625, "{} neurons"),
+    ("network.width", None, "{} neurons"),
     ("network.dropout", 0, "loc. dropout {:g}"),
     ("network.stop_gradient", False, "gradient stopped"),
 )
