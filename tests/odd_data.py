@@ -14,7 +14,18 @@ from ministn import data, plot
 from ministn.data import addition, batch, cluttered, colocalisation, digits, distorted, extruded
 from ministn.data.dataset import Digits, Form
 from ministn.kinds import KINDS
-from ministn.models import ClassificationCnn, FfnSpn, Projected, RnnSpn, Stn, Tstn, UntiedStn
+from ministn.models import (
+    Alternating,
+    ClassificationCnn,
+    FfnSpn,
+    Projected,
+    RnnSpn,
+    Shuffled,
+    Stn,
+    Trstn,
+    Tstn,
+    UntiedStn,
+)
 from ministn.training.examples import as_text, from_text
 from ministn.training.protocol import Training
 
@@ -35,6 +46,9 @@ NEEDED = {
     "classification cnn": ClassificationCnn(1),
     "untied stn": UntiedStn(1),
     "tstn": Tstn(1),
+    "trstn": Trstn(1),
+    "alternating tstn": Alternating(1),
+    "shuffled": Shuffled(Tstn(1)),
     "stn": Stn("cnn", "tps"),
     "projected": Projected("cnn"),
     "rnn-spn": RnnSpn(1.5),

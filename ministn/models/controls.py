@@ -71,6 +71,10 @@ class Shuffled(Architecture):
 
     network: Architecture
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.network, Architecture):
+            raise UserError(f"network to be shuffled cannot be {self.network!r}")
+
     @property
     def name(self) -> str:
         return f"{self.network.name}-shuffled"
