@@ -22,7 +22,6 @@ from ministn.layers import Sequential
 from ministn.models.architecture import Architecture, plane
 from ministn.models.network import Network
 from ministn.models.tstn import (
-    LOOKING,
     check_architecture,
     check_downsample,
     classification_layers,
@@ -63,8 +62,8 @@ class Trstn(Architecture):
         convolutions = convolutional_layers("classifier", self.architecture, form.channels)
         localisation = Sequential(
             *looking_layers(convolutions),
-            GRU("localisation/gru", looked_at(size), LOOKING, self.glimpses, initial=GATES),
-            regression_layer("localisation/theta", LOOKING),
+            GRU("localisation/gru", looked_at(size), 200, self.glimpses, initial=GATES),
+            regression_layer("localisation/theta", 200),
         )
         front = Glimpses(
             SpatialTransformer(localisation, output),

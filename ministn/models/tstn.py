@@ -32,8 +32,6 @@ from ministn.models.network import Network
 from ministn.transformer import SpatialTransformer, downsampled, regression_layer
 
 MAPS = (32, 64, 128)
-NEURONS = 625  # of the classification CNN
-LOOKING = 200  # neurons of the localisation network
 SMALLEST = 8  # pixels each way, which three poolings make one of
 
 Size = tuple[int, ...]  # (H, W)
@@ -58,7 +56,7 @@ def classification_layers(
     convolutions: list[Conv2d], size: Size, classes: int, width: int | None = None
 ) -> Sequential:
     """The right-hand column of the tables, for (H, W) images; ``width`` for its 625 neurons."""
-    neurons = width or NEURONS
+    neurons = width or 625
     height, width = size[0] // 8, size[1] // 8
     return Sequential(
         *convolutions,
@@ -85,10 +83,10 @@ def localisation_layers(looking: list[Layer], size: Size, dropout: float = 0.0) 
     """The left-hand column of the tables, with dropout after its neurons where there is a rate."""
     return Sequential(
         *looking,
-        Dense("localisation/dense", looked_at(size), LOOKING),
+        Dense("localisation/dense", looked_at(size), 200),
         ReLU("localisation/relu"),
         *([Dropout("localisation/dropout", dropout)] if dropout else []),
-        regression_layer("localisation/theta", LOOKING),
+        regression_layer("localisation/theta", 200),
     )
 
 
