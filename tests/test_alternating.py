@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_limits
 from ministn import backend, parallel
 from ministn.cuda.choice import precision
 from ministn.data import Form
+from ministn.fit import train_on_batch
 from ministn.gradcheck.networks import perturbed
 from ministn.models import Alternating, ClassificationCnn, Tstn
 from ministn.models.alternating import Alternately
@@ -71,6 +72,17 @@ def test_they_leave_it_where_steps_are_captured():
     """A graph for each turn; without a GPU there are none."""
     with precision("tf32"):
         check_turns(trainer(backend.gpu(), precision="tf32"))
+
+
+def test_they_leave_it_in_a_loop_of_ones_own():
+    network = Alternating(1).build(Form((9, 9)))
+    buffer = ParameterBuffer(network.parameters(), 0)
+    optimizer, train = Optimizer(Adam(), buffer), data_set().train
+    own = [p for p in network.localisation_only() if p.name.endswith("theta/bias")]
+    for moved in (True, False, True):
+        before = [p.data.copy() for p in own]
+        train_on_batch(network, optimizer, train.images, train.labels)
+        assert (own[0].data != before[0]).any() == moved
 
 
 def test_the_localisation_network_counts_its_own_steps():
