@@ -76,12 +76,30 @@ def test_controls_are_labelled_and_have_no_number_of_the_paper(words):
 
 def test_claims_are_about_the_papers_networks_alone():
     """And a CNN is compared as before, though networks have settings of their own by now."""
-    table, more = (tstn.tables([*PAPERS, *others])[0] for others in ([], [TRSTN, TURNS]))
+    (table,), (more,) = (tstn.tables([*PAPERS, *others]) for others in ([], [TURNS]))
     assert tstn.verdicts(table) == tstn.verdicts(more)
     assert any(verdict.seeds for verdict in tstn.verdicts(table))
     for control in CONTROLS.values():
         (one,) = tstn.tables([*PAPERS, control])
         assert len(one) == 3 and tstn.verdicts(one) == tstn.verdicts(table)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "verdict"), [(range(200), "holds"), (range(500), "does not hold")]
+)
+def test_what_the_paper_expects_of_the_recurrent_network(wrong, verdict):
+    """Beside the tied network of the same settings, whatever T is."""
+    found = [
+        run(Trstn(1, glimpses=3), seed=seed, wrong=range(wrong[-1] + seed)) for seed in range(3)
+    ]
+    tied = [record("arch1-tstn", seed) for seed in range(3)]
+    other = record("arch1-tstn", downsample=3.0)
+    (table,) = tstn.tables([*found, *tied, other, *PAPERS[:1], CONTROLS["gradient stopped"]])
+    *_, expected = tstn.verdicts(table)
+    assert expected.claim == "Arch 1, T = 3: TRSTN < tied, expected"
+    assert (expected.verdict, expected.seeds) == (verdict, 3)
+    (lonely,) = tstn.tables([found[0], other])
+    assert tstn.verdicts(lonely)[-1].details == ["TSTN not run"]
 
 
 def test_what_looked_at_cut_out_digits_has_a_table_of_its_own():

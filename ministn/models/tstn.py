@@ -53,10 +53,9 @@ def convolutional_layers(owner: str, architecture: int, channels: int = 1) -> li
 
 
 def classification_layers(
-    convolutions: list[Conv2d], size: Size, classes: int, width: int | None = None
+    convolutions: list[Conv2d], size: Size, classes: int, neurons: int = 625
 ) -> Sequential:
-    """The right-hand column of the tables, for (H, W) images; ``width`` for its 625 neurons."""
-    neurons = width or 625
+    """The right-hand column of the tables, for (H, W) images."""
     height, width = size[0] // 8, size[1] // 8
     return Sequential(
         *convolutions,
@@ -115,7 +114,8 @@ class ClassificationCnn(Architecture):
         size = plane(form)
         check_size(size)
         convolutions = convolutional_layers("classifier", self.architecture, form.channels)
-        return Network(classification_layers(convolutions, size, form.classes, self.width))
+        neurons = self.width or 625
+        return Network(classification_layers(convolutions, size, form.classes, neurons))
 
 
 @kind("untied stn")

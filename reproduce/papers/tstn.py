@@ -277,7 +277,8 @@ def _row_order(row: Row) -> tuple[Any, ...]:
 
 
 def verdicts(table: Table) -> list[Verdict]:
-    """Every claim of the paper, once for each setting under which the table has runs for it.
+    """Every claim of the paper, once for each setting under which the table has runs for it, and
+    what it expects of the TRSTN.
 
     Empty for a table without any of the paper's networks.
     """
@@ -296,7 +297,8 @@ def verdicts(table: Table) -> list[Verdict]:
                 verdict._replace(claim=f"{setting}: {verdict.claim}")
                 for verdict in _architecture(architecture, runs)
             ]
-    return result
+    recurrent = (row for row in table if row[0]["settings"].network.kind == Trstn.kind)
+    return result + [_expected(row, table) for row in recurrent]
 
 
 def _number(record: Record) -> int | None:
@@ -333,6 +335,21 @@ def _architecture(architecture: int, runs: dict[str, Row]) -> Iterator[Verdict]:
         yield compared("untied about the CNN", named, ("untied", "CNN"), about_equal)
     else:
         yield _no_convergence(runs.get(UntiedStn.kind, []))
+
+
+def _expected(recurrent: Row, table: Table) -> Verdict:
+    """That the TRSTN makes fewer errors than the TSTN, whatever its T."""
+    head = recurrent[0]
+    free = "network", "network.glimpses", "seed", "training.epochs"
+    tied = (
+        row
+        for row in table
+        if row[0]["settings"].network.kind == Tstn.kind
+        and _without(row[0], *free) == _without(head, *free)
+    )
+    named = {"TRSTN": recurrent, "TSTN": next(tied, [])}
+    setting = ", ".join([f"Arch {_number(head)}", *label(head)[1:]])
+    return compared(f"{setting}: TRSTN < tied, expected", named, ("TRSTN", "TSTN"), smaller)
 
 
 def _no_convergence(runs: Row) -> Verdict:

@@ -225,19 +225,17 @@ def _measured(found: dict[str, Any], split: str = "") -> list[str]:
 
 def _looks(best: dict[str, Any]) -> list[Line]:
     """How well the second and later glimpses attend."""
-    each = enumerate(best.get("test_transformers", []), 1)
-    return [
-        Line(["", "", f"glimpse {number}", *[""] * 5, *_measured(found)])
-        for number, found in each
-        if number > 1
-    ]
+    later = enumerate(best.get("test_transformers", [])[1:], 2)
+    return [Line(["", "", f"glimpse {t}", *[""] * 5, *_measured(found)]) for t, found in later]
 
 
 def _tests(best: dict[str, Any]) -> list[Line]:
     """The test error where each image is transformed by the theta of another one."""
-    found = best.get("tests", {}).get(ELSEWHERE)
-    cells = ["", "", "elsewhere", "", "", "", number(found and found["test_error"]), *[""] * 4]
-    return [Line(cells)] if found else []
+    found = best.get("tests", {})
+    if ELSEWHERE not in found:
+        return []
+    error = number(found[ELSEWHERE]["test_error"])
+    return [Line(["", "", "elsewhere", "", "", "", error, *[""] * 4])]
 
 
 def _mean_line(row: Row) -> Line:
