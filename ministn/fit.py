@@ -140,7 +140,7 @@ def _step(
     task: Task,
 ) -> tuple[float, int | None]:
     """The step's loss, and the images whose attention has left, see training/steps.py."""
-    x, step = _placed(images), Step(seed, optimizer.t)
+    network, x, step = network.at(optimizer.t), _placed(images), Step(seed, optimizer.t)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         y, cache = network.forward(x, step)
         assert cache is not None  # it is None in evaluation only

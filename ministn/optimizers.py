@@ -228,14 +228,19 @@ class Optimizer:
         self.update(step_sizes)
         self.t += 1
 
-    def step_sizes(self, lr: float, t: int) -> list[float]:
-        """What step ``t``, counted from 1, multiplies each group's direction with.
+    def step_sizes(self, lr: float, t: int) -> list[float | None]:
+        """What step ``t``, counted from 1, multiplies each group's direction with; None where the
+        group does not learn. Each counts the steps in which it does.
 
         Raises UserError for numbers that cannot be.
         """
         check_numbers(FROM_0, lr=lr)
         check_whole(t=t)
-        return [self.rule.step_size(lr * multiplier, t) for _, multiplier in self.buffer.groups]
+        found: list[float | None] = []
+        for _, multiplier, every in self.buffer.groups:
+            before, late = divmod(t - 1, every)
+            found.append(None if late else self.rule.step_size(lr * multiplier, before + 1))
+        return found
 
     def limit(
         self, grad: Array | None = None, over_ranks: Callable[[Any], Any] = lambda squares: squares
@@ -261,7 +266,8 @@ class Optimizer:
         grad: np.ndarray | None = None,
         part: slice | None = None,
     ) -> None:
-        """Update every parameter from its gradient as it is, with a step size for each group.
+        """Update every parameter from its gradient as it is, with a step size for each group; None
+        leaves a group and its moments as they are.
 
         grad: flat, the buffer's own unless given. part: of the flat arrays, to update only that.
         Raises UserError, and updates nothing, where a parameter lies elsewhere by now.
@@ -280,8 +286,8 @@ class Optimizer:
         check_arrays(grad=(grad, f"{data.size}"))
         part = slice(0, len(data)) if part is None else part
         arrays = self.moments | self.constants
-        for (group, _), step_size in zip(self.buffer.groups, step_sizes, strict=True):
-            mine = slice(max(group.start, part.start), min(group.stop, part.stop))
-            if mine.start < mine.stop:
+        for group, step_size in zip(self.buffer.groups, step_sizes, strict=True):
+            mine = slice(max(group.part.start, part.start), min(group.part.stop, part.stop))
+            if mine.start < mine.stop and step_size is not None:
                 own = {name: array[mine] for name, array in arrays.items()}
                 self.rule.update(data[mine], grad[mine], step_size, **own)

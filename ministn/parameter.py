@@ -11,7 +11,7 @@ step; to zero them first, and then add, would move five times as much memory.
 
 from collections.abc import Iterable
 from copy import deepcopy
-from typing import Any, NoReturn, Self
+from typing import Any, NamedTuple, NoReturn, Self
 
 import numpy as np
 
@@ -24,8 +24,9 @@ from ministn.randomness import generator
 class Parameter:
     """A named array to be learned. ``data`` and ``grad`` exist once a ParameterBuffer lays it out.
 
-    name: its path, "classifier/conv1/weight". lr_multiplier: factor on the learning rate, read
-    when a ParameterBuffer is made.
+    name: its path, "classifier/conv1/weight". lr_multiplier: factor on the learning rate. every: it
+    learns in the first of so many steps, and in the others is left as it is, moments and all. Both
+    are read when a ParameterBuffer is made.
 
     A copy, or what comes out of a pickle, has the values and no gradient: it computes, and learns
     once a ParameterBuffer lays it out, or where its buffer was copied along with it.
@@ -46,6 +47,7 @@ class Parameter:
         self.shape = shape
         self.initial = initial
         self.lr_multiplier = 1.0
+        self.every = 1
         self._unused = False  # in this step: then what _grad holds is of an earlier one
 
     @property
@@ -128,12 +130,19 @@ def unique(parameters: Iterable[Parameter]) -> list[Parameter]:
 ALIGNMENT = 4
 
 
+class Group(NamedTuple):
+    """Parameters that are updated alike, and where they lie in the flat arrays."""
+
+    part: slice
+    lr_multiplier: float
+    every: int
+
+
 class ParameterBuffer:
     """All of a network's data and gradients, each in one flat array, with zeros in the gaps.
 
     Every Parameter's ``data`` and ``grad`` become views of ``data`` and ``grad`` here, and from
-    then on are written in place only. Parameters with one learning-rate multiplier are contiguous:
-    ``groups`` lists (slice, multiplier).
+    then on are written in place only. Parameters that are updated alike are contiguous: ``groups``.
 
     A copy or pickle of it ties the parameters that were copied along to its own arrays.
 
@@ -154,11 +163,11 @@ class ParameterBuffer:
         if dtype not in FLOATS:
             raise TypeError(f"dtype must be float32 or float64, got {dtype!r}")
         check_index("seed", seed)
-        self.parameters = sorted(unique(parameters), key=lambda p: -p.lr_multiplier)
+        self.parameters = sorted(unique(parameters), key=lambda p: (-p.lr_multiplier, p.every))
         initial = np.zeros(sum(_aligned(parameter.size) for parameter in self.parameters), dtype)
         self._data = initial if device is None else device.empty(initial.shape, initial.dtype)
         self.device = device
-        self.groups: list[tuple[slice, float]] = []
+        self.groups: list[Group] = []
         drawn = self.views(initial)
         start = 0
         for parameter in self.parameters:
@@ -166,10 +175,11 @@ class ParameterBuffer:
             drawn[parameter.name][...] = parameter.initial(
                 parameter.shape, generator(seed, "initial values of " + parameter.name)
             )
-            if self.groups and self.groups[-1][1] == parameter.lr_multiplier:
-                self.groups[-1] = (slice(self.groups[-1][0].start, stop), parameter.lr_multiplier)
+            how = parameter.lr_multiplier, parameter.every
+            if self.groups and self.groups[-1][1:] == how:
+                self.groups[-1] = Group(slice(self.groups[-1].part.start, stop), *how)
             else:
-                self.groups.append((slice(start, stop), parameter.lr_multiplier))
+                self.groups.append(Group(slice(start, stop), *how))
             start = stop
         assign(self.data, initial)
         self.move(self.data, self.zeros())

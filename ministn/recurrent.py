@@ -1,4 +1,4 @@
-"""A recurrent layer: one x in, T states out."""
+"""Layers over T steps: one x in, T states out, and the mean of what is made of them."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import numpy as np
 from ministn.engines import implementation
 from ministn.errors import check_arrays, check_count
 from ministn.initializers import ZEROS, Initializer, Normal
-from ministn.layers import Layer
+from ministn.layers import Layer, WithoutParameters
 from ministn.parameter import Parameter
 from ministn.randomness import Step
 
@@ -62,3 +62,24 @@ class GRU(Layer):
 
     def parameters(self) -> list[Parameter]:
         return [self.weight_x, self.weight_h, self.bias]
+
+
+class Mean(WithoutParameters):
+    """The mean over T steps of, say, the scores of T glimpses: (N, T, K) -> (N, K).
+
+    It is ops/projection.py's mean, of a volume T deep whose layers are one row of K.
+    """
+
+    operation = "projection"
+
+    def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
+        check_arrays(x=(x, "N T K"))
+        count, steps, width = x.shape
+        y, cache = super().forward(x.reshape(count, steps, 1, width), step)
+        return y.reshape(count, width), cache
+
+    def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
+        check_arrays(dy=(dy, "N K"))
+        count, width = dy.shape
+        dx = super().backward(dy.reshape(count, 1, width, 1), cache, need_dx)
+        return None if dx is None else dx.reshape(count, dx.shape[1], width)

@@ -15,13 +15,16 @@ from ministn.data import addition, batch, cluttered, colocalisation, digits, dis
 from ministn.data.dataset import Digits, Form
 from ministn.kinds import KINDS
 from ministn.models import (
+    Alternating,
     ClassificationCnn,
     FfnSpn,
     Placement,
     PlacementCnn,
     Projected,
     RnnSpn,
+    Shuffled,
     Stn,
+    Trstn,
     Tstn,
     UntiedStn,
 )
@@ -45,6 +48,9 @@ NEEDED = {
     "classification cnn": ClassificationCnn(1),
     "untied stn": UntiedStn(1),
     "tstn": Tstn(1),
+    "trstn": Trstn(1),
+    "alternating tstn": Alternating(1),
+    "shuffled": Shuffled(Tstn(1)),
     "stn": Stn("cnn", "tps"),
     "projected": Projected("cnn"),
     "rnn-spn": RnnSpn(1.5),

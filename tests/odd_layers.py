@@ -11,12 +11,13 @@ from ministn.initializers import Constant, HeUniform
 from ministn.layers import Dense, Flatten, ReLU, Sequential
 from ministn.models import Network
 from ministn.parameter import ParameterBuffer
-from ministn.recurrent import GRU
+from ministn.recurrent import GRU, Mean
 from ministn.transformer import (
     Glimpses,
     HandOn,
     Iterated,
     Parallel,
+    Resize,
     SpatialTransformer,
     downsampled,
     fresh,
@@ -140,6 +141,8 @@ def layer_calls() -> Iterator[tuple[str, Call]]:
         ),
     )
     yield from passes("layers.Reshape", layers.Reshape("reshape", 2, 3), floats(4, 6))
+    yield "recurrent.Mean", Call(Mean, PATH)
+    yield from passes("recurrent.Mean", Mean("mean"), floats(4, 2, 3))
     yield "layers.Sequential", Call(lambda layer: Sequential(layer), {"layer": ReLU("relu")})
     yield from passes(
         "layers.Sequential", ready(Sequential(Flatten("a"), Dense("b", 90, 2))), IMAGE
@@ -179,6 +182,8 @@ def transformer_calls() -> Iterator[tuple[str, Call]]:
             {"localisation": localisation(), "order": "left", "sampler": Sampler()} | PATH,
         ),
     )
+    yield "transformer.Resize", Call(Resize, PATH | {"size": (3, 4)})
+    yield from passes("transformer.Resize", Resize("resize", (3, 4)), GREY)
     yield "transformer.SpatialTransformer.warp", Call(one.warp, {"x": GREY, "theta": floats(2, 6)})
     yield (
         "transformer.SpatialTransformer",

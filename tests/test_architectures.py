@@ -10,6 +10,7 @@ from ministn.data import Form
 from ministn.errors import UserError
 from ministn.kinds import from_json, to_json
 from ministn.models import (
+    Alternating,
     Architecture,
     ClassificationCnn,
     Colocaliser,
@@ -20,8 +21,10 @@ from ministn.models import (
     Projected,
     RnnSpn,
     SequenceCnn,
+    Shuffled,
     SmallStn,
     Stn,
+    Trstn,
     Tstn,
     UntiedStn,
 )
@@ -65,6 +68,25 @@ BUILT = {
             10 * 32 + (9 * 32 + 1) * 64 + (9 * 64 + 1) * 128
             + (2 * 3 * 128 + 1) * 625 + 626 * 5 + (4 * 6 * 128 + 1) * 200 + 201 * 6,
             1, (60, 7),
+        ),
+        Built(
+            Trstn(2, 1.5, glimpses=3), Form((17, 27), 2, 5), 5,
+            (9 * 2 + 1) * 32 + (9 * 32 + 1) * (32 + 64) + (9 * 64 + 1) * (64 + 128)
+            + (9 * 128 + 1) * 128
+            + (1 * 2 * 128 + 1) * 625 + 626 * 5 + 3 * (4 * 6 * 128 + 200 + 1) * 200 + 201 * 6,
+            3, (11, 60),
+        ),
+        Built(
+            Alternating(1, 1.5), Form((17, 27), classes=5), 5,
+            10 * 32 + (9 * 32 + 1) * 64 + (9 * 64 + 1) * 128
+            + (1 * 2 * 128 + 1) * 625 + 626 * 5 + (4 * 6 * 128 + 1) * 200 + 201 * 6,
+            0, (11, 60),
+        ),
+        Built(
+            Shuffled(Trstn(1)), Form((17, 27), classes=5), 5,
+            10 * 32 + (9 * 32 + 1) * 64 + (9 * 64 + 1) * 128
+            + (2 * 3 * 128 + 1) * 625 + 626 * 5 + 3 * (4 * 6 * 128 + 200 + 1) * 200 + 201 * 6,
+            2, (7, 60),
         ),
         Built(
             SmallStn(), Form((33, 45), classes=5), 5,

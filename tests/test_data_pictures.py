@@ -9,6 +9,7 @@ from test_distorted import strokes
 from ministn.data import (
     CLUTTERED,
     Addition,
+    CroppedToDigit,
     Crops,
     Distorted,
     Extruded,
@@ -66,6 +67,7 @@ SHEETS = {
         "colocalisation-clutter": OneDigit(data_sets.DIGIT),
     },
     "crops": {"crops": Crops()},
+    "cropped to digit": {"cropped": CroppedToDigit(train_size=1)},
     "sequences": {"sequences": Sequences(train_size=1)},
     "plankton": {"plankton": Plankton()},
     "svhn": {"svhn": Svhn()},

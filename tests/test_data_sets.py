@@ -8,6 +8,7 @@ import pytest
 from ministn.data import (
     Addition,
     Cluttered,
+    CroppedToDigit,
     Crops,
     Data,
     Distorted,
@@ -41,6 +42,9 @@ class Known(NamedTuple):
 KNOWN = {
     "cluttered": [
         Known(Cluttered(EMBEDDED, 24, 2, 5, 30), "e6c56630d17d", (66.3884, 11.69)),
+    ],
+    "cropped to digit": [
+        Known(CroppedToDigit(EMBEDDED, 24, 2, 5, 30, side=13), "15fe3a19e9be", (90.5392, 6.0)),
     ],
     "distorted": [
         Known(Distorted("R", EMBEDDED, 30), "0279574f2f12", (42.9964, 13.56, 0.0)),
@@ -155,4 +159,6 @@ def test_where_poses_are_known():
     """Of digits that are distorted or alone. Of those among clutter and of pictures boxes are."""
     for kind, (known, *_) in KNOWN.items():
         posed = isinstance(known.data.load().test, PosedSplit)
-        assert posed == (kind not in ("cluttered", "plankton", "sequences", "svhn"))
+        assert posed == (
+            kind not in ("cluttered", "cropped to digit", "plankton", "sequences", "svhn")
+        )

@@ -18,6 +18,7 @@ from test_runs import OTHER
 from ministn.data import (
     Addition,
     Cluttered,
+    CroppedToDigit,
     Crops,
     Distorted,
     Extruded,
@@ -41,7 +42,7 @@ from ministn.kinds import (
     value_at,
 )
 from ministn.models import (
-    NETWORKS,
+    Alternating,
     ClassificationCnn,
     Colocaliser,
     CropEncoder,
@@ -51,8 +52,10 @@ from ministn.models import (
     Projected,
     RnnSpn,
     SequenceCnn,
+    Shuffled,
     SmallStn,
     Stn,
+    Trstn,
     Tstn,
     UntiedStn,
 )
@@ -64,7 +67,8 @@ from ministn.training.protocol import Training
 
 OURS = {name: cls for name, cls in KINDS.items() if cls.__module__.startswith("ministn.")}
 COMMANDS = [
-    (table3, ["--nets", *NETWORKS]),
+    (table3, ["--nets", *table3.NETS]),
+    (table3, ["--nets", "arch1-cnn", "--crop", "20"]),
     (table3, ["--quick", "--compress", "8"]),
     (stn_table1, []),
     (stn_addition, []),
@@ -98,7 +102,10 @@ def within(value):
             yield from within(held)
 
 
-VALUES = list(dict.fromkeys([*default_built(), *(v for each in CHOSEN for v in within(each))]))
+TESTED = [also for each in CHOSEN for also in table3.EXPERIMENT.tests(each).values()]
+VALUES = list(
+    dict.fromkeys([*default_built(), *(v for each in [*CHOSEN, *TESTED] for v in within(each))])
+)
 
 
 # ---- JSON
@@ -199,7 +206,9 @@ def test_numpys_numbers_become_pythons():
         training=Training(batch_size=np.int64(8), lr=np.longdouble(0.5), epochs=np.int32(2)),
     )  # fmt: skip
     assert from_json(json.loads(json.dumps(to_json(settings)))) == settings
-    assert {type(held) for held in leaves(settings).values()} <= {int, float, str, type(None)}
+    assert {type(held) for held in leaves(settings).values()} <= {
+        int, float, str, bool, type(None)
+    }  # fmt: skip
 
     @kind("test pair")
     class Pair:
@@ -312,8 +321,22 @@ CHANGED = [
     ),
     (
         Settings(Addition(), UntiedStn(1), STEPS),
-        SET | {"network.architecture": 2, "network.downsample": 1.5},
+        SET | {
+            "network.architecture": 2, "network.downsample": 1.5, "network.dropout": 0.1,
+        },
     ),
+    (
+        Settings(CroppedToDigit(), Trstn(1), STEPS),
+        SET | {
+            "network.architecture": 2, "network.downsample": 1.5, "network.glimpses": 3,
+            "data.side": 21, "data.canvas": 50, "data.distractors": 3, "data.patch": 7,
+        },
+    ),
+    (
+        Settings(Cluttered(), Alternating(1), STEPS),
+        {"network.architecture": 2, "network.downsample": 1.5},
+    ),
+    (Settings(Cluttered(), Shuffled(Tstn(1)), STEPS), {"network.network": Tstn(2)}),
     (
         Settings(Extruded(), Projected("fcn"), STEPS),
         SET | {"network.base": "cnn", "network.transformed": True, "network.width": 9},
@@ -349,7 +372,10 @@ CHANGED = [
     (Settings(Distorted("R"), PlacementCnn("R"), STEPS), {"network.sizes": "T"}),
     (Settings(Plankton(), ClassificationCnn(1), STEPS), SET | {"data.side": 48}),
     (Settings(Svhn(), ClassificationCnn(1), STEPS), SET),
-    (Settings(Cluttered(), ClassificationCnn(1), STEPS), {"network.architecture": 2}),
+    (
+        Settings(Cluttered(), ClassificationCnn(1), STEPS),
+        {"network.architecture": 2, "network.width": 1542},
+    ),
     (
         Settings(Cluttered(), ClassificationCnn(1), Training(RMSprop(), iterations=9)),
         {"training.optimizer.rho": 0.8, "training.optimizer.epsilon": 1e-7},

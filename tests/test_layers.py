@@ -25,10 +25,11 @@ from ministn.layers import (
     Standardised,
     Tanh,
 )
+from ministn.models.controls import NextImage
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
-from ministn.recurrent import GRU
-from ministn.transformer import Glimpses, HandOn, Iterated, Parallel, SpatialTransformer
+from ministn.recurrent import GRU, Mean
+from ministn.transformer import Glimpses, HandOn, Iterated, Parallel, Resize, SpatialTransformer
 
 STEP = Step(seed=5, number=7)
 MAPS, ROWS = (2, 5, 7, 3), (4, 6)
@@ -67,6 +68,7 @@ LAYERS = {
     "conv alone": (lambda: Conv2d("conv", 3, 4, activation=None, bias=False), MAPS),
     "dense": (lambda: Dense("dense", 6, 5), ROWS),
     "gru": (lambda: GRU("gru", 6, 5, 3), ROWS),
+    "mean": (lambda: Mean("mean"), MAPS[:3]),
     "relu": (lambda: ReLU("relu"), ROWS),
     "leaky relu": (lambda: LeakyReLU("leaky", 0.1), MAPS),
     "tanh": (lambda: Tanh("tanh"), MAPS),
@@ -81,6 +83,8 @@ LAYERS = {
     "dropout of maps": (lambda: Dropout("dropout", 0.4), MAPS),
     "flatten": (lambda: Flatten("flatten"), MAPS),
     "reshape": (lambda: Reshape("reshape", 3, 2), ROWS),
+    "next image": (lambda: NextImage("next", 3), ROWS),
+    "resize": (lambda: Resize("resize", (3, 4)), MAPS),
     "sequential": (lambda: Sequential(Dense("a", 6, 3), ReLU("b"), Dense("c", 3, 2)), ROWS),
     "tied": (tied, MAPS),
     "transformer": (transformer, MAPS),

@@ -39,6 +39,8 @@ OTHER = {
     "network": UntiedStn(1),
     "network.architecture": 2,
     "network.downsample": 3.0,
+    "network.dropout": 0.5,
+    "network.stop_gradient": True,
     "training.optimizer": SGD(),
     "training.optimizer.beta1": 0.8,
     "training.optimizer.beta2": 0.99,

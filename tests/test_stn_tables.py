@@ -129,6 +129,10 @@ def test_another_optimizer_and_another_fall_of_the_learning_rate(monkeypatch):
 COMMANDS = {
     "table3": ["", "--quick", "--compress 8 --loc-lr 0.3 --seeds 1", "--compress 2.5",
                "--nets arch1-tstn arch1-cnn --downsample 3 --data digits --canvas 40 --epochs 4",
+               "--nets arch1-trstn arch2-trstn --glimpses 3 --downsample 3 --compress 8",
+               "--nets arch1-alternating arch2-alternating --quick",
+               "--nets arch1-cnn --width 1542 --crop 20", "--data digits --crop 36 --canvas 50",
+               "--nets arch2-tstn arch1-cnn --stop-gradient --loc-dropout 0.5 --loc-lr 0",
                "--nets small-stn --epochs 9 --decay-every 3 --distractors 0 --data-seed 5"],
     "stn_table1": ["", "--quick", "--sets tc r --models cnn st-cnn-tps --momentum 0.8 --seeds 4",
                    "--data digits --train-size 40 --decay-every 20 --iterations 300 --lr 0.1"],

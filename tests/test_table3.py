@@ -14,7 +14,6 @@ import pytest
 from synthetic import written
 
 from ministn import backend, cli, runs
-from ministn.models import NETWORKS
 from ministn.runs import sweep
 
 SCRIPT = Path(__file__).parents[1] / "reproduce" / "table3.py"
@@ -95,6 +94,18 @@ def started(line: str, folder: Path, **options) -> subprocess.Popen[str]:
             "--nets arch1-cnn small-stn --downsample 3",
             "--downsample is not for classification cnn",
         ),
+        ("--nets arch1-cnn --stop-gradient", "--stop-gradient is not for classification cnn"),
+        (
+            "--glimpses 2",
+            "--glimpses is not for classification cnn, untied stn, tstn: leave it out",
+        ),
+        ("--nets arch1-trstn --glimpses 0", "glimpses must be at least 1, got 0"),
+        ("--nets arch1-trstn --loc-dropout 0.5", "--loc-dropout is not for trstn: leave it out"),
+        ("--loc-dropout 1", "dropout must be at least 0 and below 1, got 1.0"),
+        ("--nets arch1-tstn --width 9", "--width is not for tstn: leave it out"),
+        ("--width 0", "width must be at least 1, got 0"),
+        ("--crop 1", "side must be at least 2, got 1"),
+        ("--data digits --crop 7", "images must be at least 8x8 for three poolings, got 7x7"),
         ("--batch-size 0", "batch_size must be at least 1, got 0"),
         ("--train-size 0", "train_size must be at least 1, got 0"),
         ("--train-size -5", "train_size must be at least 1, got -5"),
@@ -161,14 +172,15 @@ def test_help_names_all_flags_and_ends_with_examples(table3):
     assert status == 0
     flags = (
         "quick nets epochs compress train-size batch-size lr loc-lr decay-every downsample seeds "
+        "glimpses width stop-gradient loc-dropout crop "
         "data data-dir data-seed out resume shard threads gpu precision plan report"
     ).split()
     assert not [flag for flag in flags if not re.search(rf"^  --{flag}\b", out, re.MULTILINE)]
-    assert all(network in out for network in NETWORKS)
+    assert all(network in out for network in TABLE3.NETS)
     examples = out[out.index("\nexamples") :]
     commands = re.findall(r"^  (python reproduce/table3.py .*?)(?: && \\)?$", examples, re.M)
     times = re.findall(r"^      .*", examples, re.M)
-    assert len(times) == 6 and examples.rstrip().endswith(times[-1].strip())
+    assert len(times) == 8 and examples.rstrip().endswith(times[-1].strip())
     for command in commands:
         parse(command.split()[2:])
 
@@ -398,5 +410,8 @@ def test_gpu_is_the_same_program_with_the_other_engine(quick_device, table3, mon
         assert "small-stn" in said
         record = runs.read_record(Path(out) / FOLDER / runs.RECORD)
         assert record["device"]["engine"] == ("cuda" if flag else "numpy")
-        errors.append((record["epochs"][0]["valid_loss"], record["best"]["test_error"]))
+        elsewhere = record["best"]["tests"]["theta of another image"]
+        assert elsewhere["test_correct"] != record["best"]["test_correct"]
+        both = record["best"]["test_error"], elsewhere["test_error"]
+        errors.append((record["epochs"][0]["valid_loss"], *both))
     assert errors[1] == pytest.approx(errors[0], rel=1e-3)

@@ -4,6 +4,7 @@ from ministn.data.addition import Addition
 from ministn.data.batch import as_batch, labels_for_gpu, take_batch
 from ministn.data.cluttered import CLUTTERED, Cluttered
 from ministn.data.colocalisation import Crops, OneDigit, Pairs
+from ministn.data.cropped import CroppedToDigit
 from ministn.data.dataset import Data, DataSet, Digits, Form, Fresh, Map, PosedSplit, Split
 from ministn.data.distorted import Distorted
 from ministn.data.extruded import Extruded
@@ -15,6 +16,7 @@ __all__ = [
     "CLUTTERED",
     "Addition",
     "Cluttered",
+    "CroppedToDigit",
     "Crops",
     "Data",
     "DataSet",

@@ -66,6 +66,16 @@ LAYER_FAULTS: dict[tuple[str, str], dict[str, How]] = {
     ("layer Reshape", "layers.Reshape.backward"): {
         "labels and scores are exchanged": arriving(lambda dy: dy.swapaxes(1, 2).reshape(dy.shape)),
     },
+    ("layer Mean", "recurrent.Mean.backward"): {
+        "the operation is skipped": lambda right: lambda one, dy, *more: dy[:, None].repeat(3, 1),
+        "steps and scores are exchanged": result(lambda dx: dx.swapaxes(1, 2).reshape(dx.shape)),
+    },
+    ("layer Resize", "transformer.resize.Resize.backward"): {
+        "height and width are exchanged": arriving(lambda dy: dy.swapaxes(1, 2).reshape(dy.shape)),
+    },
+    ("layer NextImage", "models.controls.NextImage.backward"): {
+        "dx is that of the image itself": passed_on,
+    },
     ("layer GRU", "recurrent.GRU.backward"): {
         "the rows are taken for all images' first states, then the next": arriving(
             lambda dy: dy.reshape(3, 2, 5).swapaxes(0, 1).reshape(dy.shape)
@@ -186,6 +196,10 @@ LAYER_FAULTS: dict[tuple[str, str], dict[str, How]] = {
         "dweight of the first image only": only(1, first(0)),
     },
     ("arch1-tstn", "layers.Conv2d.backward"): {
+        "the tied weights' first use is dropped": last_use_only,
+        "the tied weights' second use is dropped": first_use_only,
+    },
+    ("arch1-trstn", "layers.Conv2d.backward"): {
         "the tied weights' first use is dropped": last_use_only,
         "the tied weights' second use is dropped": first_use_only,
     },

@@ -27,15 +27,17 @@ from ministn.layers import (
     Tanh,
 )
 from ministn.models import NETWORKS, Architecture, Colocaliser, Network
+from ministn.models.controls import NextImage
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
-from ministn.recurrent import GRU
+from ministn.recurrent import GRU, Mean
 from ministn.tasks import Classification, Colocalisation
 from ministn.transformer import (
     Glimpses,
     HandOn,
     Iterated,
     Parallel,
+    Resize,
     SpatialTransformer,
     transforms,
 )
@@ -61,13 +63,15 @@ def network_problem(
     size: tuple[int, ...],
     channels: int = 1,
     labels: tuple[int, ...] = (),
+    turn: int = 0,
 ) -> Problem:
     """The loss of a network for images of this size, (H, W), or volumes, (D, H, W).
 
-    labels: shape of an image's labels, () for one.
+    labels: shape of an image's labels, () for one. turn: of what is trained by turns.
     """
     shape = (*size, channels) if len(size) == 2 else size
-    return loss_problem(network.build(Form(size, channels, CLASSES, labels)), shape, labels)
+    built = network.build(Form(size, channels, CLASSES, labels))
+    return loss_problem(built.at(turn), shape, labels)
 
 
 def colocalisation_problem() -> Problem:
@@ -219,6 +223,7 @@ LAYERS: dict[str, Callable[[], Problem]] = {
     ),
     "Dense": lambda: layer_problem(Dense("dense", 6, 5), (6,)),
     "GRU": lambda: layer_problem(GRU("gru", 6, 5, 3, initial=Normal(1)), (6,)),
+    "Mean": lambda: layer_problem(Mean("mean"), (3, 5)),
     "ReLU": lambda: layer_problem(ReLU("relu")),
     "LeakyReLU": lambda: layer_problem(LeakyReLU("leaky", 0.1)),
     "Tanh": lambda: layer_problem(Tanh("tanh")),
@@ -233,6 +238,8 @@ LAYERS: dict[str, Callable[[], Problem]] = {
     "Dropout, images": lambda: layer_problem(Dropout("dropout")),
     "Flatten": lambda: layer_problem(Flatten("flatten")),
     "Reshape": lambda: layer_problem(Reshape("reshape", 3, 2), (6,)),
+    "NextImage": lambda: layer_problem(NextImage("next")),
+    "Resize": lambda: layer_problem(Resize("resize", (3, 4))),
 }
 
 

@@ -82,6 +82,16 @@ NETWORKS |= {
         models.Placement("SL", "R", (1, 1)),
     )
 }
+NETWORKS["arch1-trstn"] = partial(network_problem, models.Trstn(1, 1.5, glimpses=3), (13, 17))
+NETWORKS |= {
+    f"arch1-alternating, step {turn}": partial(
+        network_problem, models.Alternating(1, 1.5), (13, 17), turn=turn
+    )
+    for turn in (0, 1)
+}
+NETWORKS["arch1-tstn, shuffled"] = partial(
+    network_problem, models.Shuffled(models.Tstn(1, 1.5, dropout=0.2)), (13, 17)
+)
 NETWORKS["encoder"] = partial(network_problem, models.CropEncoder(), (22, 25))
 NETWORKS["colocalisation"] = colocalisation_problem
 

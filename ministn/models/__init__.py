@@ -1,17 +1,21 @@
 """Networks of the papers, each as a value that builds it."""
 
+from ministn.models.alternating import Alternating
 from ministn.models.architecture import Architecture
 from ministn.models.colocalisation import Colocaliser, CropEncoder
+from ministn.models.controls import Shuffled
 from ministn.models.network import Network
 from ministn.models.placement import Placement, PlacementCnn
 from ministn.models.projection import Projected
 from ministn.models.recipe import SmallStn
 from ministn.models.rnn_spn import FfnSpn, RnnSpn, SequenceCnn
 from ministn.models.stn import Stn
+from ministn.models.trstn import Trstn
 from ministn.models.tstn import ClassificationCnn, Tstn, UntiedStn
 
 __all__ = [
     "NETWORKS",
+    "Alternating",
     "Architecture",
     "ClassificationCnn",
     "Colocaliser",
@@ -23,8 +27,10 @@ __all__ = [
     "Projected",
     "RnnSpn",
     "SequenceCnn",
+    "Shuffled",
     "SmallStn",
     "Stn",
+    "Trstn",
     "Tstn",
     "UntiedStn",
 ]

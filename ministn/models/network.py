@@ -25,7 +25,11 @@ class Network:
 
     front: a transformer, several in parallel, or one that hands theta on or looks several times.
     There may be more among the classifier's layers. Raises TypeError for anything else.
+
+    turns: after how many steps training comes back to the same part of it, see ``at``.
     """
+
+    turns = 1
 
     def __init__(self, classifier: Sequential, front: Front | None = None) -> None:
         check_kind("classifier", classifier, Sequential)
@@ -33,6 +37,10 @@ class Network:
             check_kind("front", front, *get_args(Front))
         self.classifier = classifier
         self.front = front
+
+    def at(self, number: int) -> "Network":
+        """What the step of this number, from 0, trains: all of it."""
+        return self
 
     @property
     def transformer(self) -> SpatialTransformer | None:

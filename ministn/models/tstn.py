@@ -16,10 +16,18 @@ localisation CNN uses the classification CNN's convolutions; the untied STN's ha
 from math import inf
 
 from ministn.data import Form
-from ministn.errors import UserError, is_number, is_whole
+from ministn.errors import (
+    FROM_0_BELOW_1,
+    UserError,
+    check_numbers,
+    check_whole,
+    is_number,
+    is_whole,
+)
 from ministn.kinds import kind
-from ministn.layers import Conv2d, Dense, Dropout, Flatten, ReLU, Sequential
+from ministn.layers import Conv2d, Dense, Dropout, Flatten, Layer, ReLU, Sequential
 from ministn.models.architecture import Architecture, plane
+from ministn.models.controls import Stopped
 from ministn.models.network import Network
 from ministn.transformer import SpatialTransformer, downsampled, regression_layer
 
@@ -44,41 +52,59 @@ def convolutional_layers(owner: str, architecture: int, channels: int = 1) -> li
     return convolutions
 
 
-def classification_layers(convolutions: list[Conv2d], size: Size, classes: int) -> Sequential:
+def classification_layers(
+    convolutions: list[Conv2d], size: Size, classes: int, neurons: int = 625
+) -> Sequential:
     """The right-hand column of the tables, for (H, W) images."""
     height, width = size[0] // 8, size[1] // 8
     return Sequential(
         *convolutions,
         Flatten("classifier/flatten"),
-        Dense("classifier/dense", height * width * MAPS[-1], 625),
+        Dense("classifier/dense", height * width * MAPS[-1], neurons),
         ReLU("classifier/relu"),
         Dropout("classifier/dropout", 0.5),
-        Dense("classifier/softmax", 625, classes),
+        Dense("classifier/softmax", neurons, classes),
     )
 
 
-def localisation_layers(convolutions: list[Conv2d], size: Size) -> Sequential:
-    """The left-hand column of the tables: the last pooling is removed."""
-    height, width = size[0] // 4, size[1] // 4
+def looking_layers(convolutions: list[Conv2d]) -> list[Layer]:
+    """The left-hand column of the tables down to flatten: the last pooling is removed."""
     *first, last = convolutions
+    return [*first, last.with_pool(False), Flatten("localisation/flatten")]
+
+
+def looked_at(size: Size) -> int:
+    """How many features these layers make of (H, W) images."""
+    return (size[0] // 4) * (size[1] // 4) * MAPS[-1]
+
+
+def localisation_layers(looking: list[Layer], size: Size, dropout: float = 0.0) -> Sequential:
+    """The left-hand column of the tables, with dropout after its neurons where there is a rate."""
     return Sequential(
-        *first,
-        last.with_pool(False),
-        Flatten("localisation/flatten"),
-        Dense("localisation/dense", height * width * MAPS[-1], 200),
+        *looking,
+        Dense("localisation/dense", looked_at(size), 200),
         ReLU("localisation/relu"),
+        *([Dropout("localisation/dropout", dropout)] if dropout else []),
         regression_layer("localisation/theta", 200),
     )
 
 
 @kind("classification cnn")
 class ClassificationCnn(Architecture):
-    """The classification CNN only. architecture: 1 or 2."""
+    """The classification CNN only. architecture: 1 or 2.
+
+    width: neurons of its dense layer, None for the paper's 625. With 1542 of them Architecture 1
+    has as many parameters as its TSTN has on images of 60x60 pixels, with 969 as many as that has
+    with d = 3.
+    """
 
     architecture: int
+    width: int | None = None
 
     def __post_init__(self) -> None:
         check_architecture(self.architecture)
+        if self.width is not None:
+            check_whole(width=self.width)
 
     @property
     def name(self) -> str:
@@ -88,7 +114,8 @@ class ClassificationCnn(Architecture):
         size = plane(form)
         check_size(size)
         convolutions = convolutional_layers("classifier", self.architecture, form.channels)
-        return Network(classification_layers(convolutions, size, form.classes))
+        neurons = self.width or 625
+        return Network(classification_layers(convolutions, size, form.classes, neurons))
 
 
 @kind("untied stn")
@@ -96,16 +123,18 @@ class UntiedStn(Architecture):
     """Two networks of equal shape, each with its own convolutions.
 
     downsample: factor d by which the transformer's output is smaller than the image, floor(H / d).
-    The paper uses 1.
+    dropout: rate after the localisation network's neurons, where the classifier has 0.5. The paper
+    uses 1, and names no dropout there.
     """
 
     architecture: int
     downsample: float = 1.0
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         check_architecture(self.architecture)
-        if not is_number(self.downsample) or not 0 < self.downsample < inf:
-            raise UserError(f"downsample must be a number above 0, got {self.downsample!r}")
+        check_downsample(self.downsample)
+        check_numbers(FROM_0_BELOW_1, dropout=self.dropout)
 
     @property
     def name(self) -> str:
@@ -113,37 +142,38 @@ class UntiedStn(Architecture):
 
     def build(self, form: Form) -> Network:
         size = plane(form)
-        check_size(size)
-        output = downsampled(size, self.downsample)
-        if min(output) < SMALLEST:
-            raise UserError(
-                f"downsample {self.downsample:g} makes {output[0]}x{output[1]} of "
-                f"{size[0]}x{size[1]} pixels, which must be at least {SMALLEST}x{SMALLEST} for "
-                "three poolings"
-            )
+        output = transformed_size(size, self.downsample)
         convolutions = convolutional_layers("classifier", self.architecture, form.channels)
-        looking = self.localisation_convolutions(convolutions, form)
+        looking = self.looking_layers(convolutions, form)
         return Network(
             classification_layers(convolutions, output, form.classes),
-            SpatialTransformer(localisation_layers(looking, size), output),
+            SpatialTransformer(localisation_layers(looking, size, self.dropout), output),
         )
 
-    def localisation_convolutions(self, classifier: list[Conv2d], form: Form) -> list[Conv2d]:
-        """Those of the localisation network: its own."""
-        return convolutional_layers("localisation", self.architecture, form.channels)
+    def looking_layers(self, classifier: list[Conv2d], form: Form) -> list[Layer]:
+        """Those of the localisation network down to flatten: its own."""
+        own = convolutional_layers("localisation", self.architecture, form.channels)
+        return looking_layers(own)
 
 
 @kind("tstn")
 class Tstn(UntiedStn):
-    """Two networks that share their convolutions: the paper's tied STN."""
+    """Two networks that share their convolutions: the paper's tied STN.
+
+    stop_gradient: whether the shared convolutions learn from classifying alone. The localisation
+    network then looks through them as they are. In the paper they learn from both.
+    """
+
+    stop_gradient: bool = False
 
     @property
     def name(self) -> str:
         return f"arch{self.architecture}-tstn"
 
-    def localisation_convolutions(self, classifier: list[Conv2d], form: Form) -> list[Conv2d]:
+    def looking_layers(self, classifier: list[Conv2d], form: Form) -> list[Layer]:
         """The classifier's, the same layers."""
-        return classifier
+        layers = looking_layers(classifier)
+        return [Stopped("localisation/stopped", *layers)] if self.stop_gradient else layers
 
 
 def check_architecture(number: int) -> None:
@@ -152,7 +182,26 @@ def check_architecture(number: int) -> None:
         raise UserError(f"architecture must be 1 or 2, got {number!r}")
 
 
+def check_downsample(factor: float) -> None:
+    """Raise UserError for a factor that cannot be."""
+    if not is_number(factor) or not 0 < factor < inf:
+        raise UserError(f"downsample must be a number above 0, got {factor!r}")
+
+
+def transformed_size(size: Size, factor: float) -> Size:
+    """(h, w) of the transformer's output. Raises UserError where that or the image is too small."""
+    check_size(size)
+    output = downsampled(size, factor)
+    if min(output) < SMALLEST:
+        raise UserError(
+            f"downsample {factor:g} makes {output[0]}x{output[1]} of {size[0]}x{size[1]} pixels, "
+            f"which must be at least {SMALLEST}x{SMALLEST} for three poolings"
+        )
+    return output
+
+
 def check_size(size: Size) -> None:
+    """Raise UserError for images that are too small."""
     if min(size) < SMALLEST:
         raise UserError(
             f"images must be at least {SMALLEST}x{SMALLEST} for three poolings, got "

@@ -59,7 +59,7 @@ class Exchange(Protocol):
     def spread(self) -> None:
         """Give all ranks the parameters and moments that rank 0 has."""
 
-    def update(self, step_sizes: list[float]) -> None:
+    def update(self, step_sizes: list[float | None]) -> None:
         """Add the ranks' gradients up, in their order; limit the sum as the optimiser does, and
         update all ranks' parameters by it.
 
@@ -88,7 +88,7 @@ class Alone:
     def spread(self) -> None:
         pass
 
-    def update(self, step_sizes: list[float]) -> None:
+    def update(self, step_sizes: list[float | None]) -> None:
         self._optimizer.limit()
         self._optimizer.update(step_sizes)
 
@@ -117,7 +117,8 @@ def described(optimizer: Optimizer) -> list[str]:
     """All in which the optimisers of replicas must not differ, in words."""
     buffer, rule = optimizer.buffer, optimizer.rule
     sizes = [
-        f"{p.name} {p.shape}, learning rate times {p.lr_multiplier}" for p in buffer.parameters
+        f"{p.name} {p.shape}, learning in 1 of {p.every} steps, rate times {p.lr_multiplier}"
+        for p in buffer.parameters
     ]
     how = repr(rule) if is_dataclass(rule) else rule.kind
     moments = ", ".join(optimizer.moments) or "no moments"

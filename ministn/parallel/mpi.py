@@ -101,7 +101,7 @@ class World:
             for array in (optimizer.buffer.data, *optimizer.state().values()):
                 _result(self._comm.Ibcast(array).test)
 
-    def update(self, step_sizes: list[float]) -> None:
+    def update(self, step_sizes: list[float | None]) -> None:
         with self.essential():
             whole = self._optimizer.buffer.grad
             mine = [self._counts[self.rank]] * self.size

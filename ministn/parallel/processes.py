@@ -86,7 +86,7 @@ class SharedMemory(Exchange):
     def spread(self) -> None:
         pass
 
-    def update(self, step_sizes: list[float]) -> None:
+    def update(self, step_sizes: list[float | None]) -> None:
         mine = part(self._gradients[0].size, self.rank, self.size)
         total = self._gradients[0]
         for gradient in self._gradients[1:]:

@@ -74,18 +74,19 @@ class Worker:
             self.optimizer.buffer.settle()
             return Share(0.0, 0, None)
         weight = len(images) / batch
-        y, cache = self.network.forward(as_batch(images), step)
+        network = self.network.at(step.number)
+        y, cache = network.forward(as_batch(images), step)
         assert cache is not None  # it is None in evaluation only
         found, loss_cache = self.task.loss(y, labels)
         loss = np.asarray(to_cpu(found)).item()
         if np.isfinite(loss):
-            self.network.backward(self.task.loss_backward(loss_cache, weight), cache)
+            network.backward(self.task.loss_backward(loss_cache, weight), cache)
         self.optimizer.buffer.settle()  # before other ranks read it
-        thetas = self.network.thetas(cache)
+        thetas = network.thetas(cache)
         left = [int(left_image(to_cpu(theta)).sum()) for theta in thetas]
         return Share(weight * loss, self.task.wrong(y, labels, thetas), left)
 
-    def update(self, step_sizes: list[float]) -> None:
+    def update(self, step_sizes: list[float | None]) -> None:
         """Update the parameters from the sum of the ranks' gradients."""
         self.exchange.update(step_sizes)
 

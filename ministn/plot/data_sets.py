@@ -63,6 +63,16 @@ def _cluttered(name: str, data_dir: Path | None, seed: int) -> Sheet:
     return Sheet(f"{name}: digits among clutter", panels, "No two digits are the same image.")
 
 
+def _cropped(data_dir: Path | None, seed: int) -> Sheet:
+    split = data.CroppedToDigit(train_size=1, seed=seed).load(data_dir).test
+    panels = [
+        Panel(split.images[i], f"a {split.labels[i]}", [split.boxes[i][BOX_CORNERS]])
+        for i in range(ROWS * COLUMNS)
+    ]
+    explanation = "Yellow: the box of the digit's ink, a dot at its top left."
+    return Sheet("Digits cut out of clutter by their true boxes", panels, explanation)
+
+
 def _distorted(recipe: distorted.Recipe, data_dir: Path | None, seed: int) -> Sheet:
     split = distorted.generate(recipe, "test", _digits(data_dir), ROWS * COLUMNS, seed=seed)
     return Sheet(f"MNIST distorted: {recipe.name}", _posed(split))
@@ -148,6 +158,7 @@ SETS |= {
     "addition": _addition,
     "colocalisation": partial(_colocalisation, 0),
     "colocalisation-clutter": partial(_colocalisation, colocalisation.DISTRACTORS),
+    "cropped": _cropped,
     "crops": _crops,
     "extruded": _extruded,
     "plankton": _plankton,

@@ -68,7 +68,9 @@ def parser(
     groups = {name: p.add_argument_group(name) for name in (WHAT, DATA, HOW, INSTEAD)}
     for flag in [*flags, DATA_SEED, PRECISION]:
         if flag.type is bool:
-            groups[flag.group].add_argument(flag.name, action="store_true", help=flag.help)
+            groups[flag.group].add_argument(
+                flag.name, action="store_true", default=None, help=flag.help
+            )
         else:
             groups[flag.group].add_argument(
                 flag.name,
@@ -157,14 +159,14 @@ def changed(
     return found
 
 
-def differing(wanted: Settings, found: Settings, flags: Sequence[Flag]) -> list[str]:
-    """The words of a command that make of one run another, as far as flags can."""
+def differing(wanted: Settings, found: Settings, flags: Sequence[Flag]) -> list[list[str]]:
+    """The words of a command that make of one run another, as far as flags can: of each flag."""
     words = []
     for flag in [*flags, DATA_SEED, PRECISION]:
         if flag.path and has(wanted, flag.path) and has(found, flag.path):
             value = value_at(wanted, flag.path)
             if value != value_at(found, flag.path):
-                words += [flag.name, short(value)]
+                words.append([flag.name] if flag.type is bool else [flag.name, short(value)])
     return words
 
 

@@ -31,8 +31,9 @@ class Cost:
         data, training = settings.data, settings.training
         batch = min(training.batch_size, data.train_size)
         tries = CPU_TRIES if device is None else GPU_TRIES
-        team = team or Team()
-        train = data.noise((tries + 1) * batch)  # so many that no epoch ends while it is timed
+        team, turns = team or Team(), settings.network.build(data.form).turns
+        # So many that no epoch ends while it is timed.
+        train = data.noise((tries * turns + 1) * batch)
         # A task whose batches cannot be cut may judge images beside those that it is trained on.
         judged = data.noise(BATCH * team.size) if settings.task.divisible else train
         never_ending = replace(training, batch_size=batch, epochs=1, iterations=None)
@@ -48,11 +49,12 @@ class Cost:
         )
         self.parameters = trainer.buffer.count
 
-        def step() -> None:
-            trainer.step()
-            trainer.catch_up()
+        def steps() -> None:
+            for _ in range(turns):
+                trainer.step()
+                trainer.catch_up()
 
-        self.step = min(_seconds(step) for _ in range(tries))
+        self.step = min(_seconds(steps) for _ in range(tries)) / turns
         judge, watched = trainer.steps.evaluate, trainer.watched
         with precision(settings.precision):
             evaluations = (_seconds(lambda: judge(watched)) for _ in range(tries))

@@ -110,9 +110,9 @@ class Experiment:
         words = [*self._choice(settings), "--seeds", str(settings.seed)]
         # One after another, since what one flag says may follow from another.
         while more := flags.differing(settings, found := self.parse(words)[-1], self.flags):
-            if more[0] in words:
-                raise ValueError(f"{more[0]} does not reach {more[1]} in {' '.join(words)}")
-            words += more[:2]
+            if more[0][0] in words:
+                raise ValueError(f"{' '.join(more[0])} is not reached in {' '.join(words)}")
+            words += more[0]
         if found != settings:
             own, others = kinds.leaves(settings), kinds.leaves(found)
             differing = (path for path in own | others if own.get(path) != others.get(path))

@@ -167,8 +167,8 @@ class QueuedSteps:
     everything a step reads lies in device memory.
 
     captured: a step becomes a CUDA graph, one launch instead of 83 for arch1-tstn, and a second
-    graph where an epoch's last batch is smaller. Only where all kernels are our own: in float32 87
-    are launched, of which 12 are cuBLAS's products.
+    graph where an epoch's last batch is smaller; and so for each of a network's turns. Only where
+    all kernels are our own: in float32 87 are launched, of which 12 are cuBLAS's products.
     """
 
     immediate = False
@@ -210,14 +210,17 @@ class QueuedSteps:
         """
         if epoch.dropout != self._dropout:
             self._dropout = epoch.dropout
-            self._step = {n: self._work(n) for n in self._sizes}
+            turns = range(self.network.turns)
+            self._step = {(n, turn): self._work(n, turn) for n in self._sizes for turn in turns}
         to_gpu = self.device.to_gpu
         self._load(epoch.number)
         self._order[...] = to_gpu(epoch.order.astype(np.int32))
         steps = enumerate(epoch.rates, epoch.first + 1)
+        # None, where a group does not learn, becomes NaN: its schedule is not read then.
         sizes = np.array([self.optimizer.step_sizes(lr, t) for t, lr in steps], np.float32)
         for schedule, values in zip(self._schedules, sizes.T, strict=True):
             schedule.values[...] = to_gpu(np.ascontiguousarray(values))
+        self._first = epoch.first
         self._next = epoch.first + batch
         self._log.start(self._next)
 
@@ -233,13 +236,13 @@ class QueuedSteps:
             self._images[...], self._labels[...] = drawn.images, labels
 
     def take(self, batch: int) -> None:
-        self._step[self._images_in(batch)]()
+        self._step[self._images_in(batch), (self._first + batch) % self.network.turns]()
 
     def outcomes(self) -> list[Outcome]:
         found = []
         for number, loss, errors, left in self._log.read(self._next):
             images = self._images_in(number % self.batches)
-            has_left = left if self.network.transformers else None
+            has_left = left if self.network.at(number).transformers else None
             found.append(Outcome(number, images, loss, errors, has_left))
         self._next += len(found)
         return found
@@ -253,10 +256,12 @@ class QueuedSteps:
     def _images_in(self, batch: int) -> int:
         return min(self.batch_size, len(self._order) - batch * self.batch_size)
 
-    def _work(self, n: int) -> Callable[[], None]:
-        """The function that does a step on a batch of n images."""
+    def _work(self, n: int, turn: int) -> Callable[[], None]:
+        """The function that does a step on a batch of n images, of those whose turn it is."""
         assert self._dropout is not None
-        dropout = self._dropout
+        dropout, network = self._dropout, self.network.at(turn)
+        groups = zip(self.optimizer.buffer.groups, self._schedules, strict=True)
+        schedules = [None if turn % group.every else schedule for group, schedule in groups]
 
         def step() -> None:
             log = self._log
@@ -264,15 +269,15 @@ class QueuedSteps:
                 self._images, self._labels, self._order, log.number,
                 batches=self.batches, batch_size=self.batch_size, n=n,
             )  # fmt: skip
-            logits, cache = self.network.forward(x, Step(self.seed, log.number, dropout=dropout))
+            logits, cache = network.forward(x, Step(self.seed, log.number, dropout=dropout))
             assert cache is not None
             loss, loss_cache = self.task.loss(logits, labels)
             answers = self.task.answers(logits, labels)
-            log.note(loss, *answers, self.network.thetas(cache))
+            log.note(loss, *answers, network.thetas(cache))
             self.optimizer.buffer.zero_grad()
-            self.network.backward(self.task.loss_backward(loss_cache), cache)
+            network.backward(self.task.loss_backward(loss_cache), cache)
             self.optimizer.limit()
-            self.optimizer.update(self._schedules)
+            self.optimizer.update(schedules)
             log.count_step()
 
         return self.device.repeating(step) if self._captured else step

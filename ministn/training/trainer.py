@@ -173,7 +173,7 @@ class Trainer:
         with precision(self.precision):
             dropout = self.training.dropout(state.epoch + 1)
             step = Step(self.seed, state.steps, dropout=dropout)
-            found = self.network.first_non_finite(as_batch(images), step)
+            found = self.network.at(state.steps).first_non_finite(as_batch(images), step)
         layer = found or "loss"
         state.diverged = {"epoch": state.epoch + 1, "step": state.steps, "layer": layer}
         self.say(f"DIVERGED at step {state.steps}: the first non-finite values are in {layer}")
@@ -339,14 +339,18 @@ def _tested(found: Evaluation, test: Split) -> dict[str, Any]:
 
 
 def check_same(path: Path, name: str, content: dict[str, Any], wanted: Any) -> None:
-    """Raise UserError unless ``content[name]`` of the file at ``path`` is what is wanted."""
+    """Raise UserError unless ``content[name]`` of the file at ``path`` is what is wanted.
+
+    A field that there was not yet may be nothing: None, False or 0.
+    """
     found = content.get(name)
     if found == wanted:
         return
     if isinstance(found, dict) and isinstance(wanted, dict):
         found, wanted = _flat(found), _flat(wanted)
-        keys = sorted(k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k))
-        if not keys:  # what differs are fields that are None, and that there were not yet
+        known = found.keys() | {k for k, value in wanted.items() if value}
+        keys = sorted(k for k in known if found.get(k) != wanted.get(k))
+        if not keys:
             return
         name = f"{name} ({', '.join(keys)})"
         found, wanted = [found.get(k) for k in keys], [wanted.get(k) for k in keys]

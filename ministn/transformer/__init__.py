@@ -3,6 +3,7 @@
 transforms.py    theta -> grid
 samplers.py      image and grid -> warped image
 spatial.py       a localisation network in front of the two
+resize.py        the identity alone
 arrangements.py  several side by side, one that hands theta on, one that looks T times
 iterated.py      a localisation network that looks again at what it has aligned
 placed.py        one at any depth of a classifier, sharing its layers or not
@@ -12,6 +13,7 @@ thetas.py        theta by hand: from an angle and a scale, and turned round
 from ministn.transformer.arrangements import Front, Glimpses, HandOn, Parallel
 from ministn.transformer.iterated import Iterated
 from ministn.transformer.placed import fresh, map_shape, placed
+from ministn.transformer.resize import Resize
 from ministn.transformer.spatial import (
     FRAME,
     Attended,
@@ -31,6 +33,7 @@ __all__ = [
     "HandOn",
     "Iterated",
     "Parallel",
+    "Resize",
     "SpatialTransformer",
     "TransformerCache",
     "Warp",

@@ -5,15 +5,15 @@ many as in the paper, and in one row when all their settings but the seed agree.
 ever averaged, and networks are compared only where every setting but the network agrees.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any, NamedTuple
 
 from ministn.data import Cluttered
-from ministn.kinds import has, leaves, value_at
+from ministn.kinds import differences, has, value_at
 from ministn.metrics.statistics import binomial_interval
-from ministn.models import ClassificationCnn, Tstn, UntiedStn
+from ministn.models import Alternating, ClassificationCnn, Trstn, Tstn, UntiedStn
 from ministn.training.protocol import Training
 from papers.claims import (
     FAILS,
@@ -50,15 +50,40 @@ TABLE3 = {
     "arch2-untied": Published("Arch 2 untied STN", 231, None, None, None),
     "arch2-tstn": Published("Arch 2 TSTN", 231, 0.0, 1.3, 1.74),
 }
+# What the paper proposes and does not run. It is to last as long as the tied network.
+PROPOSED = {
+    network.name: Published(
+        f"Arch {number} {words}", TABLE3[Tstn(number).name].epochs, None, None, None
+    )
+    for number in (1, 2)
+    for network, words in ((Trstn(number), "TRSTN"), (Alternating(number), "CNN by turns"))
+}
+ROWS = TABLE3 | PROPOSED
 PAPER_TEST_IMAGES = 10_000
 PAPER_DATA = Cluttered()
 PAPER_TRAINING = Training(epochs=1)  # apart from the epochs
 PAPER_DECAY = 20  # epochs
 
-TRANSFORMERS_ONLY = "training.loc_lr", "network.downsample"  # settings that say nothing of a CNN
+# Settings that say nothing of a CNN.
+TRANSFORMERS_ONLY = (
+    "training.loc_lr", "network.downsample", "network.dropout", "network.stop_gradient",
+)  # fmt: skip
+
+# Settings of networks, the paper's value if it has one, and words for others. Beside a control no
+# number of the paper belongs.
+CONTROLS: tuple[tuple[str, Any, str], ...] = (
+    ("network.width", None, "{} neurons"),
+    ("network.dropout", 0, "loc. dropout {:g}"),
+    ("network.stop_gradient", False, "gradient stopped"),
+)
+OF_NETWORKS = (
+    ("network.downsample", 1, "d = {:g}"), ("network.glimpses", None, "T = {}"), *CONTROLS,
+)  # fmt: skip
 
 # Kinds of networks, in what is said of a claim.
 NAMES = {Tstn.kind: "TSTN", UntiedStn.kind: "untied", ClassificationCnn.kind: "CNN"}
+
+ELSEWHERE = "theta of another image"  # a test of a run's best weights, by its name in records
 
 CONVERGED_BELOW = 50.0  # final training error in percent; chance is 90
 
@@ -93,20 +118,23 @@ def tables(records: list[Record]) -> list[Table]:
 
 def _table_order(table: Table) -> tuple[Any, ...]:
     first = table[0][0]
-    return scope(table) != "", _network(first) not in TABLE3, -first["settings"].data.train_size
+    return scope(table) != "", _network(first) not in ROWS, -first["settings"].data.train_size
 
 
 def label(record: Record) -> list[str]:
     """The network's name, then each setting of its row that is not the paper's."""
     settings = record["settings"]
-    training, downsample = settings.training, "network.downsample"
-    parts = [TABLE3[_network(record)].name if _network(record) in TABLE3 else _network(record)]
+    training = settings.training
+    parts = [ROWS[_network(record)].name if _network(record) in ROWS else _network(record)]
     for name, text in (("lr", "lr {:g}"), ("loc_lr", "loc-lr x{:g}"), ("batch_size", "batch {}")):
         value = getattr(training, name)
-        if value != getattr(PAPER_TRAINING, name) and not (name == "loc_lr" and is_cnn(record)):
+        if value != getattr(PAPER_TRAINING, name) and not (
+            name == "loc_lr" and (is_cnn(record) or _theta_fixed(record))
+        ):
             parts.append(text.format(value))
-    if has(settings, downsample) and value_at(settings, downsample) != 1:
-        parts.append(f"d = {value_at(settings, downsample):g}")
+    if _theta_fixed(record):
+        parts.append("theta fixed")
+    parts += _other_than_usual(record, OF_NETWORKS)
     every = training.schedule.every
     if every != PAPER_DECAY and not record.get("compress"):
         parts.append(f"decay every {every}")
@@ -116,15 +144,37 @@ def label(record: Record) -> list[str]:
 
 
 def is_cnn(record: Record) -> bool:
-    """Whether the run's network has no transformer."""
+    """Whether the run's network has no transformer, in training or later."""
     return record["settings"].network.kind == ClassificationCnn.kind
+
+
+def attends(record: Record) -> bool:
+    """Whether the run's network, as it is tested, has a transformer."""
+    return not is_cnn(record) and record["settings"].network.kind != Alternating.kind
+
+
+def is_control(record: Record) -> bool:
+    """Whether it is none of the paper's networks, but one that a sceptic would have beside them."""
+    return _theta_fixed(record) or bool(_other_than_usual(record, CONTROLS))
+
+
+def _other_than_usual(record: Record, fields: Sequence[tuple[str, Any, str]]) -> list[str]:
+    """Which of these settings are not the paper's, in words."""
+    settings = record["settings"]
+    found = [(value_at(settings, path), *rest) for path, *rest in fields if has(settings, path)]
+    return [text.format(value) for value, paper, text in found if value != paper]
+
+
+def _theta_fixed(record: Record) -> bool:
+    """Whether nothing moves it from the identity."""
+    return record["settings"].training.loc_lr == 0 and not is_cnn(record)
 
 
 def scope(table: Table) -> str:
     """How a table differs from the paper's data, images, epochs or networks; empty if not."""
     heads = [row[0] for row in table]
     first = heads[0]
-    in_paper = _network(first) in TABLE3
+    in_paper = _network(first) in ROWS
     shorter = in_paper and any(epochs(head) < head["paper_epochs"] for head in heads)
     parts = [] if in_paper else ["not in the paper"]
     if not on_paper_data(table):
@@ -147,7 +197,7 @@ def compression(record: Record) -> float | None:
 
     It is 1 where the run is to last as long as in Table 3.
     """
-    if _network(record) not in TABLE3:
+    if _network(record) not in ROWS:
         return None
     same = epochs(record) == record["paper_epochs"]
     return 1.0 if same else record.get("compress")
@@ -184,13 +234,16 @@ def _grouped(records: list[Record], key: Callable[[Record], Any]) -> Iterator[li
 
 
 def _without(record: Record, *names: str) -> tuple[tuple[str, str], ...]:
-    """The settings but those at some paths, in a form that can be compared and sorted."""
-    found = leaves(record["settings"])
-    return tuple((path, repr(found[path])) for path in sorted(found.keys() - set(names)))
+    """The settings but those at some paths, in a form that can be compared and sorted.
+
+    Only those that are not as usual, so that networks of two kinds agree where one has more fields.
+    """
+    found = {each.path: each.text for each in differences(record["settings"])}
+    return tuple((path, found[path]) for path in sorted(found.keys() - set(names)))
 
 
 def _data_key(record: Record) -> tuple[Any, ...]:
-    data, known = record["settings"].data, _network(record) in TABLE3
+    data, known = record["settings"].data, _network(record) in ROWS
     names = ("source", "canvas", "distractors", "patch", "seed", "train_size")
     return (not known, *(repr(getattr(data, name)) for name in names), record["data_sha256"])
 
@@ -216,7 +269,7 @@ def _row_key(record: Record) -> tuple[Any, ...]:
 
 
 def _row_order(row: Row) -> tuple[Any, ...]:
-    order = [*TABLE3, _network(row[0])].index(_network(row[0]))
+    order = [*ROWS, _network(row[0])].index(_network(row[0]))
     return order, _network(row[0]), len(label(row[0])), label(row[0])
 
 
@@ -224,7 +277,8 @@ def _row_order(row: Row) -> tuple[Any, ...]:
 
 
 def verdicts(table: Table) -> list[Verdict]:
-    """Every claim of the paper, once for each setting under which the table has runs for it.
+    """Every claim of the paper, once for each setting under which the table has runs for it, and
+    what it expects of the TRSTN.
 
     Empty for a table without any of the paper's networks.
     """
@@ -232,7 +286,7 @@ def verdicts(table: Table) -> list[Verdict]:
     if not any(_network(row[0]) in TABLE3 for row in table):
         return result
     for architecture in (1, 2):
-        rows = [row for row in table if _number(row[0]) == architecture]
+        rows = [row for row in table if _number(row[0]) == architecture and _in_paper(row[0])]
         if not rows:
             result.append(Verdict(f"Arch {architecture}: all claims", UNDECIDED, 0, ["not run"]))
         for head in _settings_heads(rows):
@@ -243,13 +297,18 @@ def verdicts(table: Table) -> list[Verdict]:
                 verdict._replace(claim=f"{setting}: {verdict.claim}")
                 for verdict in _architecture(architecture, runs)
             ]
-    return result
+    recurrent = (row for row in table if row[0]["settings"].network.kind == Trstn.kind)
+    return result + [_expected(row, table) for row in recurrent]
 
 
 def _number(record: Record) -> int | None:
     """Of the paper's architecture."""
     number: int | None = getattr(record["settings"].network, "architecture", None)
     return number
+
+
+def _in_paper(record: Record) -> bool:
+    return record["settings"].network.kind in NAMES and not is_control(record)
 
 
 def _settings_heads(rows: list[Row]) -> list[Record]:
@@ -276,6 +335,21 @@ def _architecture(architecture: int, runs: dict[str, Row]) -> Iterator[Verdict]:
         yield compared("untied about the CNN", named, ("untied", "CNN"), about_equal)
     else:
         yield _no_convergence(runs.get(UntiedStn.kind, []))
+
+
+def _expected(recurrent: Row, table: Table) -> Verdict:
+    """That the TRSTN makes fewer errors than the TSTN, whatever its T."""
+    head = recurrent[0]
+    free = "network", "network.glimpses", "seed", "training.epochs"
+    tied = (
+        row
+        for row in table
+        if row[0]["settings"].network.kind == Tstn.kind
+        and _without(row[0], *free) == _without(head, *free)
+    )
+    named = {"TRSTN": recurrent, "TSTN": next(tied, [])}
+    setting = ", ".join([f"Arch {_number(head)}", *label(head)[1:]])
+    return compared(f"{setting}: TRSTN < tied, expected", named, ("TRSTN", "TSTN"), smaller)
 
 
 def _no_convergence(runs: Row) -> Verdict:

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from ministn import plot
 from ministn.errors import UserError
 from ministn.metrics.attention import IDENTITY, overlap, quadrilateral
-from ministn.models import ClassificationCnn, SmallStn, Tstn, UntiedStn
+from ministn.models import Alternating, ClassificationCnn, SmallStn, Trstn, Tstn, UntiedStn
 from ministn.plot.drawing import (
     BLUE,
     GREEN,
@@ -30,7 +30,7 @@ from ministn.plot.drawing import (
     remark,
 )
 from papers.claims import Record, Row, Table
-from papers.tstn import TABLE3, is_cnn, label, on_paper_data, paper_interval, tables
+from papers.tstn import TABLE3, attends, is_control, label, on_paper_data, paper_interval, tables
 from papers.tstn_report import RATES, RECIPE_EPOCH, RECIPE_ERROR, data_line, title
 
 # By kinds of networks.
@@ -39,6 +39,8 @@ LOOKS = {
     UntiedStn.kind: (VERMILION, "s"),
     Tstn.kind: (GREEN, "^"),
     SmallStn.kind: (PURPLE, "D"),
+    Trstn.kind: (GREEN, "v"),
+    Alternating.kind: (BLUE, "P"),
 }
 
 FLOOR = 0.01  # percent: smaller errors are drawn here, since an error of 0 has no logarithm
@@ -100,7 +102,7 @@ def overlap_figure(records: list[Record]) -> Figure:
 
     Raises UserError when no record has a transformer.
     """
-    attending = [record for record in records if not is_cnn(record)]
+    attending = [record for record in records if attends(record)]
     if records and not attending:
         raise UserError("no attention to draw: none of these networks has a transformer")
     panels = _panels(attending)
@@ -245,7 +247,7 @@ def seeds_figure(records: list[Record]) -> Figure:
     for axes, table in zip(panels[:, 0], groups, strict=True):
         for place, row in enumerate(table):
             _seed_dots(axes, row, place)
-            if on_paper_data(table):
+            if on_paper_data(table) and not is_control(row[0]):
                 _reference(axes, row[0]["settings"].network.name, place)
         axes.set_yticks(range(len(table)), [full_name(row[0]) for row in table])
         axes.set_ylim(len(table) - 0.4, -0.6)

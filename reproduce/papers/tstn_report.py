@@ -11,6 +11,7 @@ import numpy as np
 
 from ministn.data.sources import EMBEDDED, MNIST
 from ministn.errors import UserError
+from ministn.kinds import has
 from ministn.metrics import attention
 from papers.claims import Record, Row, Table
 from papers.layout import NONE, aligned, pipes, wrapped
@@ -24,9 +25,13 @@ from papers.report import (
     troubles,
 )
 from papers.tstn import (
+    ELSEWHERE,
+    PROPOSED,
+    ROWS,
     TABLE3,
     epochs,
     faster,
+    is_control,
     label,
     on_paper_data,
     paper_interval,
@@ -63,6 +68,13 @@ RECIPE_LEGEND = (
     f"Recipe: about {RECIPE_ERROR} % at epoch {RECIPE_EPOCH} in the Lasagne Recipes notebook, "
     "whose network small-stn is; not in the paper."
 )
+PROPOSED_LEGEND = (
+    "TRSTN, tied with a recurrent layer, and the CNN trained by turns with the TSTN: the paper "
+    "proposes them without numbers. They last as long as the TSTN."
+)
+ELSEWHERE_LEGEND = (
+    "elsewhere: the same weights, each test image transformed by the theta of the next one."
+)
 OUR_EPOCHS = "Arch 2 untied STN: the paper names no number of epochs; 231 is our choice."
 RULES = (
     "Networks are compared on the same test images, seed by seed, where all other settings agree: "
@@ -76,11 +88,18 @@ RULES = (
 )
 
 
+class Line(NamedTuple):
+    """Of a block. record: that it begins with, if it does with one."""
+
+    cells: list[str]
+    record: Record | None = None
+
+
 class Block(NamedTuple):
-    """One row of a table: settings down the left, one line per seed, what went wrong below."""
+    """One row of a table: settings down the left, lines for each seed, what went wrong below."""
 
     labels: list[str]
-    lines: list[list[str]]
+    lines: list[Line]
     notes: list[str]
 
 
@@ -135,7 +154,7 @@ def title(table: Table) -> str:
     length, times = str(epochs(first)), faster(table)
     if times is not None:
         length = "the paper's" if times == 1 else f"1/{times:g} of the paper's"
-    advice = ": compare rows, not columns" if first["settings"].network.name in TABLE3 else ""
+    advice = ": compare rows, not columns" if first["settings"].network.name in ROWS else ""
     return f"{scope(table).upper()}: {images}, {length} epochs{advice}"
 
 
@@ -143,9 +162,10 @@ def data_line(record: Record) -> str:
     """The data set in words, with the seed it was made from and the start of its SHA-256."""
     data = record["settings"].data
     names = {MNIST: "Cluttered MNIST", EMBEDDED: "scikit-learn's digits, enlarged, cluttered"}
+    side = f", cut to the digit, {data.side}x{data.side}" if has(data, "side") else ""
     return (
         f"{names[data.source]}, {data.canvas}x{data.canvas} pixels, {data.distractors} distractors "
-        f"of {data.patch}x{data.patch}, data seed {data.seed} "
+        f"of {data.patch}x{data.patch}{side}, data seed {data.seed} "
         f"(SHA-256 {record['data_sha256'][:8]})"
     )
 
@@ -167,8 +187,10 @@ def _block(row: Row, beside_paper: bool) -> Block:
         mark = "! " if troubles(record) else ""
         seed = [f"{mark}{record['settings'].seed}", str(best.get("epoch", NONE))]
         errors = [number(best.get(name + "_error")) for name in ERRORS]
-        paper = (_paper(settings.network.name) if beside_paper else NONE) if record is first else ""
-        lines.append([*head, *seed, *errors, paper, *_attention(record, best)])
+        shown = beside_paper and not is_control(first)
+        paper = (_paper(settings.network.name) if shown else NONE) if record is first else ""
+        cells = [*head, *seed, *errors, paper, *_attention(record, best)]
+        lines += [Line(cells, record), *_looks(best), *_tests(best)]
     if len(row) > 1:
         lines.append(_mean_line(row))
     notes = [f"seed {r['settings'].seed} {text}" for r in row for text in troubles(r)]
@@ -186,8 +208,7 @@ def _attention(record: Record, best: dict[str, Any]) -> list[str]:
     if overlap is None:
         return [NONE] * len(ATTENTION)
     if "test_correlation" in best:
-        left = best["test_widths_out"] / best["test_widths_in"]
-        return [number(overlap), number(best["test_correlation"]), number(left)]
+        return _measured(best, "test_")
     theta = np.reshape(record["epochs"][best["epoch"] - 1]["theta"], (-1, 2, 3))
     boxes, size = np.array(record["examples"]["boxes"]), record["examples"]["shape"][1:3]
     still = np.broadcast_to(attention.IDENTITY, theta.shape)
@@ -196,12 +217,33 @@ def _attention(record: Record, best: dict[str, Any]) -> list[str]:
     return [number(overlap), f"({number(follows)})", f"({number(after / before)})"]
 
 
-def _mean_line(row: Row) -> list[str]:
+def _measured(found: dict[str, Any], split: str = "") -> list[str]:
+    names = ("overlap", "correlation", "widths_out", "widths_in")
+    overlap, follows, out, before = (found[split + name] for name in names)
+    return [number(overlap), number(follows), number(out / before)]
+
+
+def _looks(best: dict[str, Any]) -> list[Line]:
+    """How well the second and later glimpses attend."""
+    later = enumerate(best.get("test_transformers", [])[1:], 2)
+    return [Line(["", "", f"glimpse {t}", *[""] * 5, *_measured(found)]) for t, found in later]
+
+
+def _tests(best: dict[str, Any]) -> list[Line]:
+    """The test error where each image is transformed by the theta of another one."""
+    found = best.get("tests", {})
+    if ELSEWHERE not in found:
+        return []
+    error = number(found[ELSEWHERE]["test_error"])
+    return [Line(["", "", "elsewhere", "", "", "", error, *[""] * 4])]
+
+
+def _mean_line(row: Row) -> Line:
     """The mean over the runs that finished; it says how many those are."""
     best = [record["best"] for record in row if record["status"] == "finished" and record["best"]]
     errors = [number(fmean(b[name + "_error"] for b in best) if best else None) for name in ERRORS]
     share = f"mean of {len(best)}" + (f"/{len(row)}" if len(best) < len(row) else "")
-    return ["", "", share, "", *errors, "", *[""] * len(ATTENTION)]
+    return Line(["", "", share, "", *errors, "", *[""] * len(ATTENTION)])
 
 
 def _paper(network: str) -> str:
@@ -229,6 +271,10 @@ def _legends(table: Table) -> list[str]:
     heads = [row[0] for row in table]
     if any(r["settings"].network.name == "arch2-untied" and paper_length(r) for r in heads):
         result.append(OUR_EPOCHS)
+    if any(name in PROPOSED for name in networks):
+        result.append(PROPOSED_LEGEND)
+    if any(r["best"] and ELSEWHERE in r["best"].get("tests", {}) for row in table for r in row):
+        result.append(ELSEWHERE_LEGEND)
     return result
 
 
@@ -239,7 +285,7 @@ def _text(table: Table) -> str:
     blocks = [_block(row, on_paper_data(table)) for row in table]
     labels = [[b.labels[0], *("  " + part for part in b.labels[1:])] for b in blocks]
     grids = [
-        [[name or "", *(line or [""] * len(HEADER))] for name, line in pairs]
+        [[name or "", *(line.cells if line else [""] * len(HEADER))] for name, line in pairs]
         for block, names in zip(blocks, labels, strict=True)
         for pairs in [zip_longest(names, block.lines)]
     ]
@@ -267,11 +313,11 @@ def _markdown(table: Table) -> str:
         block = _block(row, on_paper_data(table))
         size = f"{row[0]['parameters'] / 1e6:.2f} M, {epochs(row[0])} epochs"
         for place, line in enumerate(block.lines):
-            _, _, seed, *rest = line
+            _, _, seed, *rest = line.cells
             words = [f"{', '.join(block.labels)} ({size})"] if place == 0 else []
-            if place < len(row):
-                start = f"seed {row[place]['settings'].seed}"
-                words += [f"**{start} {text}**" for text in troubles(row[place])]
+            if line.record:
+                start = f"seed {line.record['settings'].seed}"
+                words += [f"**{start} {text}**" for text in troubles(line.record)]
             lines.append(["<br>".join(words), seed, *rest])
     header = ["network", *HEADER[2:]]
     parts = [f"**{title(table)}**", data_line(table[0][0]), pipes(header, lines), *_legends(table)]
