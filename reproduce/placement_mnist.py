@@ -16,7 +16,6 @@ from ministn import cli
 from ministn.data import Distorted
 from ministn.data.distorted import SIZES
 from ministn.runs import Settings, sweep
-from ministn.runs.flags import Flag
 
 PASSES = 10  # over the test digits: the paper's 100,000 images
 QUICK = stn_runs.falling(replace(placement.PROTOCOL, batch_size=32, lr=0.05), 1500)
@@ -27,12 +26,6 @@ FLAGS = stn_runs.flags(
     sets=list(placement.SETS),
     models=placement.MODELS,
 )
-FLAGS.append(
-    Flag(
-        "--momentum", "training.optimizer.momentum", "of SGD; default: 0",
-        float, metavar="FACTOR",
-    )
-)  # fmt: skip
 
 EXAMPLES = """\
 examples (times on two cores of a 2020 server; --plan tells those on yours):

@@ -30,11 +30,13 @@ from ministn.training.protocol import Training
 THIRDS = 3  # of the iterations; the learning rate falls after each
 FALL = 0.1
 
+MOMENTUM = 0.9
+
 # What the flag --optimizer names.
 OPTIMIZERS: dict[str, Rule] = {
     "adam": Adam(),
-    "sgd": SGD(momentum=0.9),
-    "nesterov": Nesterov(momentum=0.9),
+    "sgd": SGD(MOMENTUM),
+    "nesterov": Nesterov(MOMENTUM),
     "rmsprop": RMSprop(),
 }
 
@@ -116,7 +118,9 @@ def flags(
                 int, metavar="N",
             )
         )  # fmt: skip
-    if protocol.optimizer == OPTIMIZERS["sgd"]:
+    if isinstance(protocol.optimizer, SGD):
+        own = protocol.optimizer.momentum
+        usual = f"{own:g}" if own == MOMENTUM else f"{own:g}, of nesterov {MOMENTUM:g}"
         found += [
             Flag(
                 "--optimizer", "",
@@ -124,7 +128,7 @@ def flags(
                 choices=list(OPTIMIZERS),
             ),
             Flag(
-                "--momentum", "training.optimizer.momentum", "of sgd, nesterov; default: 0.9",
+                "--momentum", "training.optimizer.momentum", f"of sgd, nesterov; default: {usual}",
                 float, metavar="FACTOR",
             ),
         ]  # fmt: skip
@@ -171,8 +175,9 @@ def trained(
     training = quick if arguments.quick else protocol
     if arguments.iterations is not None:
         training = falling(training, arguments.iterations)
-    if getattr(arguments, "optimizer", None):
-        training = replace(training, optimizer=OPTIMIZERS[arguments.optimizer])
+    asked = getattr(arguments, "optimizer", None)
+    if asked not in (None, training.optimizer.kind):
+        training = replace(training, optimizer=OPTIMIZERS[asked])
     return [Settings(data, network, training) for data, network in cells]
 
 
