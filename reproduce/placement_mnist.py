@@ -9,8 +9,10 @@ of a class come out, beside the paper's.
 
 import argparse
 from dataclasses import replace
+from typing import Any
 
 from papers import placement, stn_runs
+from papers.claims import Record
 
 from ministn import cli
 from ministn.data import Distorted
@@ -61,6 +63,20 @@ def choice(settings: Settings) -> list[str]:
     return words + stn_runs.choice(settings, placement.PROTOCOL)
 
 
+def figures(records: list[Record]) -> dict[str, Any]:
+    """The figures that compare runs."""
+    from papers import placement_figures  # Matplotlib takes a second, and --help does not wait
+
+    return {**placement_figures.figures(records)}
+
+
+def run_figures(record: Record) -> dict[str, Any]:
+    """The figures of one run."""
+    from papers import placement_figures
+
+    return {**placement_figures.run_figures(record)}
+
+
 EXPERIMENT = sweep.Experiment(
     "placement_mnist",
     "reproduce/placement_mnist.py",
@@ -72,7 +88,8 @@ EXPERIMENT = sweep.Experiment(
     seeds=placement.SEEDS,
     extra=stn_runs.extra,
     report=placement.report,
-    run_figures=placement.run_figures,
+    figures=figures,
+    run_figures=run_figures,
     smaller="--sets r --iterations 5000 --seeds 0 1 2",
 )
 

@@ -25,6 +25,7 @@ import learning_rate
 from papers import (
     colocalisation_report,
     placement,
+    placement_figures,
     placement_theory,
     rnn_spn_figures,
     rnn_spn_report,
@@ -230,6 +231,7 @@ def draw() -> None:
             f"{name}-transformers.png": stn_report.transformers_figure(of(folder))
             for name, folder in STN.items()
         },
+        **(placement_figures.figures(some(PLACEMENT)) if some(PLACEMENT) else {}),
         "placement-theory.png": placement_theory.figure(read_json(THEORY)),
         **colocalisation_report.figures(of(COLOCALISATION)),
         **(rnn_spn_figures.figures(some(RNN_SPN)) if some(RNN_SPN) else {}),

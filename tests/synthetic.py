@@ -272,6 +272,7 @@ def of_placement(name, model, *, wrong=range(1000), seed=0, source="mnist", fina
         "valid_error": None, "test_error": 100 * float(1 - correct.mean()),
         "test_correct": packed(correct), "test_size": correct.size,
         "test_turn_slope": 0.5 if model != "cnn" and name == "r" else None,
+        "test_turns": [[-60, -30], [20, 10], [40, 20]] if model != "cnn" and name == "r" else None,
     }  # fmt: skip
     return found | {
         "format": 2, "experiment": "placement_mnist", "settings": to_json(settings),

@@ -3,7 +3,7 @@
 import numpy as np
 import placement_mnist
 import pytest
-from papers import placement
+from papers import placement, placement_figures
 from synthetic import of_placement, read
 
 from ministn import cli, runs
@@ -127,6 +127,19 @@ def test_the_page_names_the_sets_that_have_not_run():
     assert "--sets s`" in placement.section(short)
 
 
+def test_figures_show_each_seed_and_how_theta_turns():
+    records = [run("r", m, seed=s) for m in placement.MODELS for s in (0, 1)] + [run("t", "cnn")]
+    found = placement_figures.figures(records)
+    assert set(found) == set(placement.pictures(records))
+    errors, turns = found["placement-errors.png"], found["placement-turns.png"]
+    assert [len(axes.get_yticks()) for axes in errors.axes] == [5, 1]
+    assert len(turns.axes) == 4  # a transformer's first seed each
+    (points, _, line) = turns.axes[0].lines
+    np.testing.assert_array_equal(points.get_xydata(), [[-60, -30], [20, 10], [40, 20]])
+    assert line.get_slope() == 0.5 and line.get_xy1() == (0, 0)
+    assert set(placement_figures.figures([run("t", "stn-c0")])) == {"placement-errors.png"}
+
+
 def test_nothing_to_report_is_an_error():
     with pytest.raises(UserError, match=r"run reproduce/placement_mnist\.py first"):
         placement.report([])
@@ -144,8 +157,11 @@ def test_a_run_measures_table_1(monkeypatch, tmp_path, capsys):
     assert "R STN-SL1 " in said.out and "R STN-SL1 < R STN-C1" in said.out
     found = [runs.read_record(path) for path in tmp_path.glob("runs/*/record.json")]
     assert {record["settings"].network.name for record in found} == {"stn-sl1", "stn-c1"}
-    (drawn,) = tmp_path.glob("runs/*/*.png")  # of a feature map there is no picture
-    assert drawn.name == "attention.png" and drawn.parent.name.startswith("stn-sl1")
+    drawn = {(p.parent.name[:7], p.name) for p in tmp_path.glob("runs/stn-*/*.png")}
+    # Where it looks on a feature map is no picture of the image.
+    assert drawn == {
+        ("stn-sl1", "attention.png"), ("stn-sl1", "turns.png"), ("stn-c1-", "turns.png"),
+    }  # fmt: skip
     for record in found:
         assert 30 < record["best"]["test_final_degrees"] < 70
         assert np.isfinite(record["best"]["test_turn_slope"])

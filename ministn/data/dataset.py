@@ -201,7 +201,7 @@ class PosedSplit(Split):
 class DigitSplit(PosedSplit):
     """One with a digit in each image, whose class its label is."""
 
-    def measure_one(self, looks: Sequence[Attended]) -> dict[str, float | None]:
+    def measure_one(self, looks: Sequence[Attended]) -> dict[str, Any]:
         """The same, and how alike the digits of a class come out."""
         theta = looks[0].theta if looks else None
         size = self.size[-2], self.size[-1]

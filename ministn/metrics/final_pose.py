@@ -6,7 +6,7 @@ pose it is, no loss tells. So the measure is how far what is left spreads within
 (Finnveden, Jansson & Lindeberg 2020, section IV-A and its footnote 2, as the authors' code has it).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from ministn.metrics.pose import FRAME
 from ministn.ops.affine_grid import check_size
 
 TURNED = 1.0  # degrees: digits that differ by less have not been turned
+DRAWN = 200  # images whose angles a record has, for Figure 6
 
 
 class Spread(NamedTuple):
@@ -34,28 +35,30 @@ class Line(NamedTuple):
 
 def summary(
     theta: np.ndarray | None, poses: np.ndarray, labels: np.ndarray, size: tuple[int, int]
-) -> dict[str, float | None]:
+) -> dict[str, Any]:
     """The spread of the final poses for a record, and how theta's angle follows; None without any.
 
     final_degrees, final_pixels, final_log2_area: see Spread. turn_slope: of Figure 6's line, 1
-    where theta turns with the digit and 0 where it does not; None where digits are not turned. What
-    is not finite, as of a singular theta, is None.
+    where theta turns with the digit and 0 where it does not. turns: Figure 6's points, of the first
+    DRAWN images the digit's angle and theta's, in whole degrees. Both are None where digits are not
+    turned. What is not finite, as of a singular theta, is None.
 
     theta: (N, 2, 3), None for a network without a transformer. size: the images' (H, W). theta is
     taken as one of the image: of a feature map final_pixels is not what it says, see ``spread``.
     """
     if theta is None:
-        return dict.fromkeys(["final_degrees", "final_pixels", "final_log2_area", "turn_slope"])
+        return dict.fromkeys([*(f"final_{name}" for name in Spread._fields), "turn_slope", "turns"])
     height, width = check_size(size)
     found = spread(theta, poses, labels, ((width - 1) / 2, (height - 1) / 2))
-    turned = angle(_affine(as_float64("poses", poses)))
-    measured: dict[str, float | None] = {
-        **{f"final_{name}": value for name, value in found._asdict().items()},
-        "turn_slope": orthogonal_regression(turned, angle(theta)).slope,
-    }
-    if np.ptp(turned) < TURNED:
-        measured["turn_slope"] = None
-    return {name: each if np.isfinite(each or 0) else None for name, each in measured.items()}
+    applied, predicted = angle(_affine(as_float64("poses", poses))), angle(theta)
+    measured: dict[str, Any] = {f"final_{name}": value for name, value in found._asdict().items()}
+    measured |= {"turn_slope": orthogonal_regression(applied, predicted).slope}
+    measured = {name: each if np.isfinite(each) else None for name, each in measured.items()}
+    if np.ptp(applied) < TURNED:
+        return measured | {"turn_slope": None, "turns": None}
+    pairs = np.stack([applied, predicted], axis=1)[:DRAWN]
+    finite = pairs[np.isfinite(pairs).all(axis=1)]
+    return measured | {"turns": np.rint(finite).astype(int).tolist()}
 
 
 def spread(

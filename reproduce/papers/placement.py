@@ -197,18 +197,10 @@ def report(records: list[Record], *, markdown: bool = False) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def run_figures(record: Record) -> dict[str, Any]:
-    """The figures of one run: where a transformer of the image looks."""
-    from ministn import plot  # Matplotlib takes a second, and --help does not wait
-
-    if cell_of(record)[1] not in AT_INPUT or not record["epochs"]:
-        return {}
-    return {"attention.png": plot.attention_figure(record)}
-
-
 def section(records: list[Record]) -> str:
     """What the page has: the report, if anything has run, and the sets that have not."""
     parts = [report(records, markdown=True).strip()] if records else []
+    parts += [f"![{words}](../figures/{name})" for name, words in pictures(records).items()]
     whole = [rows for rows in (tables(records) if records else []) if _in_full(rows)]
     done = {cell_of(row[0]) for rows in whole for row in rows}
     missing = [name for name in SETS if {(name, model) for model in MODELS} - done]
@@ -216,6 +208,14 @@ def section(records: list[Record]) -> str:
         lines = "\n".join(f"* `python {SCRIPT} --sets {name}`" for name in missing)
         parts.append(f"Not run at full length, ten seeds of each network:\n\n{lines}")
     return "\n\n".join(parts)
+
+
+def pictures(records: list[Record]) -> dict[str, str]:
+    """Files in figures/ that there are for these records, and what they show."""
+    found = {"placement-errors.png": "Errors of each seed beside the paper's"} if records else {}
+    if any((record["best"] or {}).get("test_turns") for record in records):
+        found["placement-turns.png"] = "Theta's angle against the digit's"
+    return found
 
 
 def _in_full(rows: Table) -> bool:
