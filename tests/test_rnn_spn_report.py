@@ -1,6 +1,8 @@
 """The report and figures of the RNN-SPN paper's table, from records whose answers are known."""
 
 import pytest
+import readme
+import rnn_spn_table1
 from papers import rnn_spn, rnn_spn_figures, rnn_spn_report
 from PIL import Image
 from synthetic import of_sequences, read, record
@@ -180,3 +182,14 @@ def test_a_line_of_the_overlap_for_each_glimpse_and_seed():
     figure = rnn_spn_figures.overlap_figure([run("rnn-spn-d3"), run("rnn-spn-d3", seed=1)])
     lines = figure.axes[0].lines
     assert [line.get_ydata()[0] for line in lines] == pytest.approx([0.5, 0.6, 0.7] * 2)
+
+
+def test_quick_attends():
+    """Its committed run: each glimpse overlaps its digit twice as much as the whole image does."""
+    quick = rnn_spn_table1.EXPERIMENT.parse(["--quick"])
+    records = {record["settings"]: record for record in readme.some(readme.RNN_SPN)}
+    assert set(quick) <= set(records)
+    record = records[quick[0]]
+    for glimpse in record["best"]["test_glimpses"]:
+        assert glimpse["overlap"] >= 2 * glimpse["overlap_in"]
+    assert "overlap 2.3, 2.4, 2.1 times the whole image's" in rnn_spn_report.report([record])
