@@ -5,6 +5,7 @@ A script and the words of a command give runs; they are trained on noise instead
 
 from typing import NamedTuple
 
+import placement_mnist
 import rnn_spn_table1
 import stn_addition
 import stn_colocalisation
@@ -25,12 +26,15 @@ SCRIPTS = (
     ("stn", stn_addition, "--models cnn st-fcn-affine 2st-fcn-affine --seeds 0", "addition-"),
     ("stn", stn_colocalisation, "--digits 0 --clutter 16", ""),  # and the encoder that it needs
     ("stn", stn_projection3d, "--models cnn st-cnn --seeds 0", ""),
+    ("placement", placement_mnist, "--sets r --models cnn stn-sl1 --seeds 0", "r-"),
+    ("placement", placement_mnist, "--sets t --models cnn stn-c0 stn-c1 --seeds 0", "t-"),
+    ("placement", placement_mnist, "--sets s --models cnn stn-c0 stn-dl1 --seeds 0", "s-"),
     ("rnn-spn", rnn_spn_table1, "--nets rnn-spn-d1 rnn-spn-d2 ffn-spn-d2 --seeds 0", ""),
 )
-COMPILED = "arch1-tstn", "rts-st-cnn-affine", "rnn-spn-d2"  # one network of each paper
+COMPILED = "arch1-tstn", "rts-st-cnn-affine", "rnn-spn-d2", "r-stn-sl1"  # one network of each paper
 PROFILED = (  # one of each experiment
     "arch1-tstn", "rts-st-cnn-affine", "addition-2st-fcn-affine", "colocalisation",
-    "projection-st-cnn", "rnn-spn-d2",
+    "projection-st-cnn", "rnn-spn-d2", "r-stn-sl1",
 )  # fmt: skip
 ASKED_FOR = ("small-stn",)  # in no paper: only where --nets names it
 
