@@ -15,6 +15,7 @@ from ministn.recurrent import GRU
 from ministn.transformer import (
     Glimpses,
     HandOn,
+    Iterated,
     Parallel,
     SpatialTransformer,
     downsampled,
@@ -161,6 +162,18 @@ def transformer_calls() -> Iterator[tuple[str, Call]]:
         yield from passes(name, layer, GREY)
         yield f"{name}.theta", Call(layer.theta, {"x": GREY})
         yield f"{name}.predict", Call(layer.predict, {"x": GREY})
+    yield from passes(
+        "transformer.Iterated", ready(Iterated(localisation("a"), localisation("b"))), GREY
+    )
+    yield (
+        "transformer.Iterated",
+        Call(
+            lambda localisation, order, sampler, path: Iterated(
+                localisation, order=order, sampler=sampler, path=path
+            ),
+            {"localisation": localisation(), "order": "left", "sampler": Sampler()} | PATH,
+        ),
+    )
     yield "transformer.SpatialTransformer.warp", Call(one.warp, {"x": GREY, "theta": floats(2, 6)})
     yield (
         "transformer.SpatialTransformer",

@@ -58,8 +58,7 @@ def test_same_bits_again_and_from_views(device, case):
         compare("from views", c, a, *FORWARD)  # a matrix product may sum in another order
 
 
-# Not compose, which is the array code of ops on both engines.
-@pytest.mark.parametrize("name", sorted({case.name for case in CASES} - {"compose"}))
+@pytest.mark.parametrize("name", sorted({case.name for case in CASES}))
 def test_float64_is_refused(device, name):
     case = next(case for case in CASES if case.name == name)
     with pytest.raises(TypeError, match=r"must be float32, got float64"):

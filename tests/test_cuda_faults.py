@@ -101,6 +101,7 @@ CASES = {
     "avg_pool2d": partial(
         test_cuda_ops.test_avg_pool2d_is_that_of_ops, shape=(2, 5, 7, 3), size=2
     ),
+    "compose": partial(test_cuda_transforms.test_compose_agrees_with_ops, n=43),
     "conv": convolution(conv_exact, Case((2, 5, 4, 7), (1, 3, 7, 1))),
     "conv, fours": convolution(conv_exact, Case((2, 6, 3, 8), (3, 3, 8, 36), pool=True)),
     "conv, ties": ties(conv_exact),
@@ -219,6 +220,12 @@ FAULTS = [
     Fault("bilinear", "__fadd_rn(__fmul_rn(normalised, half), half)",
           "__fmaf_rn(normalised, half, half)", "sampler, identity", DIFFERENT),
     # in gemm.cuh, conv_sources.cuh and gate.cuh, too
+    Fault("compose", "y[i] = column == 2 ? linear + a[2] : linear;", "y[i] = linear;", "compose",
+          DIFFERENT),
+    Fault("compose", "right + i / 6 * 6 + column", "right + i / 3 * 3 + column", "compose",
+          READ),
+    Fault("compose", "a = left + first + row;", "a = left + first + 3 * row;", "compose", READ),
+    Fault("compose", "right + first + 3 * column", "right + first + column", "compose", DIFFERENT),
     Fault("conv_exact", "rights[0]);\n    __syncthreads();", "rights[0]);", "conv", UNORDERED),
     Fault("conv_exact", "rights[now ^ 1]);\n        __syncthreads();", "rights[now ^ 1]);", "conv",
           UNORDERED),

@@ -233,15 +233,26 @@ def test_a_spatial_transformer_agrees_with_ops(quick_device, start):
 # ---- products of affine transforms
 
 
-def test_compose_is_that_of_ops(device):
-    left, right, dy = float32(3, 2, 3), float32(3, 2, 3, 1)[..., 0], float32(3, 2, 3, 2)[..., 0]
+@pytest.mark.parametrize("n", [0, 1, 3, 43])
+def test_compose_agrees_with_ops(device, n):
+    left, right, dy = (float32(n, 2, 3, k)[..., 0] for k in (1, 2, 3))
     expected, ops_cache = ops.compose(left, right)
     y, cache = cuda.compose(device.to_gpu(left), device.to_gpu(right))
     compare("y", device.to_cpu(y), expected, 1e-6, 1e-6)
     gradients = cuda.compose_backward(device.to_gpu(dy), cache)
     for got, want in zip(gradients, ops.compose_backward(dy, ops_cache), strict=True):
         compare("gradient", device.to_cpu(got), want, 1e-6, 1e-6)
-    with pytest.raises(TypeError, match="left must be float32, got float64: float64 is for ops"):
-        cuda.compose(device.to_gpu(left.astype(float)), device.to_gpu(right.astype(float)))
+
+
+def test_compose_with_the_identity_changes_no_bit(device):
+    theta, identity = (
+        device.to_gpu(array)
+        for array in (float32(5, 2, 3), np.tile(np.eye(2, 3, dtype="f"), (5, 1, 1)))
+    )
+    for product, _ in (cuda.compose(theta, identity), cuda.compose(identity, theta)):
+        np.testing.assert_array_equal(device.to_cpu(product), float32(5, 2, 3))
+
+
+def test_compose_refuses_what_lies_elsewhere(device):
     with pytest.raises(TypeError, match="left must be an array on a GPU, got ndarray"):
-        cuda.compose(left, device.to_gpu(right))
+        cuda.compose(float32(3, 2, 3), device.to_gpu(float32(3, 2, 3)))

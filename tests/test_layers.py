@@ -27,7 +27,7 @@ from ministn.layers import (
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
 from ministn.recurrent import GRU
-from ministn.transformer import Glimpses, HandOn, Parallel, SpatialTransformer
+from ministn.transformer import Glimpses, HandOn, Iterated, Parallel, SpatialTransformer
 
 STEP = Step(seed=5, number=7)
 MAPS, ROWS = (2, 5, 7, 3), (4, 6)
@@ -44,6 +44,12 @@ def glimpsing() -> SpatialTransformer:
     """Two thetas for each image."""
     gru, theta = GRU("gru", 5 * 7 * 3, 4, 2), Dense("theta", 4, 6, initial=HeUniform(0.3))
     return SpatialTransformer(Sequential(Flatten("flat"), gru, theta), (4, 3))
+
+
+def looking_again() -> Iterated:
+    """Three looks, two of one network."""
+    first, second = transformer("a/").localisation, transformer("b/").localisation
+    return Iterated(first, second, first)
 
 
 def tied() -> Sequential:
@@ -77,6 +83,7 @@ LAYERS = {
     "tied": (tied, MAPS),
     "transformer": (transformer, MAPS),
     "parallel": (lambda: Parallel(transformer("a/"), transformer("b/")), MAPS),
+    "iterated": (looking_again, MAPS),
     "hand on": (lambda: HandOn(transformer(), Flatten("flatten")), MAPS),
     "glimpses": (lambda: Glimpses(glimpsing(), Conv2d("read", 3, 2), glimpses=2), MAPS),
 }

@@ -3,11 +3,13 @@
 import numpy as np
 
 from ministn.gradcheck.breaking import (
+    Function,
     How,
     arriving,
     channels_first,
     first,
     first_use_only,
+    incoming,
     last_use_only,
     nothing_arrives,
     nothing_returned,
@@ -30,6 +32,19 @@ def column_major(dtheta: np.ndarray, rows: int, columns: int) -> np.ndarray:
 def without_last(dy: np.ndarray, count: int) -> np.ndarray:
     """(N, D) with zeros in the last columns."""
     return np.concatenate([dy[:, :-count], 0 * dy[:, -count:]], axis=1)
+
+
+def exchanged(right: Function) -> Function:
+    """Two gradients change places."""
+    return lambda *arguments: right(*arguments)[::-1]
+
+
+def at_height(height: int, position: int) -> How:
+    """Where dy is so many rows high, the gradient at ``position`` of several is lost."""
+    lost = only(position, incoming(np.zeros_like))
+    return lambda right: (
+        lambda dy, *rest: (lost(right) if dy.shape[1] == height else right)(dy, *rest)
+    )
 
 
 # (the check, what is broken): {the mistake: how it is made}
@@ -114,6 +129,30 @@ LAYER_FAULTS: dict[tuple[str, str], dict[str, How]] = {
     },
     ("spatial transformer, 3 glimpses", "ops.gru_backward"): {
         "each glimpse forgets the one before": truncated,
+    },
+    ("spatial transformer, 3 looks", "transformer.iterated.Iterated.backward"): {
+        "the looks go backward twice": run_twice,
+        "dx of what is looked at and sampled is halved": result(lambda dx: dx / 2),
+    },
+    ("spatial transformer, 3 looks", "ops.compose_backward"): {
+        "theta and what one more look predicts change places": exchanged,
+    },
+    ("spatial transformer, 3 looks from the left", "ops.compose_backward"): {
+        "theta and what one more look predicts change places": exchanged,
+    },
+    ("spatial transformer, 3 looks", "ops.bilinear_sampler_backward"): {
+        "what is sampled to be looked at gets no gradient": at_height(5, 0),
+        "what is looked at does not depend on theta": at_height(5, 1),
+    },
+    ("spatial transformer, 3 looks", "layers.Dense.backward"): {
+        "of a network's two looks the first is dropped": last_use_only,
+        "of a network's two looks the second is dropped": first_use_only,
+    },
+    ("spatial transformer, 3 looks from the left", "layers.Conv2d.backward"): {
+        "only what reads V is learned by the shared layer": first_use_only,
+    },
+    ("spatial transformer, 3 looks", "ops.dropout_backward"): {
+        "dropout is forgotten": skipped,
     },
     ("rnn-spn-d2", "recurrent.GRU.backward"): {
         "only the last glimpse moves the one before": arriving(

@@ -8,7 +8,7 @@ import numpy as np
 from ministn.data import Form
 from ministn.data.colocalisation import Compared
 from ministn.gradcheck.check import GradientError, Problem, Report, written
-from ministn.initializers import Normal
+from ministn.initializers import Constant, Normal
 from ministn.layers import (
     AvgPool2d,
     AvgPool3d,
@@ -30,7 +30,14 @@ from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step, generator
 from ministn.recurrent import GRU
 from ministn.tasks import Classification, Colocalisation
-from ministn.transformer import Glimpses, HandOn, Parallel, SpatialTransformer, transforms
+from ministn.transformer import (
+    Glimpses,
+    HandOn,
+    Iterated,
+    Parallel,
+    SpatialTransformer,
+    transforms,
+)
 from ministn.transformer.samplers import Sampler
 from ministn.transformer.transforms import AFFINE, Size, Transform
 
@@ -142,6 +149,27 @@ def glimpses_problem(transform: Transform, **sampled: Any) -> Problem:
     )
     layers = Conv2d("conv", 2, 3, activation=None), Flatten("read"), Dense("dense", 36, 2)
     return layer_problem(Sequential(Conv2d("a", 2, 2), Glimpses(transformer, *layers, glimpses=3)))
+
+
+def iterated_problem(looks: str, order: str, **sampled: Any) -> Problem:
+    """Several looks at feature maps: "aab" is the network a twice, then b. sampled: see Sampler.
+
+    All share a convolution, with each other and with what reads V.
+    """
+    shared = Conv2d("shared", 2, 2, activation=None)
+    networks = {
+        one: Sequential(
+            shared,
+            Dropout("dropout", 0.2),
+            Flatten("flatten"),
+            Dense(f"theta {one}", 5 * 7 * 2, 6, initial_bias=Constant(AFFINE.identity)),
+        )
+        for one in sorted(set(looks))
+    }
+    sampler = Sampler(**sampled)
+    localisation = Iterated(*(networks[one] for one in looks), order=order, sampler=sampler)
+    transformer = SpatialTransformer(localisation, (3, 4), sampler=sampler)
+    return layer_problem(Sequential(Conv2d("a", 2, 2), transformer, shared))
 
 
 def volume_problem() -> Problem:

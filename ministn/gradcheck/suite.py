@@ -18,6 +18,7 @@ from ministn.gradcheck.networks import (
     colocalisation_problem,
     glimpses_problem,
     hand_on_problem,
+    iterated_problem,
     network_problem,
     parallel_problem,
     series_problem,
@@ -96,6 +97,11 @@ PROBLEMS: dict[str, tuple[Callable[[], Problem], dict[str, Any]]] = (
         "spatial transformer, 3 glimpses": (partial(glimpses_problem, AFFINE), SEVERAL),
         "spatial transformer, 3 glimpses by homographies, averaged": (
             partial(glimpses_problem, Projective(), border="zeros", supersampling=2),
+            SEVERAL,
+        ),
+        "spatial transformer, 3 looks": (partial(iterated_problem, "aab", "right"), SEVERAL),
+        "spatial transformer, 3 looks from the left": (
+            partial(iterated_problem, "aba", "left", border="zeros", supersampling=2),
             SEVERAL,
         ),
         "spatial transformer of volumes": (volume_problem, AWAY_FROM_KINKS),

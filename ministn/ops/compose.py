@@ -10,8 +10,7 @@ A B maps a target by B first. Transforms map output to input: warping an image b
 by B, is warping the image by A B once. So a later step multiplies from the right, and from the
 left where it is given in the coordinates of the image.
 
-This is array code that runs on both engines, see cuda/compose.py; on a GPU the products are
-cuBLAS's, which a step that is captured as a graph may not call.
+transformer/iterated.py aligns with it.
 """
 
 from typing import NamedTuple

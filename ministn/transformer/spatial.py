@@ -11,7 +11,7 @@ import numpy as np
 from ministn.backend import to_cpu
 from ministn.errors import check_arrays, check_kind, check_list
 from ministn.initializers import ZEROS, Constant
-from ministn.layers import Dense, Layer, Sequential
+from ministn.layers import Dense, Layer
 from ministn.ops.affine_grid import check_size
 from ministn.ops.dropout import rows
 from ministn.parameter import Parameter
@@ -115,7 +115,7 @@ class SpatialTransformer(Layer):
 
     def __init__(
         self,
-        localisation: Sequential,
+        localisation: Layer,
         size: tuple[int, ...],
         *,
         downsample: float | Sequence[float] = 1,

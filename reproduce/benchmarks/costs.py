@@ -126,6 +126,7 @@ def training_step(network: Network, size: tuple[int, int], n: int) -> list[Cost]
     height, width = size
     transformer = network.transformer
     if transformer is not None:
+        assert isinstance(transformer.localisation, Sequential)
         costs += _stack(transformer.localisation, (n, height, width, 1), need_dx=False)
         pixels = height * width
         height, width = transformer.size
