@@ -3,10 +3,12 @@
 from ministn.models.architecture import Architecture
 from ministn.models.colocalisation import Colocaliser, CropEncoder
 from ministn.models.network import Network
+from ministn.models.plankton import PlanktonNetwork
 from ministn.models.projection import Projected
 from ministn.models.recipe import SmallStn
 from ministn.models.rnn_spn import FfnSpn, RnnSpn, SequenceCnn
 from ministn.models.stn import Stn
+from ministn.models.svhn import SvhnNetwork
 from ministn.models.tstn import ClassificationCnn, Tstn, UntiedStn
 
 __all__ = [
@@ -17,11 +19,13 @@ __all__ = [
     "CropEncoder",
     "FfnSpn",
     "Network",
+    "PlanktonNetwork",
     "Projected",
     "RnnSpn",
     "SequenceCnn",
     "SmallStn",
     "Stn",
+    "SvhnNetwork",
     "Tstn",
     "UntiedStn",
 ]

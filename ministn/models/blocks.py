@@ -15,8 +15,9 @@ from ministn.errors import UserError, is_whole
 from ministn.layers import Dense, Flatten, Layer, ReLU, Sequential
 from ministn.models.architecture import Architecture, plane
 from ministn.models.network import Network
-from ministn.transformer import Sampler, regression_layer
-from ministn.transformer.placed import PLACES, Shape, map_shape, placed
+from ministn.transformer import map_shape, placed, regression_layer
+from ministn.transformer.placed import PLACES, Shape
+from ministn.transformer.samplers import Sampler
 
 
 class Blocks(Architecture):

@@ -22,14 +22,15 @@ from ministn.kinds import kind
 from ministn.layers import Conv2d, Dense, Dropout, Flatten, Layer, LeakyReLU, MaxPool2d, Sequential
 from ministn.models.blocks import Blocks, neurons
 from ministn.ops.leaky_relu import SLOPE
-from ministn.transformer import Sampler
 from ministn.transformer.placed import PLACES, Shape
+from ministn.transformer.samplers import Sampler
 
 LINES = (32, 32), (64, 64), (128, 128, 128), (256, 256, 256)  # maps; after each line a pool
 POOL, STRIDE = 3, 2
 UNITS, TIMES = 512, 2
 LOOKING = 64  # neurons of a localisation network
-LEAKY = HeUniform(sqrt(2 / (1 + SLOPE**2)))  # keeps the activations' scale, as He's does with ReLU
+# As He's, they keep the signal's scale; DROPPED where layers see half of their inputs.
+LEAKY, DROPPED = HeUniform(sqrt(2 / (1 + SLOPE**2))), HeUniform(sqrt(1 / (1 + SLOPE**2)))
 
 
 @kind("plankton network")
@@ -62,14 +63,14 @@ class PlanktonNetwork(Blocks):
         for number in range(1, TIMES + 1):
             layers += [
                 Dropout(f"classifier/dropout{number}"),
-                Dense(f"classifier/dense{number}", features, UNITS, initial=LEAKY),
+                Dense(f"classifier/dense{number}", features, UNITS, initial=DROPPED),
                 LeakyReLU(f"classifier/relu{number}"),
             ]
             features = UNITS
         return [
             *layers,
             Dropout(f"classifier/dropout{TIMES + 1}"),
-            Dense("classifier/softmax", features, form.classes),
+            Dense("classifier/softmax", features, form.classes, initial=DROPPED),
         ]
 
     def localisation(self, shape: Shape, path: str) -> list[Layer]:

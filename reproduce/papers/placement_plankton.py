@@ -9,8 +9,8 @@ these are 283 epochs. Localisation networks at a tenth of the rate are our choic
 
 from dataclasses import replace
 
-from ministn.data import Plankton
-from ministn.models import plankton
+from ministn.data import Plankton, plankton
+from ministn.models.plankton import TABLE
 from ministn.optimizers import Nesterov
 from ministn.schedules import StepDecay
 from ministn.tasks import Classification
@@ -37,10 +37,11 @@ STUDY = Study(
     script="placement_plankton",
     set_name="PlanktonSet",
     data=Plankton(),
+    sizes=plankton.SIZES,
     training=TRAINING,
     task=Classification(),
     epochs=epochs,
-    networks={network.name: network for network in plankton.TABLE},
+    networks={network.name: network for network in TABLE},
     paper={
         "c0": 22.1,
         "c2": 22.3, "dl2": 21.6, "sl2": 21.5,

@@ -8,19 +8,29 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from ministn.data import Data
-from ministn.data.sources import EMBEDDED
+from ministn.data import Plankton, Svhn
+from ministn.data.sources import EMBEDDED, Sizes
 from ministn.errors import UserError
 from ministn.kinds import leaves
 from ministn.metrics.statistics import PairedTest, SeedTest
 from ministn.models import Architecture
 from ministn.runs import Settings
-from ministn.tasks import Task
+from ministn.tasks import Classification
 from ministn.training.protocol import Training
-from papers.claims import Record, Row, Table, Verdict, about_equal, by_seed, compared, grouped, smaller
+from papers.claims import (
+    Record,
+    Row,
+    Table,
+    Verdict,
+    about_equal,
+    by_seed,
+    compared,
+    grouped,
+    smaller,
+)
 
 # Of a network, what says where its transformers stand.
-WHERE = "network.how", "network.depths", "network.head"
+WHERE = "network.place", "network.depths", "network.head"
 
 
 class Claim(NamedTuple):
@@ -35,17 +45,18 @@ class Study(NamedTuple):
     """One data set of the paper.
 
     script: that trains, without folder and ending. set_name: in words. data, training, task: of the
-    protocol. epochs: the training for so many. networks: by name, those that the paper has
-    figures for or speaks of, in its order. paper: its test errors in percent, by name. cost: how
-    many times as long as the network ``reference`` it says that one trains. images: how many it
-    trained on. claims: its own.
+    protocol; sizes: of the splits, by source. epochs: the training for so many. networks: by name,
+    those that the paper has figures for or speaks of, in its order. paper: its test errors in
+    percent, by name. cost: how many times as long as the network ``reference`` it says that one
+    trains. images: how many it trained on. claims: its own.
     """
 
     script: str
     set_name: str
-    data: Data
+    data: Svhn | Plankton
+    sizes: dict[str, Sizes]
     training: Training
-    task: Task
+    task: Classification
     epochs: Callable[[Training, int], Training]
     networks: dict[str, Architecture]
     paper: dict[str, float]

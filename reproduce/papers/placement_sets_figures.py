@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ministn import plot
-from ministn.models import Architecture
+from ministn.kinds import leaves
+from ministn.models import Architecture, SvhnNetwork
 from ministn.plot.drawing import (
     BLUE,
     GREEN,
@@ -23,7 +24,8 @@ from papers.placement_sets import Study, name, on_paper_data, spoken, tables
 from papers.placement_sets_report import pictures, title
 
 MARKERS = {"C": (VERMILION, "s"), "DL": (BLUE, "o"), "SL": (GREEN, "^")}
-STYLES = {1: "-", 2: "--", 3: ":"}  # by iterations
+SMALL = SvhnNetwork.head  # the localisation network that all others have
+STYLES: dict[int, Any] = {1: "-", 2: "--", 3: ":"}  # by iterations
 
 Point = tuple[float, list[tuple[float, bool]]]  # depth; errors, and whether attention collapsed
 Line = tuple[str, int]  # how transformers are placed, and how often each looks
@@ -51,8 +53,8 @@ def depths_figure(study: Study, records: list[Record]) -> Figure:
     figure = Figure(figsize=(7.0, 3.2 * len(panels) + 1.2), layout="constrained")
     grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
     for axes, (words, lines) in zip(grid, panels, strict=True):
-        for (how, iterations), points in lines.items():
-            _draw(axes, how, iterations, points)
+        for (place, iterations), points in lines.items():
+            _draw(axes, place, iterations, points)
         axes.set_yscale("log")
         plain_logarithm(axes.yaxis)
         axes.set_ylabel("test error, percent (log)")
@@ -60,8 +62,8 @@ def depths_figure(study: Study, records: list[Record]) -> Figure:
         axes.grid(color=PALE)
     grid[-1].set_xlabel("depth X, in blocks of convolutions")
     marks = [
-        Line2D([], [], color=colour, marker=marker, label=f"STN-{how}X")
-        for how, (colour, marker) in MARKERS.items()
+        Line2D([], [], color=colour, marker=marker, label=f"STN-{place}X")
+        for place, (colour, marker) in MARKERS.items()
     ]
     marks += [
         Line2D([], [], color=GREY, linestyle=style, label=f"{n} iteration{'s' * (n > 1)}")
@@ -103,21 +105,22 @@ def _add(
     lines: dict[Line, list[Point]], network: Architecture, errors: list[tuple[float, bool]]
 ) -> None:
     """Note the errors at each place where the network's are drawn."""
-    how, depths, head = (getattr(network, field) for field in ("how", "depths", "head"))
-    if not depths:
-        lines["", 1] = [(0, errors)]
-    elif len(set(depths)) == 1 and head == type(network).head:
+    found = leaves(network)
+    place, depths, small = found["place"], found["depths"], found.get("head", SMALL) == SMALL
+    if place is None:
+        lines["CNN", 1] = [(0, errors)]
+    elif len(set(depths)) == 1 and small:
         # In front of the whole network all three are the same.
-        for each in [how] if depths[0] else MARKERS:
+        for each in [place] if depths[0] else MARKERS:
             lines.setdefault((each, len(depths)), []).append((depths[0], errors))
 
 
-def _draw(axes: Any, how: str, iterations: int, points: list[Point]) -> None:
+def _draw(axes: Any, place: str, iterations: int, points: list[Point]) -> None:
     means = [(depth, fmean(error for error, _ in errors)) for depth, errors in sorted(points)]
-    if not how:
+    if place not in MARKERS:
         axes.axhline(means[0][1], color=GREY)
         return
-    colour, marker = MARKERS[how]
+    colour, marker = MARKERS[place]
     axes.plot(*zip(*means, strict=True), color=colour, linestyle=STYLES.get(iterations, "-."))
     for depth, errors in points:
         for error, collapsed in errors:

@@ -115,9 +115,7 @@ def not_run(study: Study, records: list[Record]) -> list[str]:
         hours = [_hours(study, record) for record in alike]
         words = f"python {study.path} --nets {cell} --seeds {' '.join(map(str, study.seeds))}"
         error = f"{study.paper[cell]:.2f}" if cell in study.paper else NONE
-        lines.append(
-            [spoken(cell), error, f"`{words}`", f"{min(hours):.0f}" if hours else NONE]
-        )
+        lines.append([spoken(cell), error, f"`{words}`", f"{min(hours):.0f}" if hours else NONE])
     if not lines:
         return []
     training = study.training
@@ -146,8 +144,8 @@ def title(study: Study, table: Table) -> str:
     size = "x".join(map(str, data.form.size))
     width = getattr(network, "width", 1)
     text = (
-        f"{source}, {data.train_size:,} of {study.images:,} images of {size}, data seed {data.seed} "
-        f"(SHA-256 {first['data_sha256'][:8]}); {training.epochs} epochs of batch "
+        f"{source}, {data.train_size:,} of {study.images:,} images of {size}, data seed "
+        f"{data.seed} (SHA-256 {first['data_sha256'][:8]}); {training.epochs} epochs of batch "
         f"{training.batch_size}, learning rate {training.lr:g}, {optimizer.words}, weight decay "
         f"{optimizer.weight_decay:g}, loc-lr x{training.loc_lr:g}"
     )

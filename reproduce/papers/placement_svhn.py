@@ -8,8 +8,8 @@ rate. On their 235,755 images these are 217 epochs. Their momentum is not known;
 
 from dataclasses import replace
 
-from ministn.data import Svhn
-from ministn.models import svhn
+from ministn.data import Svhn, svhn
+from ministn.models.svhn import TABLE
 from ministn.optimizers import SGD
 from ministn.schedules import StepDecay
 from ministn.tasks import Classification
@@ -35,10 +35,11 @@ STUDY = Study(
     script="placement_svhn",
     set_name="SVHN",
     data=Svhn(),
+    sizes=svhn.SIZES,
     training=TRAINING,
     task=Classification("sequence", over="sum"),
     epochs=epochs,
-    networks={network.name: network for network in svhn.TABLE},
+    networks={network.name: network for network in TABLE},
     paper={
         "cnn": 3.88, "c0-large": 3.69, "c0123": 3.61, "sl0123": 3.49,
         "c0": 3.81,
