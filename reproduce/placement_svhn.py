@@ -17,7 +17,6 @@ from ministn import cli
 from ministn.data import Svhn
 from ministn.data.sources import EMBEDDED
 from ministn.runs import sweep
-from ministn.runs.flags import Flag
 
 QUICK = Quick(
     ("cnn", "c0", "c3", "sl3", "sl3x2"),
@@ -25,12 +24,6 @@ QUICK = Quick(
     epochs(replace(TRAINING, batch_size=20, lr=0.01), 10),
     width=0.1,
 )
-
-WIDTH = Flag(
-    "--width", "network.width",
-    "of the classifier, maps and neurons, in the paper's; default: 1",
-    float, metavar="FACTOR",
-)  # fmt: skip
 
 EXAMPLES = """\
 examples (times on two cores of a 2020 server):
@@ -48,7 +41,6 @@ examples (times on two cores of a 2020 server):
 EXPERIMENT = placement_sets_runs.experiment(
     STUDY,
     QUICK,
-    WIDTH,
     description=__doc__,
     examples=EXAMPLES,
     smaller="--nets cnn c0 sl3 --width 0.25 --epochs 30 --seeds 0",

@@ -11,7 +11,7 @@ from math import prod
 from typing import ClassVar
 
 from ministn.data import Form
-from ministn.errors import UserError, is_whole
+from ministn.errors import ABOVE_0, UserError, check_numbers, is_whole
 from ministn.layers import Dense, Flatten, Layer, ReLU, Sequential
 from ministn.models.architecture import Architecture, plane
 from ministn.models.network import Network
@@ -24,12 +24,13 @@ class Blocks(Architecture):
     """What a class of such networks says is its own.
 
     place: "C", "DL" or "SL", as in transformer/placed.py, None for no transformer. depths: of each
-    look, going up; one that is there K times is K iterations. count: of blocks. smallest: images,
-    in pixels each way. sampler: of all looks.
+    look, going up; one that is there K times is K iterations. width: of the classifier, in the
+    paper's. count: of blocks. smallest: images, in pixels each way. sampler: of all looks.
     """
 
     place: str | None
     depths: tuple[int, ...]
+    width: float
 
     count: ClassVar[int]
     smallest: ClassVar[int]
@@ -57,7 +58,8 @@ class Blocks(Architecture):
         if list(depths) != sorted(depths) or not all(0 <= d <= self.count for d in depths):
             raise UserError(f"depths must go up, from 0 to {self.count} at most, got {depths}")
         if (self.place is None) != (not depths):
-            raise UserError(f"depths must be given with a place only, got {self.place!r}, {depths}")
+            raise UserError(f"depths go with a place, got place {self.place!r}, depths {depths}")
+        check_numbers(ABOVE_0, width=self.width)
 
     @property
     def name(self) -> str:
@@ -82,6 +84,10 @@ class Blocks(Architecture):
             return Network(Sequential(*layers))
         looks = self.place, layers, self.depths, self.localisation, shape
         return Network(*placed(*looks, sampler=self.sampler))
+
+    def scaled(self, count: int) -> int:
+        """So many maps or neurons, at this width."""
+        return max(1, round(count * self.width))
 
 
 def neurons(path: str, shape: Shape, units: int) -> list[Layer]:

@@ -10,7 +10,7 @@ the National Data Science Bowl.
 A block is one convolution, 3x3 'same'; the last one of each line ends with a pool, 3x3 max pooling
 with stride 2. The classifier's activations are leaky ReLUs of slope 1/3, and half of what each of
 its layers of neurons, and the softmax layer, is given is dropped. Outside its input a transformer
-sees what lies at the edge.
+sees what lies at the edge. ``width`` makes the classifier narrower.
 """
 
 from math import prod, sqrt
@@ -35,10 +35,11 @@ LEAKY, DROPPED = HeUniform(sqrt(2 / (1 + SLOPE**2))), HeUniform(sqrt(1 / (1 + SL
 
 @kind("plankton network")
 class PlanktonNetwork(Blocks):
-    """One of them. place, depths: see Blocks."""
+    """One of them. place, depths, width: see Blocks."""
 
     place: str | None = None
     depths: tuple[int, ...] = ()
+    width: float = 1.0
 
     count: ClassVar[int] = sum(map(len, LINES))
     smallest: ClassVar[int] = 31  # pixels, which four poolings make one of
@@ -48,8 +49,8 @@ class PlanktonNetwork(Blocks):
         found: list[Sequential] = []
         channels = form.channels
         for line in LINES:
-            for maps in line:
-                path = f"classifier/conv{len(found) + 1}"
+            for usual in line:
+                path, maps = f"classifier/conv{len(found) + 1}", self.scaled(usual)
                 convolution = Conv2d(path, channels, maps, activation="leaky_relu", initial=LEAKY)
                 found.append(Sequential(convolution))
                 channels = maps
@@ -58,15 +59,15 @@ class PlanktonNetwork(Blocks):
         return found
 
     def reader(self, shape: Shape, form: Form) -> list[Layer]:
-        features = prod(shape)
+        features, units = prod(shape), self.scaled(UNITS)
         layers: list[Layer] = [Flatten("classifier/flatten")]
         for number in range(1, TIMES + 1):
             layers += [
                 Dropout(f"classifier/dropout{number}"),
-                Dense(f"classifier/dense{number}", features, UNITS, initial=DROPPED),
+                Dense(f"classifier/dense{number}", features, units, initial=DROPPED),
                 LeakyReLU(f"classifier/relu{number}"),
             ]
-            features = UNITS
+            features = units
         return [
             *layers,
             Dropout(f"classifier/dropout{TIMES + 1}"),

@@ -24,7 +24,7 @@ from math import prod
 from typing import ClassVar
 
 from ministn.data import Form
-from ministn.errors import ABOVE_0, UserError, check_numbers
+from ministn.errors import UserError
 from ministn.initializers import HeUniform
 from ministn.kinds import kind
 from ministn.layers import (
@@ -53,15 +53,12 @@ DROPPED = HeUniform(1.0)  # of layers that see half of their inputs: it keeps th
 
 @kind("svhn network")
 class SvhnNetwork(Blocks):
-    """One of them. place, depths: see Blocks. head: the localisation network, "small" or "large".
-
-    width: of the classifier, in the paper's.
-    """
+    """One of them. place, depths, width: see Blocks. head: the localisation network, of HEADS."""
 
     place: str | None = None
     depths: tuple[int, ...] = ()
-    head: str = "small"
     width: float = 1.0
+    head: str = "small"
 
     count: ClassVar[int] = len(MAPS)
     smallest: ClassVar[int] = 16  # pixels, which four poolings make one of
@@ -71,7 +68,6 @@ class SvhnNetwork(Blocks):
         super().__post_init__()
         if self.head not in HEADS:
             raise UserError(f"head must be {' or '.join(HEADS)}, got {self.head!r}")
-        check_numbers(ABOVE_0, width=self.width)
 
     @property
     def name(self) -> str:
@@ -120,17 +116,13 @@ class SvhnNetwork(Blocks):
             *neurons(path, (height // 2, width // 2, LOOKING), LOOKING),
         ]
 
-    def scaled(self, count: int) -> int:
-        """So many maps or neurons, at this width."""
-        return max(1, round(count * self.width))
-
 
 # Those of Tables III and IV, and of section IV-B4.
 DEPTHS = 3, 6, 8
 TABLE = [
     SvhnNetwork(),
     SvhnNetwork("C", (0,)),
-    SvhnNetwork("C", (0,), "large"),
+    SvhnNetwork("C", (0,), head="large"),
     *(SvhnNetwork(place, (0, 1, 2, 3)) for place in ("C", "SL")),
     *(SvhnNetwork(place, (depth,)) for depth in DEPTHS for place in PLACES),
     SvhnNetwork("C", (0, 0)),

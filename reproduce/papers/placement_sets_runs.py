@@ -18,20 +18,21 @@ from papers.placement_sets import Study
 
 
 class Quick(NamedTuple):
-    """What --quick asks for: networks, their width if they have one, embedded digits, training."""
+    """What --quick asks for: networks, their width, embedded digits, training."""
 
     nets: Sequence[str]
     data: Svhn | Plankton
     training: Training
-    width: float | None = None
+    width: float
 
     @property
     def words(self) -> str:
         """The flags that ask for the same."""
         data, training = self.data, self.training
-        own = f"--width {self.width:g}" if self.width else f"--side {data.form.size[0]}"
+        side = f"--side {data.side} " if isinstance(data, Plankton) else ""
         return (
-            f"--data {EMBEDDED} --nets {' '.join(self.nets)} {own} --train-size {data.train_size} "
+            f"--data {EMBEDDED} --nets {' '.join(self.nets)} --width {self.width:g} {side}"
+            f"--train-size {data.train_size} "
             f"--epochs {training.epochs} --batch-size {training.batch_size} --lr {training.lr:g}"
         )
 
@@ -46,7 +47,11 @@ def flags(study: Study, quick: Quick, *own: Flag) -> list[Flag]:
             "iterations; default: all",
             many=True, choices=list(study.networks), metavar="NET",
         ),
-        *own,
+        Flag(
+            "--width", "network.width",
+            "of the classifier, its maps and neurons, in the paper's; default: 1",
+            float, metavar="FACTOR",
+        ),
         Flag(
             "--epochs", "training.epochs", "passes over the training images; the learning rate "
             f"falls where the same shares of them are done; default: {training.epochs}",
@@ -85,6 +90,7 @@ def flags(study: Study, quick: Quick, *own: Flag) -> list[Flag]:
             f"{study.sizes[EMBEDDED].train}",
             int, metavar="N", group=DATA,
         ),
+        *own,
     ]  # fmt: skip
 
 
@@ -101,10 +107,11 @@ def chosen(study: Study, quick: Quick, arguments: argparse.Namespace) -> list[Se
     if arguments.epochs is not None:
         training = study.epochs(training, arguments.epochs)
     names = arguments.nets or (quick.nets if arguments.quick else study.networks)
-    found = [Settings(data, study.networks[name], training, study.task) for name in names]
-    if arguments.quick and quick.width:
-        found = [replaced(settings, "network.width", quick.width) for settings in found]
-    return found
+    width = quick.width if arguments.quick else 1.0
+    return [
+        Settings(data, replaced(study.networks[name], "width", width), training, study.task)
+        for name in names
+    ]
 
 
 def choice(settings: Settings) -> list[str]:
