@@ -44,6 +44,16 @@ class GlorotUniform:
         return generator.uniform(-bound, bound, shape)
 
 
+class Uniform:
+    """U(-bound, bound). PyTorch's layers begin with bound 1 / sqrt(fan_in), weights and biases."""
+
+    def __init__(self, bound: float) -> None:
+        self.bound = check_number("bound", bound, 0)
+
+    def __call__(self, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
+        return generator.uniform(-self.bound, self.bound, shape)
+
+
 class Normal:
     """Zero-mean Gaussian with the given standard deviation."""
 

@@ -152,6 +152,7 @@ class Conv2d(Weighted):
         slope: float = SLOPE,
         bias: bool = True,
         initial: Initializer = HE_UNIFORM,
+        initial_bias: Initializer = ZEROS,
     ) -> None:
         check_options(pool, activation, slope)
         check_padding(padding)
@@ -163,7 +164,7 @@ class Conv2d(Weighted):
             check_count("in_channels", in_channels),
             check_count("channels", channels),
         )
-        super().__init__(path, shape, initial, ZEROS if bias else None)
+        super().__init__(path, shape, initial, initial_bias if bias else None)
         self.padding = padding
         self.stride = check_count("stride", stride)
         self.pool = pool

@@ -200,8 +200,7 @@ def test_the_head_is_told_what_it_reads():
 # ---- gradients
 
 
-@pytest.mark.parametrize("place", ["C", "DL", "SL"])
-@pytest.mark.parametrize("order", ["right", "left"])
+@pytest.mark.parametrize(("place", "order"), [("C", "right"), ("DL", "left"), ("SL", "right")])
 def test_gradients_of_three_looks_at_two_depths(place, order):
     problem = loss_problem(network(place, (1, 1, 2), order=order), SHAPE)
     gradients = problem.gradients()

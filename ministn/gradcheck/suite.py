@@ -73,6 +73,27 @@ NETWORKS |= {
         models.SequenceCnn(dropout=0.2, convolutions=4),
     )
 }
+NETWORKS |= {
+    network.name: partial(network_problem, network, (24, 25))
+    for network in (
+        models.PlacementCnn("R"),
+        models.Placement("C", "R", (0, 1)),
+        models.Placement("DL", "R"),
+        models.Placement("SL", "R", (1, 1)),
+    )
+}
+NETWORKS |= {
+    f"{special}-{network.name}": partial(network_problem, network, size, channels, labels)
+    for special, size, channels, labels, networks in (
+        ("svhn", (16, 19), 3, (2,), [
+            models.SvhnNetwork("C", (0, 1), 0.05, "large"), models.SvhnNetwork("SL", (3, 3), 0.05),
+        ]),
+        ("plankton", (33, 31), 1, (), [
+            models.PlanktonNetwork(width=0.1), models.PlanktonNetwork("DL", (2, 4), 0.1),
+        ]),
+    )
+    for network in networks
+}  # fmt: skip
 NETWORKS["encoder"] = partial(network_problem, models.CropEncoder(), (22, 25))
 NETWORKS["colocalisation"] = colocalisation_problem
 

@@ -3,6 +3,7 @@
 from ministn.models.architecture import Architecture
 from ministn.models.colocalisation import Colocaliser, CropEncoder
 from ministn.models.network import Network
+from ministn.models.placement import Placement, PlacementCnn
 from ministn.models.plankton import PlanktonNetwork
 from ministn.models.projection import Projected
 from ministn.models.recipe import SmallStn
@@ -19,6 +20,8 @@ __all__ = [
     "CropEncoder",
     "FfnSpn",
     "Network",
+    "Placement",
+    "PlacementCnn",
     "PlanktonNetwork",
     "Projected",
     "RnnSpn",
