@@ -82,18 +82,10 @@ NETWORKS |= {
         models.Placement("SL", "R", (1, 1)),
     )
 }
-NETWORKS |= {
-    f"{special}-{network.name}": partial(network_problem, network, size, channels, labels)
-    for special, size, channels, labels, networks in (
-        ("svhn", (16, 19), 3, (2,), [
-            models.SvhnNetwork("C", (0, 1), 0.05, "large"), models.SvhnNetwork("SL", (3, 3), 0.05),
-        ]),
-        ("plankton", (33, 31), 1, (), [
-            models.PlanktonNetwork(width=0.1), models.PlanktonNetwork("DL", (2, 4), 0.1),
-        ]),
-    )
-    for network in networks
-}  # fmt: skip
+NETWORKS["svhn"] = partial(
+    network_problem, models.SvhnNetwork("C", (2,), 0.05, "large"), (16, 19), 2, (2,)
+)
+NETWORKS["plankton"] = partial(network_problem, models.PlanktonNetwork("DL", (2,), 0.1), (33, 31))
 NETWORKS["encoder"] = partial(network_problem, models.CropEncoder(), (22, 25))
 NETWORKS["colocalisation"] = colocalisation_problem
 

@@ -39,7 +39,6 @@ from ministn.layers import (
     Sequential,
 )
 from ministn.models.blocks import Blocks, neurons
-from ministn.models.network import Network
 from ministn.transformer.placed import PLACES, Shape
 from ministn.transformer.samplers import Sampler
 
@@ -73,11 +72,6 @@ class SvhnNetwork(Blocks):
     def name(self) -> str:
         return super().name + ("" if self.head == "small" else f"-{self.head}")
 
-    def build(self, form: Form) -> Network:
-        if len(form.labels) != 1:
-            raise UserError(f"{self.name} reads several digits, got labels of shape {form.labels}")
-        return super().build(form)
-
     def blocks(self, form: Form) -> list[Sequential]:
         found, channels = [], form.channels
         for number, usual in enumerate(MAPS, 1):
@@ -91,6 +85,8 @@ class SvhnNetwork(Blocks):
         return found
 
     def reader(self, shape: Shape, form: Form) -> list[Layer]:
+        if len(form.labels) != 1:
+            raise UserError(f"{self.name} reads several digits, got labels of shape {form.labels}")
         features, units, (labels,) = prod(shape), self.scaled(UNITS), form.labels
         layers: list[Layer] = [Flatten("classifier/flatten")]
         for number in range(1, TIMES + 1):
