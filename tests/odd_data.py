@@ -14,7 +14,17 @@ from ministn import data, plot
 from ministn.data import addition, batch, cluttered, colocalisation, digits, distorted, extruded
 from ministn.data.dataset import Digits, Form
 from ministn.kinds import KINDS
-from ministn.models import ClassificationCnn, FfnSpn, Projected, RnnSpn, Stn, Tstn, UntiedStn
+from ministn.models import (
+    ClassificationCnn,
+    FfnSpn,
+    PlanktonNetwork,
+    Projected,
+    RnnSpn,
+    Stn,
+    SvhnNetwork,
+    Tstn,
+    UntiedStn,
+)
 from ministn.training.examples import as_text, from_text
 from ministn.training.protocol import Training
 
@@ -39,6 +49,8 @@ NEEDED = {
     "projected": Projected("cnn"),
     "rnn-spn": RnnSpn(1.5),
     "ffn-spn": FfnSpn(1.5),
+    "svhn network": SvhnNetwork("SL", (1, 3)),
+    "plankton network": PlanktonNetwork("C", (2,)),
 }
 
 

@@ -4,6 +4,8 @@ import json
 from dataclasses import MISSING, fields, replace
 
 import numpy as np
+import placement_plankton
+import placement_svhn
 import pytest
 import rnn_spn_table1
 import stn_addition
@@ -45,11 +47,13 @@ from ministn.models import (
     Colocaliser,
     CropEncoder,
     FfnSpn,
+    PlanktonNetwork,
     Projected,
     RnnSpn,
     SequenceCnn,
     SmallStn,
     Stn,
+    SvhnNetwork,
     Tstn,
     UntiedStn,
 )
@@ -69,6 +73,8 @@ COMMANDS = [
     (stn_colocalisation, []),
     (stn_colocalisation, ["--quick"]),
     (rnn_spn_table1, []),
+    (placement_svhn, []),
+    (placement_plankton, []),
 ]
 CHOSEN = list(
     dict.fromkeys(each for script, words in COMMANDS for each in script.EXPERIMENT.parse(words))
@@ -338,8 +344,19 @@ CHANGED = [
         Settings(Sequences(), SequenceCnn(), STEPS),
         {"network.dropout": 0.1, "network.convolutions": 4},
     ),
-    (Settings(Plankton(), ClassificationCnn(1), STEPS), SET | {"data.side": 48}),
-    (Settings(Svhn(), ClassificationCnn(1), STEPS), SET),
+    (
+        Settings(Plankton(), PlanktonNetwork("SL", (2,)), STEPS),
+        SET | {
+            "data.side": 48, "network.place": "C", "network.depths": (2, 2), "network.width": 0.5,
+        },
+    ),
+    (
+        Settings(Svhn(), SvhnNetwork("SL", (3,)), STEPS),
+        SET | {
+            "network.place": "C", "network.depths": (3, 3), "network.width": 0.5,
+            "network.head": "large",
+        },
+    ),
     (Settings(Cluttered(), ClassificationCnn(1), STEPS), {"network.architecture": 2}),
     (
         Settings(Cluttered(), ClassificationCnn(1), Training(RMSprop(), iterations=9)),

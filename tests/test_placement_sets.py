@@ -13,7 +13,7 @@ from papers.placement_sets import one_more
 from small_runs import shortened, trainer_of
 
 from ministn import cli, runs
-from ministn.data import DataSet, Form, Plankton, Svhn, plankton, svhn
+from ministn.data import DataSet, Plankton, Svhn, as_batch, plankton, svhn
 from ministn.data.sources import EMBEDDED, Sizes
 from ministn.errors import UserError
 from ministn.layers import Conv2d, Dropout, MaxPool2d
@@ -36,15 +36,18 @@ SCRIPTS = {"svhn": placement_svhn, "plankton": placement_plankton}
 
 
 def test_parameters_of_the_classifiers_are_those_of_the_sources():
-    assert SvhnNetwork().build(PHOTOGRAPH).count == 32_820_951
-    assert PlanktonNetwork().build(PICTURE).count == 5_511_385
+    assert SvhnNetwork(None, ()).build(PHOTOGRAPH).count == 32_820_951
+    assert PlanktonNetwork(None, ()).build(PICTURE).count == 5_511_385
 
 
 @pytest.mark.parametrize(
     ("network", "form", "own"),
     [
         (SvhnNetwork("C", (0,)), PHOTOGRAPH, [64 * 64 * 3]),
-        (SvhnNetwork("C", (0, 1, 2, 3)), PHOTOGRAPH, [64 * 64 * 3, 32**2 * 48, 32**2 * 64, 16**2 * 128]),
+        (
+            SvhnNetwork("C", (0, 1, 2, 3)), PHOTOGRAPH,
+            [64 * 64 * 3, 32**2 * 48, 32**2 * 64, 16**2 * 128],
+        ),
         (SvhnNetwork("SL", (8, 8)), PHOTOGRAPH, [4 * 4 * 192]),
         (PlanktonNetwork("C", (2,)), PICTURE, [47 * 47 * 32]),
         (PlanktonNetwork("SL", (4,)), PICTURE, [23 * 23 * 64]),
@@ -60,7 +63,7 @@ def test_localisation_networks_read_the_maps_of_their_depth(network, form, own):
     made = network.build(form)
     copied = blocks if network.place == "DL" else 0
     assert sum(p.size for p in made.localisation_only()) == heads + copied
-    assert made.count == type(network)().build(form).count + heads + copied
+    assert made.count == type(network)(None, ()).build(form).count + heads + copied
 
 
 def test_the_large_localisation_network_looks_with_convolutions():
@@ -71,32 +74,35 @@ def test_the_large_localisation_network_looks_with_convolutions():
 
 @pytest.mark.parametrize(
     ("network", "form", "border"),
-    [(SvhnNetwork("SL", (3, 3)), PHOTOGRAPH, "zeros"), (PlanktonNetwork("C", (2,)), PICTURE, "nearest")],
-)  # fmt: skip
+    [
+        (SvhnNetwork("SL", (3, 3)), PHOTOGRAPH, "zeros"),
+        (PlanktonNetwork("C", (2,)), PICTURE, "nearest"),
+    ],
+)
 def test_at_first_nothing_is_moved(network, form, border):
     made = network.build(form)
     (one,) = made.transformers
     shape = (64, 64, 3) if made.front else (47, 47, 32)
     ParameterBuffer(made.parameters(), 0)
     x = abs(normal(2, *shape)).astype(np.float32)
-    np.testing.assert_allclose(one.forward(x)[0], x, atol=1e-6)
+    np.testing.assert_allclose(one.forward(x)[0], x, atol=1e-5)
     assert one.sampler.border == one.localisation.sampler.border == border
 
 
 def test_dropout_is_where_the_paper_has_it():
     """SVHN: behind each block but the first and each layer of neurons. Plankton: before those."""
-    layers = SvhnNetwork().build(PHOTOGRAPH).classifier.layers
+    layers = SvhnNetwork(None, ()).build(PHOTOGRAPH).classifier.layers
     blocks, reader = layers[:8], layers[8:]
     assert [isinstance(block.layers[-1], Dropout) for block in blocks] == [False] + [True] * 7
     kinds = [type(layer).__name__ for layer in reader]
     assert kinds == ["Flatten", *["Dense", "ReLU", "Dropout"] * 3, "Dense", "Reshape"]
-    reader = PlanktonNetwork().build(PICTURE).classifier.layers[10:]
+    reader = PlanktonNetwork(None, ()).build(PICTURE).classifier.layers[10:]
     kinds = [type(layer).__name__ for layer in reader]
     assert kinds == ["Flatten", *["Dropout", "Dense", "LeakyReLU"] * 2, "Dropout", "Dense"]
 
 
 def test_planktons_blocks_are_leaky_and_pool_as_told():
-    blocks = PlanktonNetwork().build(PICTURE).classifier.layers[:10]
+    blocks = PlanktonNetwork(None, ()).build(PICTURE).classifier.layers[:10]
     assert [len(block.layers) - 1 for block in blocks] == [0, 1, 0, 1, 0, 0, 1, 0, 0, 1]
     for convolution, *pools in (block.layers for block in blocks):
         assert isinstance(convolution, Conv2d) and not convolution.pool
@@ -105,18 +111,21 @@ def test_planktons_blocks_are_leaky_and_pool_as_told():
 
 
 @pytest.mark.parametrize(
-    ("network", "form"), [(SvhnNetwork(), PHOTOGRAPH), (PlanktonNetwork(), Form((48, 48), classes=121))]
-)  # fmt: skip
-def test_the_signal_keeps_its_scale_at_first(network, form):
-    """While half of what most layers see is dropped: the loss begins near that of a guess."""
-    task = Classification(over="sum")
-    made, rng = network.build(form), np.random.default_rng(0)
+    ("network", "data"),
+    [
+        (SvhnNetwork(None, ()), Svhn(EMBEDDED, 8)),
+        (PlanktonNetwork(None, ()), Plankton(48, EMBEDDED, 8)),
+    ],
+)
+def test_the_signal_keeps_its_scale_at_first(network, data):
+    """While half of what most layers see is dropped: ten such layers could make it 32 times as
+    large, or as small.
+    """
+    images, _ = data.load().train.epoch(1).batch(np.arange(8))
+    made = network.build(data.form)
     ParameterBuffer(made.parameters(), 0)
-    x = rng.random((4, *form.size, form.channels), np.float32)
-    y, _ = made.forward(x, Step(0, 0))
-    labels = rng.integers(0, form.classes, (4, *form.labels))
-    guess = np.log(form.classes) * np.prod(form.labels)
-    assert guess < task.loss(y, labels)[0] < 1.6 * guess
+    y, _ = made.forward(as_batch(images), Step(0, 0))
+    assert 0.5 < y.std() < 3
 
 
 # ---- protocols and flags
@@ -192,11 +201,11 @@ def test_without_the_files_one_line_says_what_to_get(name, tmp_path, monkeypatch
         (lambda: SvhnNetwork("C", 3), "depths must be whole numbers, got 3"),
         (lambda: SvhnNetwork("C", (9,)), r"depths must go up, from 0 to 8 at most, got \(9,\)"),
         (lambda: PlanktonNetwork("C", (2, 1)), "depths must go up, from 0 to 10 at most"),
-        (lambda: PlanktonNetwork("C"), r"depths go with a place, got place 'C', depths \(\)"),
+        (lambda: PlanktonNetwork("C", ()), r"depths go with a place, got place 'C', depths \(\)"),
         (lambda: PlanktonNetwork(None, (1,)), "depths go with a place, got place None"),
-        (lambda: PlanktonNetwork(width=0), "width must be a number from .* up, got 0"),
-        (lambda: SvhnNetwork(head="huge"), "head must be small or large, got 'huge'"),
-        (lambda: SvhnNetwork().build(PICTURE), r"cnn reads several digits, got labels of shape \(\)"),
+        (lambda: PlanktonNetwork(None, (), 0), "width must be a number from .* up, got 0"),
+        (lambda: SvhnNetwork("C", (0,), head="huge"), "head must be small or large, got 'huge'"),
+        (lambda: SvhnNetwork(None, ()).build(PICTURE), r"cnn reads several digits, got labels of shape"),
     ],
 )  # fmt: skip
 def test_what_there_is_not_is_refused(make, message):
@@ -267,7 +276,7 @@ def test_the_scripts_from_their_start_to_the_figures(monkeypatch, tmp_path, caps
         cli.run(placement_svhn.main)
     out, err = capsys.readouterr()
     assert (end.value.code, err) == (0, "") and "REDUCED, OTHER DATA" in out
-    assert "STN-SL3, 2 iterations, 3 when tested" in out
+    assert "STN-SL3 x2, tested x3" in out
     (path,) = tmp_path.glob("runs/*/record.json")
     found = runs.read_record(path)
     assert found["command"] == (

@@ -37,8 +37,8 @@ LEAKY, DROPPED = HeUniform(sqrt(2 / (1 + SLOPE**2))), HeUniform(sqrt(1 / (1 + SL
 class PlanktonNetwork(Blocks):
     """One of them. place, depths, width: see Blocks."""
 
-    place: str | None = None
-    depths: tuple[int, ...] = ()
+    place: str | None
+    depths: tuple[int, ...]
     width: float = 1.0
 
     count: ClassVar[int] = sum(map(len, LINES))

@@ -54,8 +54,8 @@ DROPPED = HeUniform(1.0)  # of layers that see half of their inputs: it keeps th
 class SvhnNetwork(Blocks):
     """One of them. place, depths, width: see Blocks. head: the localisation network, of HEADS."""
 
-    place: str | None = None
-    depths: tuple[int, ...] = ()
+    place: str | None
+    depths: tuple[int, ...]
     width: float = 1.0
     head: str = "small"
 
@@ -116,7 +116,7 @@ class SvhnNetwork(Blocks):
 # Those of Tables III and IV, and of section IV-B4.
 DEPTHS = 3, 6, 8
 TABLE = [
-    SvhnNetwork(),
+    SvhnNetwork(None, ()),
     SvhnNetwork("C", (0,)),
     SvhnNetwork("C", (0,), head="large"),
     *(SvhnNetwork(place, (0, 1, 2, 3)) for place in ("C", "SL")),

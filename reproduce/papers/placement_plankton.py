@@ -50,6 +50,7 @@ STUDY = Study(
         "c10": 22.7, "dl10": 22.7, "sl10": 21.9,
         "c0x2": 21.8, "dl2x2": 21.5, "sl2x2": 21.4, "sl7x2": 21.5,
     },
+    places=1,
     cost={},
     reference="c0",
     images=Plankton().train_size,

@@ -47,8 +47,8 @@ class Study(NamedTuple):
     script: that trains, without folder and ending. set_name: in words. data, training, task: of the
     protocol; sizes: of the splits, by source. epochs: the training for so many. networks: by name,
     those that the paper has figures for or speaks of, in its order. paper: its test errors in
-    percent, by name. cost: how many times as long as the network ``reference`` it says that one
-    trains. images: how many it trained on. claims: its own.
+    percent, by name, with so many decimal places. cost: how many times as long as the network
+    ``reference`` it says that one trains. images: how many it trained on. claims: its own.
     """
 
     script: str
@@ -60,6 +60,7 @@ class Study(NamedTuple):
     epochs: Callable[[Training, int], Training]
     networks: dict[str, Architecture]
     paper: dict[str, float]
+    places: int
     cost: dict[str, float]
     reference: str
     images: int
@@ -77,15 +78,15 @@ def name(record: Record) -> str:
 
 
 def spoken(network: str) -> str:
-    """A name as the paper has it, and iterations in words: "STN-SL3, 2 iterations"."""
+    """A name as the paper has it, with iterations: "STN-SL3 x2", and "STN-SL3 x2, tested x3"."""
     if network == "cnn":
         return "CNN"
     trained, _, more = network.partition("+")
     placed, _, iterations = trained.partition("x")
     where, _, head = placed.partition("-")
     words = f"STN-{where.upper()}" + (f"-{head}" if head else "")
-    words += f", {iterations} iterations" if iterations else ""
-    return words + (f", {int(iterations) + int(more)} when tested" if more else "")
+    words += f" x{iterations}" if iterations else ""
+    return words + (f", tested x{int(iterations) + int(more)}" if more else "")
 
 
 def one_more(settings: Settings) -> dict[str, Settings]:
@@ -103,9 +104,9 @@ def on_paper_data(record: Record) -> bool:
     return bool(record["settings"].data.source != EMBEDDED)
 
 
-def published(study: Study, record: Record) -> float | None:
-    """The paper's test error, if it has one on such images."""
-    return study.paper.get(name(record)) if on_paper_data(record) else None
+def published(study: Study, cell: str) -> str | None:
+    """The paper's test error, as it prints it, if it has one."""
+    return f"{study.paper[cell]:.{study.places}f}" if cell in study.paper else None
 
 
 def tables(study: Study, records: list[Record]) -> list[Table]:

@@ -26,6 +26,7 @@ from papers.placement_sets_report import pictures, title
 MARKERS = {"C": (VERMILION, "s"), "DL": (BLUE, "o"), "SL": (GREEN, "^")}
 SMALL = SvhnNetwork.head  # the localisation network that all others have
 STYLES: dict[int, Any] = {1: "-", 2: "--", 3: ":"}  # by iterations
+LEAST = 0.05  # percent: smaller errors are drawn here, since an error of 0 has no logarithm
 
 Point = tuple[float, list[tuple[float, bool]]]  # depth; errors, and whether attention collapsed
 Line = tuple[str, int]  # how transformers are placed, and how often each looks
@@ -86,7 +87,7 @@ def ours(table: Table) -> dict[Line, list[Point]]:
     found: dict[Line, list[Point]] = {}
     for row in table:
         done = [r for r in row if r["best"] and "tested" not in r]
-        errors = [(float(r["best"]["test_error"]), bool(r["collapses"])) for r in done]
+        errors = [(max(r["best"]["test_error"], LEAST), bool(r["collapses"])) for r in done]
         if errors:
             _add(found, row[0]["settings"].network, errors)
     return found

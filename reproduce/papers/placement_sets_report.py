@@ -48,7 +48,8 @@ def legend(study: Study) -> str:
         f"{len(study.seeds)} runs. time: of an epoch, in those of {spoken(study.reference)} on the "
         "same machine; paper's: what the paper says of training. CX: transformers in front of "
         "blocks X, of feature maps, but for X = 0. DLX: of the image, by a localisation network "
-        "with X blocks of its own. SLX: with the first X blocks of the classifier."
+        "with X blocks of its own. SLX: with the first X blocks of the classifier. x2: two "
+        "iterations."
     )
 
 
@@ -114,8 +115,8 @@ def not_run(study: Study, records: list[Record]) -> list[str]:
         ]
         hours = [_hours(study, record) for record in alike]
         words = f"python {study.path} --nets {cell} --seeds {' '.join(map(str, study.seeds))}"
-        error = f"{study.paper[cell]:.2f}" if cell in study.paper else NONE
-        lines.append([spoken(cell), error, f"`{words}`", f"{min(hours):.0f}" if hours else NONE])
+        time = f"{min(hours):.0f}" if hours else NONE
+        lines.append([spoken(cell), published(study, cell) or NONE, f"`{words}`", time])
     if not lines:
         return []
     training = study.training
@@ -161,12 +162,12 @@ def shown(study: Study, table: Table) -> tuple[list[str], list[list[str]]]:
     lines = []
     for cell in dict.fromkeys([*in_order(study), *rows]):
         if row := rows.get(cell):
-            line, cost = cells(study, row), _cost(row, reference)
+            line, cost = cells(row), _cost(row, reference)
         else:
-            error = study.paper.get(cell) if on_paper_data(table[0][0]) else None
-            line = [spoken(cell), *[NONE] * (len(HEADER) - 2), number(error)]
-            cost = NONE
-        lines.append([*line, cost, *([_theirs(study, cell)] if study.cost else [])])
+            line, cost = [NONE] * (len(HEADER) - 2), NONE
+        paper = (on_paper_data(table[0][0]) and published(study, cell)) or NONE
+        theirs = [_theirs(study, cell)] if study.cost else []
+        lines.append([spoken(cell), *line, paper, cost, *theirs])
     return [*HEADER, "time", *(["paper's"] if study.cost else [])], lines
 
 
@@ -180,13 +181,12 @@ def in_order(study: Study) -> list[str]:
     ]
 
 
-def cells(study: Study, row: Row) -> list[str]:
-    """HEADER of one network. What was tested otherwise was not trained so."""
+def cells(row: Row) -> list[str]:
+    """HEADER of one network, but its ends. What was tested otherwise was not trained so."""
     first = row[0]
     best = [b for record in row if record["status"] == "finished" and (b := record["best"])]
     trained = [] if "tested" in first else best
     return [
-        spoken(name(first)),
         f"{first['parameters']:,}",
         " ".join(str(record["settings"].seed) for record in row),
         _range([b["epoch"] for b in trained]),
@@ -195,7 +195,6 @@ def cells(study: Study, row: Row) -> list[str]:
             for split in ("train", "valid")
         ),
         spread([b["test_error"] for b in best]),
-        number(published(study, first)),
     ]
 
 

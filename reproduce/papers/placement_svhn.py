@@ -48,6 +48,7 @@ STUDY = Study(
         "c8": 4.00, "dl8": 3.76, "sl8": 3.26,
         "c0x2": 3.80, "sl3x2": 3.38, "sl6x2": 3.26, "sl3x2+1": 3.33, "sl6x2+1": 3.18,
     },
+    places=2,
     cost={"sl0123": 1.8, "sl8": 1.6},
     reference="c0123",
     images=IMAGES,
