@@ -17,6 +17,8 @@ from ministn.kinds import KINDS
 from ministn.models import (
     ClassificationCnn,
     FfnSpn,
+    Placement,
+    PlacementCnn,
     PlanktonNetwork,
     Projected,
     RnnSpn,
@@ -49,6 +51,8 @@ NEEDED = {
     "projected": Projected("cnn"),
     "rnn-spn": RnnSpn(1.5),
     "ffn-spn": FfnSpn(1.5),
+    "placement": Placement("SL", "R"),
+    "placement cnn": PlacementCnn("R"),
     "svhn network": SvhnNetwork("SL", (1, 3)),
     "plankton network": PlanktonNetwork("C", (2,)),
 }

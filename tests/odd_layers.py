@@ -7,7 +7,7 @@ from odd import RNG, Call, floats
 from odd_operations import GRID, IMAGE, STEP
 
 from ministn import layers
-from ministn.initializers import HeUniform
+from ministn.initializers import Constant, HeUniform
 from ministn.layers import Dense, Flatten, ReLU, Sequential
 from ministn.models import Network
 from ministn.parameter import ParameterBuffer
@@ -19,7 +19,10 @@ from ministn.transformer import (
     Parallel,
     SpatialTransformer,
     downsampled,
+    fresh,
     inverse,
+    map_shape,
+    placed,
     regression_layer,
     theta_of,
 )
@@ -70,7 +73,8 @@ LAYERS = {
     "Conv2d": (
         PATH
         | CONV
-        | {"activation": "leaky_relu", "slope": 0.1, "bias": True, "initial": HeUniform()},
+        | {"activation": "leaky_relu", "slope": 0.1, "bias": True}
+        | {"initial": HeUniform(), "initial_bias": Constant(0.1)},
         IMAGE,
     ),
     "Dense": (
@@ -213,6 +217,38 @@ def transformer_calls() -> Iterator[tuple[str, Call]]:
             {"transformer": one, "layer": Flatten("v"), "glimpses": 1} | PATH,
         ),
     )
+    yield (
+        "transformer.placed",
+        Call(
+            lambda place, depths, shape, downsample, order, sampler: placed(
+                place,
+                [layers.Conv2d("conv", 1, 2), Flatten("flat"), Dense("softmax", 60, 4)],
+                depths,
+                lambda map_, path: localisation(path).layers,
+                shape,
+                downsample=downsample,
+                order=order,
+                sampler=sampler,
+            ),
+            {
+                "place": "DL",
+                "depths": (0,),
+                "shape": (5, 6, 1),
+                "downsample": 1.5,
+                "order": "left",
+                "sampler": Sampler(),
+            },
+            any_kind="downsample",
+        ),
+    )
+    yield (
+        "transformer.map_shape",
+        Call(
+            lambda layer, shape: map_shape([layer], shape),
+            {"layer": layers.MaxPool2d("pool"), "shape": (5, 6, 1)},
+        ),
+    )
+    yield "transformer.fresh", Call(fresh, {"layer": Dense("dense", 3, 4), "owner": "own"})
     yield (
         "transformer.regression_layer",
         Call(regression_layer, {"path": "theta", "in_features": 3, "transform": AFFINE}),

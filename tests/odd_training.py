@@ -7,8 +7,8 @@ from odd import RNG, Call, floats
 from odd_layers import network
 
 from ministn import fit, interop, optimizers, parallel, randomness, schedules
-from ministn.initializers import Constant, GlorotUniform, HeUniform, Normal
-from ministn.metrics import attention, pose, statistics
+from ministn.initializers import Constant, GlorotUniform, HeUniform, Normal, Uniform
+from ministn.metrics import attention, final_pose, pose, statistics
 from ministn.optimizers import SGD, Adam, Optimizer
 from ministn.parameter import Parameter, ParameterBuffer, unique
 from ministn.tasks import Classification
@@ -23,6 +23,7 @@ def initializer_calls() -> Iterator[tuple[str, Call]]:
     for made, name, value in (
         (HeUniform, "gain", 1.4),
         (GlorotUniform, "gain", 1.0),
+        (Uniform, "bound", 0.1),
         (Normal, "std", 0.1),
         (Constant, "value", 0.5),
     ):
@@ -186,6 +187,27 @@ def metrics_calls() -> Iterator[tuple[str, Call]]:
     yield (
         "metrics.pose.summary",
         Call(pose.summary, {"grid": grid[:, None], "poses": poses} | size, any_kind="grid"),
+    )
+    classes, reach = np.array([0, 1, 0]), {"reach": (2.5, 2.0)}
+    final = {"theta": theta, "poses": poses, "labels": classes} | reach
+    yield "metrics.final_pose.spread", Call(final_pose.spread, final, also="values")
+    yield (
+        "metrics.final_pose.summary",
+        Call(
+            lambda **k: [v for v in final_pose.summary(**k).values() if v is not None],
+            {"theta": theta, "poses": poses, "labels": classes} | size,
+            also="values",
+            any_kind="theta",
+        ),
+    )
+    yield "metrics.final_pose.angle", Call(final_pose.angle, {"theta": theta})
+    yield "metrics.final_pose.log2_area", Call(final_pose.log2_area, {"theta": theta})
+    within = {"values": floats(3, 2), "labels": classes}
+    yield "metrics.final_pose.within_classes", Call(final_pose.within_classes, within)
+    points = {"x": floats(5), "y": floats(5)}
+    yield (
+        "metrics.final_pose.orthogonal_regression",
+        Call(final_pose.orthogonal_regression, points),
     )
     yield (
         "metrics.statistics.over_seeds",

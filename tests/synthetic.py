@@ -4,6 +4,7 @@ import base64
 from dataclasses import replace
 
 import numpy as np
+import placement_mnist
 import rnn_spn_table1
 from papers.tstn import TABLE3
 
@@ -283,4 +284,30 @@ def placed_written(script, line, *, wrong=0, seed=0, done=3, tests=(), seconds=1
         "command": script.EXPERIMENT.command(settings), "wall_seconds": seconds,
         "examples": as_text(images.astype(np.uint8))
         | {"labels": labels.tolist(), "boxes": [[7, 7, 40, 40]] * 6},
+    }  # fmt: skip
+
+
+def of_placement(name, model, *, wrong=range(1000), seed=0, source="mnist", final=1.25, **fields):
+    """A finished run of a network of the placement paper, as it is written.
+
+    It misses the test images `wrong` of 100,000. final: Table I's measure. fields: of the training.
+    """
+    line = ["--sets", name, "--models", model, "--data", source, "--seeds", str(seed)]
+    (whole,) = placement_mnist.EXPERIMENT.parse(line)
+    settings = replace(whole, training=replace(whole.training, **fields))
+    found, correct = written("arch1-tstn", seed, epochs=3), np.ones(settings.data.test_size, bool)
+    correct[list(wrong)] = False
+    final = None if model == "cnn" else final
+    finals = dict.fromkeys(
+        ("test_final_degrees", "test_final_pixels", "test_final_log2_area"), final
+    )
+    found["best"] |= finals | {
+        "valid_error": None, "test_error": 100 * float(1 - correct.mean()),
+        "test_correct": packed(correct), "test_size": correct.size,
+        "test_turn_slope": 0.5 if model != "cnn" and name == "r" else None,
+    }  # fmt: skip
+    return found | {
+        "format": 2, "experiment": "placement_mnist", "settings": to_json(settings),
+        "command": placement_mnist.EXPERIMENT.command(settings),
+        **placement_mnist.EXPERIMENT.extra(settings),
     }  # fmt: skip

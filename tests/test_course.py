@@ -159,7 +159,11 @@ def test_links_lead_somewhere():
 
 def test_every_tag_of_the_map_is_in_its_file():
     rows = re.findall(r"^\| (.*?) \| .* \| \[`(.+)`\]\((.+)\) \| `(.+)` \|$", TEXT, re.MULTILINE)
-    assert len(rows) == len(re.findall(r"^\| (?:STN|TSTN|RNN-SPN|blog) ", TEXT, re.MULTILINE)) > 30
+    assert (
+        len(rows)
+        == len(re.findall(r"^\| (?:STN|TSTN|RNN-SPN|placement|blog) ", TEXT, re.MULTILINE))
+        > 30
+    )
     for _, shown, file, tag in rows:
         assert shown == file and tag in (PAGE.parent / file).read_text(), (file, tag)
     places = {equation: place for equation, _, *place in rows}

@@ -4,6 +4,7 @@ import json
 from dataclasses import MISSING, fields, replace
 
 import numpy as np
+import placement_mnist
 import placement_plankton
 import placement_svhn
 import pytest
@@ -47,6 +48,8 @@ from ministn.models import (
     Colocaliser,
     CropEncoder,
     FfnSpn,
+    Placement,
+    PlacementCnn,
     PlanktonNetwork,
     Projected,
     RnnSpn,
@@ -75,6 +78,7 @@ COMMANDS = [
     (rnn_spn_table1, []),
     (placement_svhn, []),
     (placement_plankton, []),
+    (placement_mnist, ["--seeds", "0"]),
 ]
 CHOSEN = list(
     dict.fromkeys(each for script, words in COMMANDS for each in script.EXPERIMENT.parse(words))
@@ -357,6 +361,11 @@ CHANGED = [
             "network.head": "large",
         },
     ),
+    (
+        Settings(Distorted("R"), Placement("C", "R"), STEPS),
+        {"network.place": "SL", "network.sizes": "T", "network.depths": (1, 1)},
+    ),
+    (Settings(Distorted("R"), PlacementCnn("R"), STEPS), {"network.sizes": "T"}),
     (Settings(Cluttered(), ClassificationCnn(1), STEPS), {"network.architecture": 2}),
     (
         Settings(Cluttered(), ClassificationCnn(1), Training(RMSprop(), iterations=9)),

@@ -9,6 +9,7 @@ from ministn.initializers import (
     GlorotUniform,
     HeUniform,
     Normal,
+    Uniform,
 )
 from ministn.layers import Dense, Sequential
 from ministn.parameter import Parameter, ParameterBuffer, unique
@@ -87,9 +88,10 @@ FANS = {(3, 3, 50, 40): (450, 360), (300, 200): (300, 200)}
         (HeUniform(), lambda fan_in, fan_out: (2 / fan_in) ** 0.5),
         (HeUniform(gain=1.0), lambda fan_in, fan_out: (1 / fan_in) ** 0.5),
         (GlorotUniform(), lambda fan_in, fan_out: (2 / (fan_in + fan_out)) ** 0.5),
+        (Uniform(0.3), lambda fan_in, fan_out: 0.3 / 3**0.5),
         (Normal(0.02), lambda fan_in, fan_out: 0.02),
     ],
-    ids=["he", "he gain 1", "glorot", "normal"],
+    ids=["he", "he gain 1", "glorot", "uniform", "normal"],
 )
 def test_standard_deviation_and_bounds(initial, std, shape):
     expected = std(*FANS[shape])

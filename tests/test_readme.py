@@ -27,7 +27,7 @@ def blocks(text: str) -> list[tuple[str, str]]:
     return re.findall(r"^```(\w+)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
-(OWN_NETWORK,) = (block for kind, block in blocks(PAGES["README.md"]) if kind == "python")
+OWN_NETWORK, PLACED = (block for kind, block in blocks(PAGES["README.md"]) if kind == "python")
 COMMANDS = sorted(
     {
         line.split("#")[0].strip()
@@ -82,6 +82,22 @@ def test_own_network_learns_where_to_look():
     )
     train(alone, names["images"], names["labels"], steps=300, batch_size=50, lr=0.003)
     assert errors(alone, digits) > 50
+
+
+@pytest.mark.parametrize(("place", "named"), [("SL", 1), ("DL", 2), ("C", 1)])
+def test_a_transformer_is_placed_in_ones_own_classifier_in_four_lines(place, named):
+    """It goes on where the other example ends, and each of the three places can be trained."""
+    assert len(PLACED.splitlines()) == 4
+    first = OWN_NETWORK.splitlines()
+    names: dict[str, object] = {}
+    for code in ("\n".join(line for line in first if line.startswith("from ")), PLACED):
+        exec(compile(code.replace('"SL"', f'"{place}"'), "README.md", "exec"), names)
+    network = names["network"]
+    images = np.random.default_rng(0).integers(0, 256, (10, 36, 36), np.uint8)
+    losses = train(network, images, np.arange(10), steps=2, batch_size=10)
+    assert np.isfinite(losses).all() and losses[1] != losses[0]
+    found = [p.name for p in network.parameters() if p.name.endswith("conv1/weight")]
+    assert len(found) == named and len(network.transformers) == 1
 
 
 def errors(network: Network, digits) -> float:

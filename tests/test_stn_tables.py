@@ -12,7 +12,14 @@ from pathlib import Path
 import placement_plankton
 import placement_svhn
 import pytest
-from synthetic import found_in, of_sequences, placed_written, stn_written, written
+from synthetic import (
+    found_in,
+    of_placement,
+    of_sequences,
+    placed_written,
+    stn_written,
+    written,
+)
 
 from ministn import backend, cli, runs
 from ministn.data import Distorted, distorted
@@ -145,6 +152,8 @@ COMMANDS = {
                        "--data digits --momentum 0 --nets cnn --train-size 40"],
     "placement_plankton": ["", "--quick", "--nets sl2 --side 48 --epochs 15 --lr 0.01",
                            "--data digits --quick --weight-decay 0 --batch-size 7 --seeds 3"],
+    "placement_mnist": ["", "--quick", "--sets s t --models cnn stn-sl1 --momentum 0.9 --seeds 4",
+                        "--data digits --iterations 300 --decay-every 20 --loc-lr 0.1"],
     "stn_colocalisation": ["", "--quick", "--digits none", "--digits none --data digits",
                            "--digits 3 --iterations 20 --data-seed 4 --seeds 3 --loc-lr 0.5"],
 }  # fmt: skip
@@ -275,6 +284,7 @@ SHARED = {
     "rnn_spn_table1": lambda: of_sequences("rnn-spn-d3"),
     "placement_svhn": lambda: placed_written(placement_svhn, "--nets sl3x2"),
     "placement_plankton": lambda: placed_written(placement_plankton, "--nets c2"),
+    "placement_mnist": lambda: of_placement("r", "stn-sl1"),
 }
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ministn.backend import Array, Device
 from ministn.errors import UserError, check_plain, check_together, check_whole
-from ministn.metrics import attention, pose
+from ministn.metrics import attention, final_pose, pose
 from ministn.transformer import Attended
 
 # Applies a function to each item, as Python's does or in several processes.
@@ -196,6 +196,16 @@ class PosedSplit(Split):
     def _undone(self, looks: Sequence[Attended]) -> dict[str, float | None]:
         grid = np.stack([looked.grid for looked in looks], axis=1) if looks else None
         return pose.summary(grid, self.poses, (self.size[-2], self.size[-1]))
+
+
+class DigitSplit(PosedSplit):
+    """One with a digit in each image, whose class its label is."""
+
+    def measure_one(self, looks: Sequence[Attended]) -> dict[str, float | None]:
+        """The same, and how alike the digits of a class come out."""
+        theta = looks[0].theta if looks else None
+        size = self.size[-2], self.size[-1]
+        return super().measure_one(looks) | final_pose.summary(theta, self.poses, self.labels, size)
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,7 +36,7 @@ import numpy as np
 from ministn.backend import Array, Device, device_of
 from ministn.data import cluttered, sources
 from ministn.data.cluttered import CHUNK, check_drawn, ink_boxes
-from ministn.data.dataset import Data, DataSet, Digits, Form, Fresh, Map, PosedSplit
+from ministn.data.dataset import Data, DataSet, Digits, DigitSplit, Form, Fresh, Map, PosedSplit
 from ministn.data.sources import EMBEDDED, MNIST, Sizes
 from ministn.data.warping import (
     CENTRES,
@@ -207,7 +207,7 @@ def generate(
             boxes = ink_boxes(some)
         chunks.append((_among(made, number, some), boxes, true_poses(recipe, side, how)))
     images, boxes, poses = (np.concatenate(arrays) for arrays in zip(*chunks, strict=True))
-    return PosedSplit(images, np.resize(digits.labels, count), boxes, poses)
+    return DigitSplit(images, np.resize(digits.labels, count), boxes, poses)
 
 
 def fresh(

@@ -16,6 +16,7 @@ from ministn.models import projection, stn
 from ministn.plot import drawing
 from ministn.runs import Settings
 from ministn.training.protocol import Training
+from papers import stn_runs
 from papers.claims import Record, Row, Table, Verdict, by_seed, compared, grouped, smaller
 from papers.layout import NONE, columns, pipes, wrapped
 from papers.report import (
@@ -26,7 +27,7 @@ from papers.report import (
     spread,
     troubles,
 )
-from papers.stn_runs import PROJECTION, PROTOCOL, usual_decay
+from papers.stn_runs import PROJECTION, PROTOCOL
 
 # Test errors in percent: Table 1, of TC the text of section 4.1, of addition that of appendix A.1,
 # which has the best transform of each kind only. Of projections it has none.
@@ -136,36 +137,13 @@ def protocol_of(record: Record) -> Training:
 
 def title(record: Record) -> str:
     """What was trained on, for how long, and how far that is from the paper."""
-    data, training = record["settings"].data, record["settings"].training
-    schedule, iterations = training.schedule, training.iterations
-    source = "scikit-learn's digits, enlarged" if data.source == EMBEDDED else "MNIST"
-    rate = f"learning rate {training.lr:g}"
-    if schedule.every != usual_decay(iterations):
-        falls = f"falling to {schedule.factor:g} of it after each {schedule.every:,}"
-        rate += f" {falls if schedule.every < iterations else 'throughout'}"
-    text = (
-        f"{iterations:,} iterations of batch {training.batch_size}, {rate}, "
-        f"{training.optimizer.words}; {source}, {data.train_size:,} images an epoch, "
-        f"data seed {data.seed}"
-    )
-    whole = "The paper's" if protocol_of(record) is PROTOCOL else "Our"
-    return f"{scope(record).upper() or f'{whole} protocol'}: {text}"
+    protocol = protocol_of(record)
+    return stn_runs.title(record, protocol, "The paper's" if protocol is PROTOCOL else "Our")
 
 
 def scope(record: Record) -> str:
     """How the runs of a table differ from the protocol; empty if they do not."""
-    data, training = record["settings"].data, record["settings"].training
-    protocol = protocol_of(record)
-    if data.source == EMBEDDED:
-        return "reduced, other data"
-    kept = "lr", "optimizer", "clip", "clip_norm"
-    same = all(getattr(training, name) == getattr(protocol, name) for name in kept)
-    same = same and training.schedule.every == usual_decay(training.iterations)
-    size = [getattr(training, n) - getattr(protocol, n) for n in ("iterations", "batch_size")]
-    size.append(data.train_size - record["full_train_size"])
-    if min(size) < 0:
-        return "reduced" if same else "reduced, other settings"
-    return "other settings" if any(size) or not same else ""
+    return stn_runs.scope(record, protocol_of(record))
 
 
 def cells(row: Row) -> list[str]:

@@ -194,3 +194,38 @@ def extra(settings: Settings) -> dict[str, Any]:
     """What a record needs for the table beside the run's settings."""
     digits: Any = settings.data
     return {"full_train_size": SIZES[digits.source].train}
+
+
+# -- of a record -----------------------------------------------------------------------------------
+
+
+def title(record: dict[str, Any], protocol: Training, whose: str) -> str:
+    """What was trained on, for how long, and how far that is from the protocol; whose that is."""
+    data, training = record["settings"].data, record["settings"].training
+    schedule, iterations = training.schedule, training.iterations
+    source = "scikit-learn's digits, enlarged" if data.source == EMBEDDED else "MNIST"
+    rate = f"learning rate {training.lr:g}"
+    if schedule.every != usual_decay(iterations):
+        falls = f"falling to {schedule.factor:g} of it after each {schedule.every:,}"
+        rate += f" {falls if schedule.every < iterations else 'throughout'}"
+    text = (
+        f"{iterations:,} iterations of batch {training.batch_size}, {rate}, "
+        f"{training.optimizer.words}; {source}, {data.train_size:,} images an epoch, "
+        f"data seed {data.seed}"
+    )
+    return f"{scope(record, protocol).upper() or f'{whose} protocol'}: {text}"
+
+
+def scope(record: dict[str, Any], protocol: Training) -> str:
+    """How the runs of a table differ from the protocol; empty if they do not."""
+    data, training = record["settings"].data, record["settings"].training
+    if data.source == EMBEDDED:
+        return "reduced, other data"
+    kept = "lr", "optimizer", "clip", "clip_norm"
+    same = all(getattr(training, name) == getattr(protocol, name) for name in kept)
+    same = same and training.schedule.every == usual_decay(training.iterations)
+    size = [getattr(training, n) - getattr(protocol, n) for n in ("iterations", "batch_size")]
+    size.append(data.train_size - record["full_train_size"])
+    if min(size) < 0:
+        return "reduced" if same else "reduced, other settings"
+    return "other settings" if any(size) or not same else ""

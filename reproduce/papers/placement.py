@@ -1,0 +1,234 @@
+"""The placement paper's Tables I and II on MNIST beside ours, and its claims, from records only.
+
+Runs belong in one table when all their settings but set, network, seed and the rate of localisation
+networks agree; in one row when all but the seed do.
+
+The paper tells neither learning rate nor length, nor do the authors' scripts. Ours: 50,000
+iterations of SGD without momentum on batches of 256, which the authors' code has as defaults, at a
+learning rate of 0.03 that falls to a tenth after each third of them.
+"""
+
+from collections.abc import Iterator
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from ministn.data.sources import EMBEDDED
+from ministn.errors import UserError
+from ministn.kinds import leaves
+from ministn.models import Architecture, Placement, PlacementCnn
+from ministn.models.placement import table
+from ministn.optimizers import SGD
+from ministn.training.protocol import Training
+from papers import stn_runs
+from papers.claims import (
+    Record,
+    Row,
+    Table,
+    Verdict,
+    about_equal,
+    by_seed,
+    compared,
+    grouped,
+    smaller,
+)
+from papers.layout import NONE, columns, pipes, wrapped
+from papers.report import (
+    claims_as_markdown,
+    claims_as_text,
+    commands_as_markdown,
+    commands_as_text,
+    spread,
+    troubles,
+)
+
+
+class Set(NamedTuple):
+    """One of the paper's three. recipe: of data/distorted.py. final: the entry of a record that
+    Table I measures, in ``units``.
+    """
+
+    recipe: str
+    final: str
+    units: str
+
+
+SETS = {
+    "r": Set("R", "final_degrees", "degrees"),
+    "t": Set("TC", "final_pixels", "pixels"),
+    "s": Set("S", "final_log2_area", "log2 of the area"),
+}
+MODELS = "cnn", "stn-c0", "stn-c1", "stn-dl1", "stn-sl1"
+SEEDS = tuple(range(10))
+
+# Table II: errors in percent, means over 10 seeds of 100,000 test images.
+ERRORS = {
+    "r": {"cnn": 1.71, "stn-c0": 1.08, "stn-c1": 1.32, "stn-dl1": 1.05, "stn-sl1": 0.98},
+    "t": {"cnn": 1.61, "stn-c0": 1.10, "stn-c1": 1.16, "stn-dl1": 1.08, "stn-sl1": 1.13},
+    "s": {"cnn": 1.38, "stn-c0": 0.85, "stn-c1": 0.96, "stn-dl1": 0.77, "stn-sl1": 0.82},
+}
+# Table I: the spread of final poses.
+SPREADS = {
+    "r": {"stn-c0": 23.2, "stn-c1": 47.2, "stn-dl1": 26.8, "stn-sl1": 18.7},
+    "t": {"stn-c0": 1.16, "stn-c1": 1.15, "stn-dl1": 1.08, "stn-sl1": 1.32},
+    "s": {"stn-c0": 0.319, "stn-c1": 0.508, "stn-dl1": 0.291, "stn-sl1": 0.330},
+}
+
+PROTOCOL = stn_runs.falling(Training(SGD(momentum=0.0), 0.03, iterations=1), 50_000)
+
+# With MNIST's digits. The first errs less: whoever transforms the input than who transforms a
+# feature map, of R and S; on T the paper finds little between them.
+BEST = {"r": "stn-sl1", "t": "stn-dl1", "s": "stn-dl1"}
+AT_INPUT, OF_A_MAP = ("stn-c0", "stn-dl1", "stn-sl1"), "stn-c1"
+
+HEADER = ["network", "parameters", "seeds", "train", "test", "paper", "final pose", "paper"]
+HEADER += ["turns"]
+LEGEND = (
+    "Errors in percent after the last step: nothing is chosen by the test images. Several seeds: "
+    "mean [lowest, highest]. paper: test error there (Table II), final pose there (Table I). final "
+    "pose: standard deviation of the digits' poses as they are shown, within the classes: of R in "
+    "degrees, of T in pixels, of S in log2 of the area (final_pose.py); of T not for a transformer "
+    "of a feature map, whose shifts are in cells of it. turns: slope of the line by orthogonal "
+    "regression of theta's angle on the digit's, 1 where it undoes rotations (Figure 6)."
+)
+RULES = (
+    "Networks are compared on the same test images, seed by seed: difference of the test errors "
+    "[95 % interval], p of the exact McNemar test. Over at least three seeds a paired t test "
+    "decides. '<' holds if the difference is negative and significant at 5 %, and does not hold if "
+    "it is positive and significant; 'about as' holds if the interval lies within +-0.5 points."
+)
+
+
+def networks(name: str) -> dict[str, Architecture]:
+    """Those of a set, by the paper's names."""
+    return dict(zip(MODELS, table(name.upper()), strict=True))
+
+
+def cell_of(record: Record) -> tuple[str, str]:
+    """Set and model."""
+    network: Any = record["settings"].network
+    name = network.sizes.lower()
+    return name, next(model for model, one in networks(name).items() if one == network)
+
+
+def name_of(name: str, model: str) -> str:
+    return f"{name.upper()} {model.upper()}"
+
+
+def loc_lr(record: Record) -> float | None:
+    """The rate of the localisation networks' layers, None without one."""
+    return None if cell_of(record)[1] == "cnn" else record["settings"].training.loc_lr
+
+
+def label(record: Record) -> str:
+    """The set, the network as the paper calls it, and the setting of its row."""
+    text, rate = name_of(*cell_of(record)), loc_lr(record)
+    return text if rate in (None, 1) else f"{text}, loc-lr x{rate:g}"
+
+
+def tables(records: list[Record]) -> list[Table]:
+    """Records in tables, and in rows by set and network, in the paper's order.
+
+    Raises UserError without records, for those of other scripts, and when two of one run disagree.
+    """
+    if not records:
+        raise UserError("there are no records to report: run reproduce/placement_mnist.py first")
+    for record in records:
+        if record["settings"].network.kind not in (Placement.kind, PlacementCnn.kind):
+            raise UserError(f"{record['settings'].network.name} is no network of this table")
+    found = [
+        [by_seed(row) for _, row in grouped(same, _place)]
+        for _, same in grouped(records, _protocol)
+    ]
+    return sorted(found, key=lambda rows: stn_runs.scope(rows[0][0], PROTOCOL))
+
+
+def verdicts(rows: Table) -> list[Verdict]:
+    """The paper's claims on the networks that the table has, for each rate of localisation."""
+    found: list[Verdict] = []
+    for rate in sorted({rate for row in rows if (rate := loc_lr(row[0])) is not None}):
+        same = [row for row in rows if loc_lr(row[0]) in (None, rate)]
+        runs = {name_of(*cell_of(row[0])): row for row in same}
+        setting = "" if rate == 1 else f"loc-lr x{rate:g}, "
+        for name in SETS:
+            for first, second, word, vote in claimed(name):
+                pair = name_of(name, first), name_of(name, second)
+                if pair[0] in runs and pair[1] in runs:
+                    claim = f"{setting}{pair[0]} {word} {pair[1]}"
+                    found.append(compared(claim, runs, pair, vote))
+    return found
+
+
+def claimed(name: str) -> Iterator[tuple[str, str, str, Any]]:
+    """Of a set: two models, what the paper says of them, and what a test says of that."""
+    for model in MODELS[1:]:
+        yield model, "cnn", "<", smaller
+    for model in AT_INPUT:
+        if name == "t":
+            yield model, OF_A_MAP, "about as", about_equal
+        else:
+            yield model, OF_A_MAP, "<", smaller
+    for model in AT_INPUT:
+        if model != BEST[name]:
+            yield BEST[name], model, "<", smaller
+
+
+def report(records: list[Record], *, markdown: bool = False) -> str:
+    """The tables with their claims and commands, for a terminal or Markdown. Raises as tables."""
+    parts = []
+    for rows in tables(records):
+        runs = [record for row in rows for record in row]
+        claims, extent = verdicts(rows), stn_runs.scope(runs[0], PROTOCOL)
+        heading = stn_runs.title(runs[0], PROTOCOL, "Our")
+        lines = [cells(row) for row in rows]
+        notes = [f"{label(r)}, seed {r['settings'].seed} {t}" for r in runs for t in troubles(r)]
+        if markdown:
+            parts += [f"**{heading}**", pipes(HEADER, lines)]
+            parts += ["\n".join(f"- **{note}**" for note in notes)] if notes else []
+            parts += [*claims_as_markdown(claims, extent), commands_as_markdown(runs)]
+        else:
+            text = [*wrapped(heading), "", *columns(HEADER, lines)]
+            text += [line for note in notes for line in wrapped(note, "  ! ")]
+            text += [*claims_as_text(claims, extent), *commands_as_text(runs)]
+            parts.append("\n".join(text))
+    legends = [LEGEND, RULES]
+    parts += legends if markdown else ["\n".join(wrapped(legend)) for legend in legends]
+    return "\n\n".join(parts) + "\n"
+
+
+def cells(row: Row) -> list[str]:
+    """One line of the table: HEADER of one network on one set."""
+    first, (name, model) = row[0], cell_of(row[0])
+    best = [b for record in row if record["status"] == "finished" and (b := record["best"])]
+    theirs = first["settings"].data.source != EMBEDDED
+    return [
+        label(first),
+        f"{first['parameters']:,}",
+        " ".join(str(record["settings"].seed) for record in row),
+        spread([b["train_error"] for b in best]),
+        spread([b["test_error"] for b in best]),
+        f"{ERRORS[name][model]:.2f}" if theirs else NONE,
+        _mean([None if (name, model) == ("t", OF_A_MAP) else b[f"test_{SETS[name].final}"]
+               for b in best]),
+        f"{SPREADS[name][model]:g}" if theirs and model in SPREADS[name] else NONE,
+        _mean([b["test_turn_slope"] for b in best]),
+    ]  # fmt: skip
+
+
+def _mean(values: list[float | None]) -> str:
+    """Of those that there are."""
+    found = [value for value in values if value is not None]
+    return f"{fmean(found):.3g}" if found else NONE
+
+
+def _protocol(record: Record) -> tuple[Any, ...]:
+    """What all runs of a table share."""
+    found = leaves(record["settings"])
+    apart = {"data", "data.recipe", "seed", "training.loc_lr"}
+    kept = (path for path in sorted(found) if path not in apart and path.split(".")[0] != "network")
+    return tuple((path, repr(found[path])) for path in kept)
+
+
+def _place(record: Record) -> tuple[Any, ...]:
+    """Where a run's row stands."""
+    name, model = cell_of(record)
+    return [*SETS].index(name), MODELS.index(model), -(loc_lr(record) or 0)
