@@ -24,6 +24,10 @@ import benchmarks.page
 import learning_rate
 from papers import (
     colocalisation_report,
+    placement_plankton,
+    placement_sets_figures,
+    placement_sets_report,
+    placement_svhn,
     rnn_spn_figures,
     rnn_spn_report,
     stn_report,
@@ -32,6 +36,7 @@ from papers import (
     tstn_report,
 )
 from papers.claims import Record
+from papers.placement_sets import Study
 from tqdm import tqdm
 
 from ministn import cli, runs
@@ -51,6 +56,7 @@ STN = {
 }
 COLOCALISATION = RECORDS / "stn-colocalisation"
 RNN_SPN = RECORDS / "rnn-spn-table1"
+PLACEMENT = placement_svhn.STUDY, placement_plankton.STUDY
 COMMANDS, BENCHMARK = RECORDS / "commands.json", RECORDS / "benchmark-cpu.json"
 ORACLE = RECORDS / "torch-oracle.json"
 COURSE, WORDS_A_MINUTE = ROOT / "ministn" / "README.md", 130
@@ -147,6 +153,17 @@ def sequences() -> list[Record]:
     return of(RNN_SPN) if RNN_SPN.exists() else []
 
 
+def placed(study: Study) -> list[Record]:
+    """The runs of SVHN or plankton in the placement paper, if there are any yet."""
+    folder = RECORDS / study.script.replace("_", "-")
+    return of(folder) if folder.exists() else []
+
+
+def placement(study: Study) -> str:
+    """Its part of the page."""
+    return placement_sets_report.section(study, placed(study))
+
+
 def stn_table(folder: Path) -> str:
     """One of the STN paper's tables."""
     return stn_report.report(of(folder), markdown=True).strip()
@@ -169,6 +186,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
             of(COLOCALISATION), markdown=True
         ).strip(),
         "rnn-spn": lambda: rnn_spn_report.section(sequences()),
+        **{study.script.replace("_", "-"): partial(placement, study) for study in PLACEMENT},
         "quick": lambda: tstn_report.report(of(QUICK), markdown=True).strip(),
         "benchmark": lambda: benchmarks.page.page(BENCHMARK),
     },
@@ -227,6 +245,11 @@ def draw() -> None:
         },
         **colocalisation_report.figures(of(COLOCALISATION)),
         **(rnn_spn_figures.figures(sequences()) if sequences() else {}),
+        **{
+            name: figure
+            for study in PLACEMENT
+            for name, figure in placement_sets_figures.figures(study, placed(study)).items()
+        },
     }
     for name, figure in figures.items():
         drawing.save(figure, FIGURES / name)
