@@ -20,7 +20,7 @@ from ministn.runs.flags import DATA, Flag
 
 QUICK = Quick(
     ("c0", "c2", "dl2", "sl2", "sl2x2"),
-    Plankton(33, EMBEDDED, train_size=400),
+    Plankton(33, EMBEDDED, train_size=1400),
     epochs(replace(TRAINING, batch_size=20, lr=0.01), 10),
     width=0.25,
 )

@@ -113,7 +113,7 @@ def test_planktons_blocks_are_leaky_and_pool_as_told():
 @pytest.mark.parametrize(
     ("network", "data"),
     [
-        (SvhnNetwork(None, ()), Svhn(EMBEDDED, 8)),
+        (SvhnNetwork(None, (), 0.25), Svhn(EMBEDDED, 8)),
         (PlanktonNetwork(None, ()), Plankton(48, EMBEDDED, 8)),
     ],
 )

@@ -141,11 +141,13 @@ def title(study: Study, table: Table) -> str:
     first = table[0][0]
     data, network = first["settings"].data, first["settings"].network
     training, optimizer = first["settings"].training, first["settings"].training.optimizer
-    source = study.set_name if on_paper_data(first) else "scikit-learn's digits"
+    source, whole = study.set_name, study.images
+    if not on_paper_data(first):
+        source, whole = "scikit-learn's digits, enlarged", study.sizes[data.source].train
     size = "x".join(map(str, data.form.size))
     width = getattr(network, "width", 1)
     text = (
-        f"{source}, {data.train_size:,} of {study.images:,} images of {size}, data seed "
+        f"{source}, {data.train_size:,} of {whole:,} images of {size}, data seed "
         f"{data.seed} (SHA-256 {first['data_sha256'][:8]}); {training.epochs} epochs of batch "
         f"{training.batch_size}, learning rate {training.lr:g}, {optimizer.words}, weight decay "
         f"{optimizer.weight_decay:g}, loc-lr x{training.loc_lr:g}"
@@ -156,11 +158,12 @@ def title(study: Study, table: Table) -> str:
 
 
 def shown(study: Study, table: Table) -> tuple[list[str], list[list[str]]]:
-    """Header and lines: a row of each cell of the paper, and of what else has run."""
+    """Header and lines: a row of what has run, and on the paper's data of each of its cells."""
     rows = {name(row[0]): row for row in table}
+    order = [cell for cell in in_order(study) if on_paper_data(table[0][0]) or cell in rows]
     reference = rows.get(study.reference, [])
     lines = []
-    for cell in dict.fromkeys([*in_order(study), *rows]):
+    for cell in dict.fromkeys([*order, *rows]):
         if row := rows.get(cell):
             line, cost = cells(row), _cost(row, reference)
         else:
