@@ -26,6 +26,7 @@ from ministn.errors import (
     check_flags,
     check_kind,
     check_list,
+    check_number,
     check_plain,
     check_share,
     named,
@@ -40,6 +41,7 @@ from ministn.parameter import Parameter, unique
 from ministn.randomness import Step, stream
 
 HE_UNIFORM = HeUniform()
+SMALLEST = float(np.finfo(np.float32).tiny)  # that a GPU does not take for 0
 
 
 class Layer(ABC):
@@ -287,6 +289,25 @@ class Bounded(WithoutParameters):
         for p, (low, high) in enumerate(self.bounds):
             y[:, p] = y[:, p] * (high - low)
         return y
+
+
+class Standardised(Layer):
+    """(x - mean) / deviation: values (N, ...) of any shape with mean 0 and deviation 1, if theirs
+    are these. Raises ValueError for what are no numbers, or a deviation that is not above 0.
+    """
+
+    def __init__(self, path: str, mean: float, deviation: float) -> None:
+        super().__init__(path)
+        self.factor = 1 / check_number("deviation", deviation, SMALLEST)
+        self.offset = -check_number("mean", mean) * self.factor
+
+    def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
+        check_arrays(x=(x, rows(x)))
+        return x * self.factor + self.offset, None if step is None else x.shape
+
+    def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
+        check_arrays(dy=(dy, " ".join(map(str, cache))))
+        return dy * self.factor if need_dx else None
 
 
 class MaxPool2d(WithoutParameters):

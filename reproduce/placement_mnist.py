@@ -19,10 +19,10 @@ from ministn.runs import Settings, sweep
 from ministn.runs.flags import Flag
 
 PASSES = 10  # over the test digits: the paper's 100,000 images
-QUICK = stn_runs.falling(replace(placement.PROTOCOL, batch_size=32, lr=0.05, loc_lr=0.3), 1500)
+QUICK = stn_runs.falling(replace(placement.PROTOCOL, batch_size=32, lr=0.05), 1500)
 
 FLAGS = stn_runs.flags(
-    "--data digits --sets r --iterations 1500 --batch-size 32 --lr 0.05 --loc-lr 0.3 --seeds 0",
+    "--data digits --sets r --iterations 1500 --batch-size 32 --lr 0.05 --seeds 0",
     placement.PROTOCOL,
     sets=list(placement.SETS),
     models=placement.MODELS,
@@ -37,7 +37,7 @@ FLAGS.append(
 EXAMPLES = """\
 examples (times on two cores of a 2020 server; --plan tells those on yours):
   python reproduce/placement_mnist.py --quick
-      five networks on scikit-learn's digits, nothing to download: about three minutes
+      five networks on scikit-learn's digits, nothing to download: about six minutes
   python reproduce/placement_mnist.py --sets r --iterations 5000 --seeds 0 1 2
       rotated digits, a tenth of the iterations, three seeds
   python reproduce/placement_mnist.py --plan
@@ -79,6 +79,7 @@ EXPERIMENT = sweep.Experiment(
     seeds=placement.SEEDS,
     extra=stn_runs.extra,
     report=placement.report,
+    run_figures=placement.run_figures,
     smaller="--sets r --iterations 5000 --seeds 0 1 2",
 )
 

@@ -24,6 +24,7 @@ import benchmarks.page
 import learning_rate
 from papers import (
     colocalisation_report,
+    placement,
     placement_plankton,
     placement_sets_figures,
     placement_sets_report,
@@ -56,7 +57,8 @@ STN = {
 }
 COLOCALISATION = RECORDS / "stn-colocalisation"
 RNN_SPN = RECORDS / "rnn-spn-table1"
-PLACEMENT = placement_svhn.STUDY, placement_plankton.STUDY
+PLACEMENT = RECORDS / "placement-mnist"
+PLACED = placement_svhn.STUDY, placement_plankton.STUDY
 COMMANDS, BENCHMARK = RECORDS / "commands.json", RECORDS / "benchmark-cpu.json"
 ORACLE = RECORDS / "torch-oracle.json"
 COURSE, WORDS_A_MINUTE = ROOT / "ministn" / "README.md", 130
@@ -148,20 +150,19 @@ def of(folder: Path) -> list[Record]:
     return [import_module(each["experiment"]).EXPERIMENT.with_command(each) for each in found]
 
 
-def sequences() -> list[Record]:
-    """The runs of the RNN-SPN paper's networks, if there are any yet."""
-    return of(RNN_SPN) if RNN_SPN.exists() else []
-
-
-def placed(study: Study) -> list[Record]:
-    """The runs of SVHN or plankton in the placement paper, if there are any yet."""
-    folder = RECORDS / study.script.replace("_", "-")
+def some(folder: Path) -> list[Record]:
+    """The records under a folder, if there are any yet."""
     return of(folder) if folder.exists() else []
 
 
-def placement(study: Study) -> str:
+def runs_of(study: Study) -> list[Record]:
+    """The runs of SVHN or plankton in the placement paper, if there are any yet."""
+    return some(RECORDS / study.title)
+
+
+def study_section(study: Study) -> str:
     """Its part of the page."""
-    return placement_sets_report.section(study, placed(study))
+    return placement_sets_report.section(study, runs_of(study))
 
 
 def stn_table(folder: Path) -> str:
@@ -185,8 +186,9 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "colocalisation": lambda: colocalisation_report.report(
             of(COLOCALISATION), markdown=True
         ).strip(),
-        "rnn-spn": lambda: rnn_spn_report.section(sequences()),
-        **{study.script.replace("_", "-"): partial(placement, study) for study in PLACEMENT},
+        "rnn-spn": lambda: rnn_spn_report.section(some(RNN_SPN)),
+        "placement": lambda: placement.section(some(PLACEMENT)),
+        **{study.title: partial(study_section, study) for study in PLACED},
         "quick": lambda: tstn_report.report(of(QUICK), markdown=True).strip(),
         "benchmark": lambda: benchmarks.page.page(BENCHMARK),
     },
@@ -244,17 +246,17 @@ def draw() -> None:
             for name, folder in STN.items()
         },
         **colocalisation_report.figures(of(COLOCALISATION)),
-        **(rnn_spn_figures.figures(sequences()) if sequences() else {}),
+        **(rnn_spn_figures.figures(some(RNN_SPN)) if some(RNN_SPN) else {}),
         **{
             name: figure
-            for study in PLACEMENT
-            for name, figure in placement_sets_figures.figures(study, placed(study)).items()
+            for study in PLACED
+            for name, figure in placement_sets_figures.figures(study, runs_of(study)).items()
         },
     }
     for name, figure in figures.items():
         drawing.save(figure, FIGURES / name)
     tstn_figures.attention_gif(best, FIGURES / "attention.gif")
-    if glimpsing := [record for record in sequences() if rnn_spn_report.has_glimpses(record)]:
+    if glimpsing := [record for record in some(RNN_SPN) if rnn_spn_report.has_glimpses(record)]:
         gif = FIGURES / "rnn-spn-glimpses.gif"
         rnn_spn_figures.glimpses_gif(rnn_spn_figures.best_of(glimpsing), gif)
 

@@ -86,6 +86,7 @@ LAYERS = {
     "LeakyReLU": (PATH | {"slope": 0.1}, floats(2, 3)),
     "Tanh": (PATH, floats(2, 3)),
     "Bounded": (PATH | {"low": (0.0, 1.0, 2.0), "high": (1.0, 2.0, 3.0)}, floats(2, 3)),
+    "Standardised": (PATH | {"mean": 0.1, "deviation": 0.3}, IMAGE),
     "MaxPool2d": (PATH | {"size": 2, "stride": 1}, IMAGE),
     "AvgPool2d": (PATH | {"size": 2}, IMAGE),
     "AvgPool3d": (PATH | {"size": 2}, VOLUME),

@@ -22,6 +22,7 @@ from ministn.layers import (
     ReLU,
     Reshape,
     Sequential,
+    Standardised,
     Tanh,
 )
 from ministn.parameter import ParameterBuffer
@@ -70,6 +71,7 @@ LAYERS = {
     "leaky relu": (lambda: LeakyReLU("leaky", 0.1), MAPS),
     "tanh": (lambda: Tanh("tanh"), MAPS),
     "bounded": (lambda: Bounded("bounded", [-1] * 6, [0.5] * 6), ROWS),
+    "standardised": (lambda: Standardised("standardised", 0.1, 0.3), MAPS),
     "pool": (lambda: MaxPool2d("pool"), MAPS),
     "overlapping pool": (lambda: MaxPool2d("pool", 3, 2), MAPS),
     "average pool": (lambda: AvgPool2d("pool", 3), MAPS),
@@ -310,6 +312,7 @@ def test_wrong_shapes_are_named(layer, x, message):
         (lambda: Conv2d("c", 3, 4, activation="elu"), "activation must be 'relu', 'leaky_relu' or"),
         (lambda: Conv2d("c", 3, 4, pool=3), "pool must be True or False, got 3"),
         (lambda: GRU("g", 6, 5, 0), "steps must be a whole number of at least 1, got 0"),
+        (lambda: Standardised("s", 0, 0), "deviation must be a finite number of at least 1.17549e"),
         (lambda: MaxPool2d("p", 0), "size must be a whole number of at least 1, got 0"),
         (lambda: MaxPool2d("p", 3, 1.5), "stride must be a whole number of at least 1, got 1.5"),
     ],
@@ -317,6 +320,13 @@ def test_wrong_shapes_are_named(layer, x, message):
 def test_impossible_options_are_refused_when_the_layer_is_made(make, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         make()
+
+
+def test_standardised_values_have_mean_0_and_deviation_1():
+    x = 3 + 5 * normal(*MAPS)
+    y, _ = Standardised("standardised", x.mean(), x.std()).forward(x)
+    assert abs(y.mean()) < 1e-12 and y.std() == pytest.approx(1)
+    assert Standardised("standardised", 0.5, 2).forward(np.float32([[1.5]]))[0].tolist() == [[0.5]]
 
 
 def test_a_convolution_without_bias_learns_its_weight_alone():

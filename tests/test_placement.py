@@ -12,6 +12,7 @@ from ministn.errors import UserError
 from ministn.models import Placement, PlacementCnn
 from ministn.models.placement import SIZES, table
 from ministn.parameter import ParameterBuffer
+from ministn.randomness import Step
 
 CANVAS = {"R": "R", "T": "TC", "S": "S"}  # the sets as data/distorted.py calls them
 NETWORKS = {(sizes, one.name): one for sizes in SIZES for one in table(sizes)}
@@ -87,6 +88,23 @@ def test_all_but_the_transform_layer_begins_uniform_in_one_over_the_root_of_fan_
                 assert abs(data).max() > 0.98 * bound
                 assert abs(data.mean()) < 0.1 * bound
             assert len(np.unique(data)) == data.size or data.size > 2**12
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_what_they_look_at_first_has_mean_0_and_deviation_1(sizes):
+    """Classifier and localisation networks alike: of images that have those of the set."""
+    mean, deviation = SIZES[sizes].pixels
+    image = mean + deviation * normal(1, *form(sizes).size, 1)
+    for one in table(sizes):
+        network = one.build(form(sizes))
+        ParameterBuffer(network.parameters(), 0, np.float64)
+        first = [network.classifier.layers[0]]
+        if network.front is not None:
+            (looking,) = network.front.localisation.localisations
+            first.append(looking.layers[0])
+        for layer in first:
+            found = next(y for _, y in layer.outputs(image, Step(0, 0)))
+            assert abs(found.mean()) < 0.1 and 0.9 < found.std() < 1.1
 
 
 def test_they_begin_with_one_classifier():

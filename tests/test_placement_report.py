@@ -119,6 +119,14 @@ def test_reduced_runs_are_said_to_be():
     assert row_of(embedded, "R", "STN-C0")[-4:] == ["-", "1.25", "-", "0.5"]
 
 
+def test_the_page_names_the_sets_that_have_not_run():
+    assert placement.section([]).count("* `python reproduce/placement_mnist.py --sets ") == 3
+    text = placement.section([run("r", model) for model in placement.MODELS])
+    assert "| R STN-SL1 |" in text and "--sets t`" in text and "--sets r`" not in text
+    short = [run("s", "cnn", iterations=900, schedule=StepDecay(0.1, 300))]
+    assert "--sets s`" in placement.section(short)
+
+
 def test_nothing_to_report_is_an_error():
     with pytest.raises(UserError, match=r"run reproduce/placement_mnist\.py first"):
         placement.report([])
@@ -133,9 +141,11 @@ def test_a_run_measures_table_1(monkeypatch, tmp_path, capsys):
         cli.run(placement_mnist.main)
     said = capsys.readouterr()
     assert end.value.code == 0, said.err
-    assert "R STN-SL1, loc-lr x0.3" in said.out and "R STN-SL1 < R STN-C1" in said.out
+    assert "R STN-SL1 " in said.out and "R STN-SL1 < R STN-C1" in said.out
     found = [runs.read_record(path) for path in tmp_path.glob("runs/*/record.json")]
     assert {record["settings"].network.name for record in found} == {"stn-sl1", "stn-c1"}
+    (drawn,) = tmp_path.glob("runs/*/*.png")  # of a feature map there is no picture
+    assert drawn.name == "attention.png" and drawn.parent.name.startswith("stn-sl1")
     for record in found:
         assert 30 < record["best"]["test_final_degrees"] < 70
         assert np.isfinite(record["best"]["test_turn_slope"])

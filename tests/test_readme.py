@@ -46,6 +46,8 @@ SHORTER = {
     "python reproduce/stn_table1.py --plan": "python reproduce/stn_table1.py --plan --models fcn",
     "python reproduce/rnn_spn_table1.py --quick": "python reproduce/rnn_spn_table1.py --help",
     "python reproduce/rnn_spn_table1.py --plan": "python reproduce/rnn_spn_table1.py --help",
+    "python reproduce/placement_mnist.py --quick": "python reproduce/placement_mnist.py --help",
+    "python reproduce/placement_mnist.py --plan": "python reproduce/placement_mnist.py --help",
     "python reproduce/placement_svhn.py --quick": "python reproduce/placement_svhn.py --help",
     "python reproduce/placement_svhn.py --plan": (
         "python reproduce/placement_svhn.py --plan --width 0.05 --nets cnn --batch-size 8"

@@ -60,6 +60,9 @@ LAYER_FAULTS: dict[tuple[str, str], dict[str, How]] = {
     ("layer Bounded", "layers.Bounded.backward"): {
         "the factor high - low is forgotten": lambda right: WithoutParameters.backward,
     },
+    ("layer Standardised", "layers.Standardised.backward"): {
+        "the deviation is forgotten": passed_on,
+    },
     ("layer Reshape", "layers.Reshape.backward"): {
         "labels and scores are exchanged": arriving(lambda dy: dy.swapaxes(1, 2).reshape(dy.shape)),
     },

@@ -23,6 +23,7 @@ from ministn.layers import (
     ReLU,
     Reshape,
     Sequential,
+    Standardised,
     Tanh,
 )
 from ministn.models import NETWORKS, Architecture, Colocaliser, Network
@@ -222,6 +223,7 @@ LAYERS: dict[str, Callable[[], Problem]] = {
     "LeakyReLU": lambda: layer_problem(LeakyReLU("leaky", 0.1)),
     "Tanh": lambda: layer_problem(Tanh("tanh")),
     "Bounded": lambda: layer_problem(Bounded("bounded", [-1, 0, 2], [0.5, 1, 5]), (3,)),
+    "Standardised": lambda: layer_problem(Standardised("standardised", 0.1, 0.3)),
     "MaxPool2d": lambda: layer_problem(MaxPool2d("pool")),
     "MaxPool2d, overlapping": lambda: layer_problem(MaxPool2d("pool", 3, 2)),
     "AvgPool2d": lambda: layer_problem(AvgPool2d("pool", 3)),

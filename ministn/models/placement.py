@@ -11,7 +11,8 @@
 
 Convolutions are 'valid' and followed by ReLU, "pool" is 2x2 max pooling with stride 2, and the
 transform layer begins at the identity. All else begins uniform in +-1 / sqrt(fan_in), biases too:
-what the authors' software does where nothing is said. The places C, DL and SL of a transformer are
+what the authors' software does where nothing is said. What a network looks at first has mean 0 and
+deviation 1, as the authors' code can have it. The places C, DL and SL of a transformer are
 those of transformer/placed.py; at depth 1 it stands after conv1 or looks with it. With T it makes
 an image, or a map, of half the size.
 
@@ -30,7 +31,16 @@ from ministn.data import Form
 from ministn.errors import UserError, is_whole
 from ministn.initializers import Uniform
 from ministn.kinds import kind
-from ministn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, ReLU, Sequential
+from ministn.layers import (
+    AvgPool2d,
+    Conv2d,
+    Dense,
+    Flatten,
+    Layer,
+    ReLU,
+    Sequential,
+    Standardised,
+)
 from ministn.models.architecture import Architecture, plane
 from ministn.models.network import Network
 from ministn.transformer import downsampled, map_shape, placed, regression_layer
@@ -92,11 +102,13 @@ def convolutional(
 class Sizes(NamedTuple):
     """Of the networks for one set.
 
-    classifier: maps of its two convolutions, behind or around a transformer. alone: without one.
+    pixels: mean and deviation of the set's images. classifier: maps of its two convolutions, behind
+    or around a transformer. alone: without one.
     at_image, at_map: the localisation network's head at depth 0 and 1. downsample: of the last
     transformer. smallest: side of images for which there is something left everywhere.
     """
 
+    pixels: tuple[float, float]
     classifier: tuple[int, int]
     alone: tuple[int, int]
     at_image: Head
@@ -107,19 +119,19 @@ class Sizes(NamedTuple):
 
 SIZES = {
     "R": Sizes(
-        (16, 32), (24, 44),
+        (0.1307, 0.3081), (16, 32), (24, 44),
         partial(fully_connected, neurons=(32, 32, 32)),
         partial(fully_connected, neurons=(16, 32, 32)),
         downsample=1, smallest=24,
     ),
     "T": Sizes(
-        (16, 32), (21, 32),
+        (0.0363, 0.1870), (16, 32), (21, 32),
         partial(convolutional, maps=14, neurons=16),
         partial(convolutional, maps=16, neurons=32, pooled=False),
         downsample=2, smallest=48,
     ),
     "S": Sizes(
-        (16, 12), (16, 22),
+        (0.0414, 0.1751), (16, 12), (16, 22),
         partial(convolutional, maps=20, neurons=20, halved=True),
         partial(convolutional, maps=20, neurons=20),
         downsample=1, smallest=40,
@@ -136,12 +148,15 @@ def after_conv1(size: Size) -> Size:
     return height, width
 
 
-def classifier(form: Form, maps: Sequence[int], read: Size) -> list[Layer]:
+def classifier(form: Form, sizes: Sizes, maps: Sequence[int], read: Size) -> list[Layer]:
     """The left-hand column. read: (h, w) of what conv2 is given."""
     first, second = maps
     height, width = ((side - 6) // 2 for side in read)
     return [
-        convolution("classifier/conv1", form.channels, first, 9),
+        Sequential(
+            Standardised("classifier/standardised", *sizes.pixels),
+            convolution("classifier/conv1", form.channels, first, 9),
+        ),
         convolution("classifier/conv2", first, second, 7),
         Flatten("classifier/flatten"),
         dense("classifier/softmax", height * width * second, form.classes),
@@ -197,13 +212,16 @@ class Placement(Architecture):
         image = (*size, form.channels)
 
         def head(shape: Shape, path: str) -> Sequence[Layer]:
-            return (sizes.at_image if shape == image else sizes.at_map)(shape, path)
+            if shape != image:
+                return sizes.at_map(shape, path)
+            first = Standardised(f"{path}/standardised", *sizes.pixels)
+            return [first, *sizes.at_image(shape, path)]
 
         if self.place == "C" and max(self.depths) == 1:
             read = downsampled(after_conv1(size), sizes.downsample)
         else:
             read = after_conv1(downsampled(size, sizes.downsample))
-        layers = classifier(form, sizes.classifier, read)
+        layers = classifier(form, sizes, sizes.classifier, read)
         return Network(
             *placed(self.place, layers, self.depths, head, image, downsample=sizes.downsample)
         )
@@ -225,7 +243,7 @@ class PlacementCnn(Architecture):
     def build(self, form: Form) -> Network:
         sizes = SIZES[self.sizes]
         read = after_conv1(checked(form, self.name, sizes))
-        return Network(Sequential(*classifier(form, sizes.alone, read)))
+        return Network(Sequential(*classifier(form, sizes, sizes.alone, read)))
 
 
 def table(sizes: str) -> list[Architecture]:

@@ -41,6 +41,8 @@ from papers.report import (
     troubles,
 )
 
+SCRIPT = "reproduce/placement_mnist.py"
+
 
 class Set(NamedTuple):
     """One of the paper's three. recipe: of data/distorted.py. final: the entry of a record that
@@ -131,7 +133,7 @@ def tables(records: list[Record]) -> list[Table]:
     Raises UserError without records, for those of other scripts, and when two of one run disagree.
     """
     if not records:
-        raise UserError("there are no records to report: run reproduce/placement_mnist.py first")
+        raise UserError(f"there are no records to report: run {SCRIPT} first")
     for record in records:
         if record["settings"].network.kind not in (Placement.kind, PlacementCnn.kind):
             raise UserError(f"{record['settings'].network.name} is no network of this table")
@@ -193,6 +195,31 @@ def report(records: list[Record], *, markdown: bool = False) -> str:
     legends = [LEGEND, RULES]
     parts += legends if markdown else ["\n".join(wrapped(legend)) for legend in legends]
     return "\n\n".join(parts) + "\n"
+
+
+def run_figures(record: Record) -> dict[str, Any]:
+    """The figures of one run: where a transformer of the image looks."""
+    from ministn import plot  # Matplotlib takes a second, and --help does not wait
+
+    if cell_of(record)[1] not in AT_INPUT or not record["epochs"]:
+        return {}
+    return {"attention.png": plot.attention_figure(record)}
+
+
+def section(records: list[Record]) -> str:
+    """What the page has: the report, if anything has run, and the sets that have not."""
+    parts = [report(records, markdown=True).strip()] if records else []
+    whole = [rows for rows in (tables(records) if records else []) if _in_full(rows)]
+    done = {cell_of(row[0]) for rows in whole for row in rows}
+    missing = [name for name in SETS if {(name, model) for model in MODELS} - done]
+    if missing:
+        lines = "\n".join(f"* `python {SCRIPT} --sets {name}`" for name in missing)
+        parts.append(f"Not run at full length, ten seeds of each network:\n\n{lines}")
+    return "\n\n".join(parts)
+
+
+def _in_full(rows: Table) -> bool:
+    return not stn_runs.scope(rows[0][0], PROTOCOL)
 
 
 def cells(row: Row) -> list[str]:

@@ -71,6 +71,11 @@ class Study(NamedTuple):
     def path(self) -> str:
         return f"reproduce/{self.script}.py"
 
+    @property
+    def title(self) -> str:
+        """Of its folder of records, its part of the page and its figure."""
+        return self.script.replace("_", "-")
+
 
 def name(record: Record) -> str:
     """The network's, by which the paper's figure is found; with what it was tested as."""

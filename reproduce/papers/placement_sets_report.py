@@ -91,8 +91,7 @@ def section(study: Study, records: list[Record]) -> str:
 
 def pictures(study: Study, records: list[Record]) -> dict[str, str]:
     """Files in figures/ that there are for these records, and what they show."""
-    file = f"{study.script.replace('_', '-')}.png"
-    return {file: f"{study.set_name}: test error against depth"} if records else {}
+    return {f"{study.title}.png": f"{study.set_name}: test error against depth"} if records else {}
 
 
 def not_run(study: Study, records: list[Record]) -> list[str]:
