@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from ministn.data import Form
 from ministn.errors import ABOVE_0, UserError, check_numbers, is_whole
-from ministn.layers import Dense, Flatten, Layer, ReLU, Sequential
+from ministn.layers import Dense, Flatten, Layer, ReLU, Sequential, Standardised
 from ministn.models.architecture import Architecture, plane
 from ministn.models.network import Network
 from ministn.transformer import map_shape, placed, regression_layer
@@ -25,7 +25,8 @@ class Blocks(Architecture):
 
     place: "C", "DL" or "SL", as in transformer/placed.py, None for no transformer. depths: of each
     look, going up; one that is there K times is K iterations. width: of the classifier, in the
-    paper's. count: of blocks. smallest: images, in pixels each way. sampler: of all looks.
+    paper's. count: of blocks. smallest: images, in pixels each way. pixels: their mean and
+    deviation, by which they are standardised where they are read. sampler: of all looks.
     """
 
     place: str | None
@@ -34,6 +35,7 @@ class Blocks(Architecture):
 
     count: ClassVar[int]
     smallest: ClassVar[int]
+    pixels: ClassVar[tuple[float, float]]
     sampler: ClassVar[Sampler]
 
     @abstractmethod
@@ -78,12 +80,20 @@ class Blocks(Architecture):
                 f"got {size[0]}x{size[1]}"
             )
         shape = *size, form.channels
-        blocks = self.blocks(form)
+        first, *others = self.blocks(form)
+        blocks = [Sequential(self.standardised("classifier"), *first.layers), *others]
         layers = [*blocks, *self.reader(map_shape(blocks, shape), form)]
         if self.place is None:
             return Network(Sequential(*layers))
-        looks = self.place, layers, self.depths, self.localisation, shape
-        return Network(*placed(*looks, sampler=self.sampler))
+
+        def head(given: Shape, path: str) -> list[Layer]:
+            looked_at_first = [self.standardised(path)] if given == shape else []
+            return [*looked_at_first, *self.localisation(given, path)]
+
+        return Network(*placed(self.place, layers, self.depths, head, shape, sampler=self.sampler))
+
+    def standardised(self, owner: str) -> Standardised:
+        return Standardised(f"{owner}/standardised", *self.pixels)
 
     def scaled(self, count: int) -> int:
         """So many maps or neurons, at this width."""

@@ -9,11 +9,12 @@ the National Data Science Bowl.
 
 A block is one convolution, 3x3 'same'; the last one of each line ends with a pool, 3x3 max pooling
 with stride 2. The classifier's activations are leaky ReLUs of slope 1/3, and half of what each of
-its layers of neurons, and the softmax layer, is given is dropped. Outside its input a transformer
-sees what lies at the edge. ``width`` makes the classifier narrower.
+its layers of neurons, and the softmax layer, is given is dropped. Images are read with mean 0 and
+deviation 1. Outside its input a transformer sees what lies at the edge. ``width`` makes the
+classifier narrower.
 """
 
-from math import prod, sqrt
+from math import prod
 from typing import ClassVar
 
 from ministn.data import Form
@@ -21,7 +22,6 @@ from ministn.initializers import HeUniform
 from ministn.kinds import kind
 from ministn.layers import Conv2d, Dense, Dropout, Flatten, Layer, LeakyReLU, MaxPool2d, Sequential
 from ministn.models.blocks import Blocks, neurons
-from ministn.ops.leaky_relu import SLOPE
 from ministn.transformer.placed import PLACES, Shape
 from ministn.transformer.samplers import Sampler
 
@@ -29,8 +29,8 @@ LINES = (32, 32), (64, 64), (128, 128, 128), (256, 256, 256)  # maps; after each
 POOL, STRIDE = 3, 2
 UNITS, TIMES = 512, 2
 LOOKING = 64  # neurons of a localisation network
-# As He's, they keep the signal's scale; DROPPED where layers see half of their inputs.
-LEAKY, DROPPED = HeUniform(sqrt(2 / (1 + SLOPE**2))), HeUniform(sqrt(1 / (1 + SLOPE**2)))
+# Less than He's gain: each 3x3 pool and each dropped half makes the signal larger.
+BEGINS = HeUniform(1.0)
 
 
 @kind("plankton network")
@@ -43,6 +43,7 @@ class PlanktonNetwork(Blocks):
 
     count: ClassVar[int] = sum(map(len, LINES))
     smallest: ClassVar[int] = 31  # pixels, which four poolings make one of
+    pixels: ClassVar[tuple[float, float]] = (0.046, 0.144)
     sampler: ClassVar[Sampler] = Sampler(border="nearest")
 
     def blocks(self, form: Form) -> list[Sequential]:
@@ -51,7 +52,7 @@ class PlanktonNetwork(Blocks):
         for line in LINES:
             for usual in line:
                 path, maps = f"classifier/conv{len(found) + 1}", self.scaled(usual)
-                convolution = Conv2d(path, channels, maps, activation="leaky_relu", initial=LEAKY)
+                convolution = Conv2d(path, channels, maps, activation="leaky_relu", initial=BEGINS)
                 found.append(Sequential(convolution))
                 channels = maps
             pool = MaxPool2d(f"classifier/pool{len(found)}", POOL, STRIDE)
@@ -64,14 +65,14 @@ class PlanktonNetwork(Blocks):
         for number in range(1, TIMES + 1):
             layers += [
                 Dropout(f"classifier/dropout{number}"),
-                Dense(f"classifier/dense{number}", features, units, initial=DROPPED),
+                Dense(f"classifier/dense{number}", features, units, initial=BEGINS),
                 LeakyReLU(f"classifier/relu{number}"),
             ]
             features = units
         return [
             *layers,
             Dropout(f"classifier/dropout{TIMES + 1}"),
-            Dense("classifier/softmax", features, form.classes, initial=DROPPED),
+            Dense("classifier/softmax", features, form.classes, initial=BEGINS),
         ]
 
     def localisation(self, shape: Shape, path: str) -> list[Layer]:
