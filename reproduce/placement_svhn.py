@@ -17,6 +17,7 @@ from ministn import cli
 from ministn.data import Svhn
 from ministn.data.sources import EMBEDDED
 from ministn.runs import sweep
+from ministn.runs.flags import Flag
 
 QUICK = Quick(
     ("cnn", "c0", "c3", "sl3", "sl3x2"),
@@ -24,6 +25,12 @@ QUICK = Quick(
     epochs(replace(TRAINING, batch_size=20, lr=0.01), 10),
     width=0.1,
 )
+
+RAMP = Flag(
+    "--dropout-ramp", "training.dropout_ramp",
+    f"epochs with less than all dropout, rising from none; default: {TRAINING.dropout_ramp}",
+    int, metavar="N",
+)  # fmt: skip
 
 EXAMPLES = """\
 examples (times on two cores of a 2020 server):
@@ -41,6 +48,7 @@ examples (times on two cores of a 2020 server):
 EXPERIMENT = placement_sets_runs.experiment(
     STUDY,
     QUICK,
+    RAMP,
     description=__doc__,
     examples=EXAMPLES,
     smaller="--nets cnn c0 sl3 --width 0.25 --epochs 30 --seeds 0",

@@ -141,7 +141,8 @@ def test_the_protocol_of_svhn():
     chosen = placement_svhn.EXPERIMENT.parse([])
     assert [s.network for s in chosen[:19]] == SVHN and [s.seed for s in chosen[::19]] == [0, 1, 2]
     training = chosen[0].training
-    assert training.optimizer == SGD(0.9, weight_decay=5e-4) and training.loc_lr == 0.1
+    assert training.optimizer == SGD(0.0, weight_decay=5e-4) and training.loc_lr == 0.1
+    assert training.dropout_ramp == 5
     assert (training.batch_size, training.epochs, training.schedule.every) == (128, 217, 44)
     assert chosen[0].task == Classification("sequence", over="sum")
     (short,) = placement_svhn.EXPERIMENT.parse("--nets sl3 --epochs 30 --seeds 0".split())

@@ -36,7 +36,7 @@ def test_ours_stand_beside_the_papers_and_every_cell_is_there():
         SVHN, [svhn("c0123", 90), svhn("sl0123", 80, seconds=3600.0), svhn("sl0123", 60, seed=1)]
     )
     assert text.startswith("REDUCED: SVHN, 13,000 of 235,755 images of 64x64")
-    assert "classifier 0.25 times as wide" in text and "momentum 0.9, weight decay 0.0005" in text
+    assert "classifier 0.25 times as wide" in text and "momentum 0, weight decay 0.0005" in text
     ours = row_of(text, "STN-SL0123")
     assert ours[2:] == "0 1 3 4.00 5.00 7.00 [6.00, 8.00] 3.49 1.5 1.8".split()
     assert row_of(text, "STN-C0123")[-3:] == ["3.61", "1.0", "-"]

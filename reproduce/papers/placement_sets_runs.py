@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ministn.data import Plankton, Svhn
 from ministn.data.sources import EMBEDDED
-from ministn.kinds import replaced
+from ministn.kinds import replaced, value_at
 from ministn.runs import Settings, sweep
 from ministn.runs.flags import DATA, Flag, at_most, each_once
 from ministn.training.protocol import Training
@@ -39,7 +39,8 @@ class Quick(NamedTuple):
 
 def flags(study: Study, quick: Quick, *own: Flag) -> list[Flag]:
     """A script's flags. own: those that only it has."""
-    training, optimizer = study.training, study.training.optimizer
+    training, kind = study.training, study.training.optimizer.kind
+    momentum = value_at(training, "optimizer.momentum")
     return [
         Flag("--quick", "", f"other defaults, for a first try: {quick.words}", bool),
         Flag(
@@ -66,7 +67,7 @@ def flags(study: Study, quick: Quick, *own: Flag) -> list[Flag]:
             float, metavar="RATE",
         ),
         Flag(
-            "--momentum", "training.optimizer.momentum", f"of {optimizer.kind}; default: 0.9",
+            "--momentum", "training.optimizer.momentum", f"of {kind}; default: {momentum:g}",
             float, metavar="FACTOR",
         ),
         Flag(

@@ -3,7 +3,11 @@
 No source has the authors' protocol. Of Jaderberg et al. 2015, whose networks these are, it is known
 that they took 400,000 steps of SGD on batches of 128, at a learning rate of 0.01 that fell to a
 tenth after each fifth of them, with weight decay 5e-4, localisation networks at a tenth of the
-rate. On their 235,755 images these are 217 epochs. Their momentum is not known; we take 0.9.
+rate. On their 235,755 images these are 217 epochs. Their momentum is not known, and the default of
+the authors' code is none: so is ours. With 0.9 at this learning rate, on a classifier a quarter as
+wide, all images gave one answer within 40 steps, dropout or not. Dropout rises from nothing in the
+first five epochs: with all of it from the start, in 1,300 steps on batches of 32 that classifier
+learned no more than how frequent each digit is.
 """
 
 from dataclasses import replace
@@ -28,7 +32,15 @@ def epochs(training: Training, count: int) -> Training:
 
 
 TRAINING = epochs(
-    Training(SGD(0.9, weight_decay=5e-4), 0.01, batch_size=128, epochs=1, loc_lr=0.1), 217
+    Training(
+        SGD(0.0, weight_decay=5e-4),
+        0.01,
+        batch_size=128,
+        epochs=1,
+        loc_lr=0.1,
+        dropout_ramp=5,
+    ),
+    217,
 )
 
 STUDY = Study(
