@@ -26,19 +26,8 @@ from typing import ClassVar
 
 from ministn.data import Form
 from ministn.errors import UserError
-from ministn.initializers import HeUniform
 from ministn.kinds import kind
-from ministn.layers import (
-    HE_UNIFORM,
-    Conv2d,
-    Dense,
-    Dropout,
-    Flatten,
-    Layer,
-    ReLU,
-    Reshape,
-    Sequential,
-)
+from ministn.layers import Conv2d, Dense, Dropout, Flatten, Layer, ReLU, Reshape, Sequential
 from ministn.models.blocks import Blocks, neurons
 from ministn.transformer.placed import PLACES, Shape
 from ministn.transformer.samplers import Sampler
@@ -48,7 +37,6 @@ POOLED = 1, 3, 5, 7  # blocks, counted from 1
 UNITS, TIMES = 3072, 3
 HEADS = "small", "large"
 LOOKING = 32  # maps and neurons of a localisation network
-DROPPED = HeUniform(1.0)  # of layers that see half of their inputs: it keeps the signal's scale
 
 
 @kind("svhn network")
@@ -78,8 +66,7 @@ class SvhnNetwork(Blocks):
         found, channels = [], form.channels
         for number, usual in enumerate(MAPS, 1):
             path, maps, pool = f"classifier/conv{number}", self.scaled(usual), number in POOLED
-            initial = HE_UNIFORM if number < 3 else DROPPED
-            layers: list[Layer] = [Conv2d(path, channels, maps, 5, pool=pool, initial=initial)]
+            layers: list[Layer] = [Conv2d(path, channels, maps, 5, pool=pool)]
             if number > 1:
                 layers.append(Dropout(f"classifier/dropout{number}"))
             found.append(Sequential(*layers))
@@ -93,14 +80,14 @@ class SvhnNetwork(Blocks):
         layers: list[Layer] = [Flatten("classifier/flatten")]
         for number in range(1, TIMES + 1):
             layers += [
-                Dense(f"classifier/dense{number}", features, units, initial=DROPPED),
+                Dense(f"classifier/dense{number}", features, units),
                 ReLU(f"classifier/relu{number}"),
                 Dropout(f"classifier/dropout{self.count + number}"),
             ]
             features = units
         return [
             *layers,
-            Dense("classifier/softmax", features, labels * form.classes, initial=DROPPED),
+            Dense("classifier/softmax", features, labels * form.classes),
             Reshape("classifier/labels", labels, form.classes),
         ]
 
