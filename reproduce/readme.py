@@ -26,6 +26,10 @@ from papers import (
     colocalisation_report,
     placement,
     placement_figures,
+    placement_plankton,
+    placement_sets_figures,
+    placement_sets_report,
+    placement_svhn,
     placement_theory,
     rnn_spn_figures,
     rnn_spn_report,
@@ -35,6 +39,7 @@ from papers import (
     tstn_report,
 )
 from papers.claims import Record
+from papers.placement_sets import Study
 from tqdm import tqdm
 
 from ministn import cli, runs
@@ -55,6 +60,7 @@ STN = {
 COLOCALISATION = RECORDS / "stn-colocalisation"
 RNN_SPN = RECORDS / "rnn-spn-table1"
 PLACEMENT, THEORY = RECORDS / "placement-mnist", RECORDS / "placement-theory.json"
+PLACED = placement_svhn.STUDY, placement_plankton.STUDY
 COMMANDS, BENCHMARK = RECORDS / "commands.json", RECORDS / "benchmark-cpu.json"
 ORACLE = RECORDS / "torch-oracle.json"
 COURSE, WORDS_A_MINUTE = ROOT / "ministn" / "README.md", 130
@@ -151,6 +157,16 @@ def some(folder: Path) -> list[Record]:
     return of(folder) if folder.exists() else []
 
 
+def runs_of(study: Study) -> list[Record]:
+    """The runs of SVHN or plankton in the placement paper, if there are any yet."""
+    return some(RECORDS / study.title)
+
+
+def study_section(study: Study) -> str:
+    """Its part of the page."""
+    return placement_sets_report.section(study, runs_of(study))
+
+
 def stn_table(folder: Path) -> str:
     """One of the STN paper's tables."""
     return stn_report.report(of(folder), markdown=True).strip()
@@ -175,6 +191,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "rnn-spn": lambda: rnn_spn_report.section(some(RNN_SPN)),
         "placement-theory": lambda: placement_theory.report(read_json(THEORY), markdown=True),
         "placement": lambda: placement.section(some(PLACEMENT)),
+        **{study.title: partial(study_section, study) for study in PLACED},
         "quick": lambda: tstn_report.report(of(QUICK), markdown=True).strip(),
         "benchmark": lambda: benchmarks.page.page(BENCHMARK),
     },
@@ -235,6 +252,11 @@ def draw() -> None:
         "placement-theory.png": placement_theory.figure(read_json(THEORY)),
         **colocalisation_report.figures(of(COLOCALISATION)),
         **(rnn_spn_figures.figures(some(RNN_SPN)) if some(RNN_SPN) else {}),
+        **{
+            name: figure
+            for study in PLACED
+            for name, figure in placement_sets_figures.figures(study, runs_of(study)).items()
+        },
     }
     for name, figure in figures.items():
         drawing.save(figure, FIGURES / name)

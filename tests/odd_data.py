@@ -20,10 +20,12 @@ from ministn.models import (
     FfnSpn,
     Placement,
     PlacementCnn,
+    PlanktonNetwork,
     Projected,
     RnnSpn,
     Shuffled,
     Stn,
+    SvhnNetwork,
     Trstn,
     Tstn,
     UntiedStn,
@@ -57,6 +59,8 @@ NEEDED = {
     "ffn-spn": FfnSpn(1.5),
     "placement": Placement("SL", "R"),
     "placement cnn": PlacementCnn("R"),
+    "svhn network": SvhnNetwork("SL", (1, 3)),
+    "plankton network": PlanktonNetwork("C", (2,)),
 }
 
 

@@ -254,6 +254,37 @@ def of_sequences(network, *, wrong=range(90), seed=0, own=0.98, done=3, source="
     }  # fmt: skip
 
 
+def placed_written(script, line, *, wrong=0, seed=0, done=3, tests=(), seconds=1800.0, status=None):
+    """A run of SVHN or plankton in the placement paper, as it is written.
+
+    line: the script's words for it. wrong: how many of the first test images it misses. tests: how
+    many it misses of them as it was tested otherwise, by name. done: epochs.
+    """
+    settings = replace(script.EXPERIMENT.parse(line.split())[0], seed=seed)
+    size = settings.data.test_size
+    found = written("arch1-tstn", seed, epochs=done, status=status or "finished")
+
+    def missing(count):
+        correct = np.arange(size) >= count
+        error = 100 * float(1 - correct.mean())
+        return {"test_error": error, "test_correct": packed(correct), "test_size": size}
+
+    front = settings.network.place in ("SL", "DL")
+    for entry in found["epochs"]:
+        entry |= {} if front else {"theta": None}
+    found["best"] |= missing(wrong) | {"valid_error": 5.0, "train_error": 4.0}
+    if tests:
+        found["best"]["tests"] = {name: missing(count) for name, count in dict(tests).items()}
+    images = np.random.default_rng(3).integers(0, 256, (6, *settings.data.form.shape))
+    labels = np.zeros((6, *settings.data.form.labels), int)
+    return found | {
+        "format": 2, "experiment": script.EXPERIMENT.name, "settings": to_json(settings),
+        "command": script.EXPERIMENT.command(settings), "wall_seconds": seconds,
+        "examples": as_text(images.astype(np.uint8))
+        | {"labels": labels.tolist(), "boxes": [[7, 7, 40, 40]] * 6},
+    }  # fmt: skip
+
+
 def of_placement(name, model, *, wrong=range(1000), seed=0, source="mnist", final=1.25, **fields):
     """A finished run of a network of the placement paper, as it is written.
 

@@ -5,6 +5,8 @@ from dataclasses import MISSING, fields, replace
 
 import numpy as np
 import placement_mnist
+import placement_plankton
+import placement_svhn
 import pytest
 import rnn_spn_table1
 import stn_addition
@@ -49,12 +51,14 @@ from ministn.models import (
     FfnSpn,
     Placement,
     PlacementCnn,
+    PlanktonNetwork,
     Projected,
     RnnSpn,
     SequenceCnn,
     Shuffled,
     SmallStn,
     Stn,
+    SvhnNetwork,
     Trstn,
     Tstn,
     UntiedStn,
@@ -76,6 +80,8 @@ COMMANDS = [
     (stn_colocalisation, []),
     (stn_colocalisation, ["--quick"]),
     (rnn_spn_table1, []),
+    (placement_svhn, []),
+    (placement_plankton, []),
     (placement_mnist, ["--seeds", "0"]),
 ]
 CHOSEN = list(
@@ -366,12 +372,23 @@ CHANGED = [
         {"network.dropout": 0.1, "network.convolutions": 4},
     ),
     (
+        Settings(Plankton(), PlanktonNetwork("SL", (2,)), STEPS),
+        SET | {
+            "data.side": 48, "network.place": "C", "network.depths": (2, 2), "network.width": 0.5,
+        },
+    ),
+    (
+        Settings(Svhn(), SvhnNetwork("SL", (3,)), STEPS),
+        SET | {
+            "network.place": "C", "network.depths": (3, 3), "network.width": 0.5,
+            "network.head": "large",
+        },
+    ),
+    (
         Settings(Distorted("R"), Placement("C", "R"), STEPS),
         {"network.place": "SL", "network.sizes": "T", "network.depths": (1, 1)},
     ),
     (Settings(Distorted("R"), PlacementCnn("R"), STEPS), {"network.sizes": "T"}),
-    (Settings(Plankton(), ClassificationCnn(1), STEPS), SET | {"data.side": 48}),
-    (Settings(Svhn(), ClassificationCnn(1), STEPS), SET),
     (
         Settings(Cluttered(), ClassificationCnn(1), STEPS),
         {"network.architecture": 2, "network.width": 1542},

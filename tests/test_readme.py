@@ -48,6 +48,16 @@ SHORTER = {
     "python reproduce/rnn_spn_table1.py --plan": "python reproduce/rnn_spn_table1.py --help",
     "python reproduce/placement_mnist.py --quick": "python reproduce/placement_mnist.py --help",
     "python reproduce/placement_mnist.py --plan": "python reproduce/placement_mnist.py --help",
+    "python reproduce/placement_svhn.py --quick": "python reproduce/placement_svhn.py --help",
+    "python reproduce/placement_svhn.py --plan": (
+        "python reproduce/placement_svhn.py --plan --width 0.05 --nets cnn --batch-size 8"
+    ),
+    "python reproduce/placement_plankton.py --quick": (
+        "python reproduce/placement_plankton.py --quick --plan --nets c2"
+    ),
+    "python reproduce/placement_plankton.py --plan": (
+        "python reproduce/placement_plankton.py --help"
+    ),
     "python -m ministn.gradcheck": "python -m ministn.gradcheck relu",
 }
 

@@ -9,8 +9,17 @@ import os
 import sys
 from pathlib import Path
 
+import placement_plankton
+import placement_svhn
 import pytest
-from synthetic import found_in, of_placement, of_sequences, stn_written, written
+from synthetic import (
+    found_in,
+    of_placement,
+    of_sequences,
+    placed_written,
+    stn_written,
+    written,
+)
 
 from ministn import backend, cli, runs
 from ministn.data import Distorted, distorted
@@ -143,6 +152,10 @@ COMMANDS = {
                        "--nets cnn --epochs 8 --exact-log",
                        "--nets ffn-spn-d2 rnn-spn-d4 --units 256 --convolutions 4 --dropout 0.2",
                        "--nets cnn --decay-from 3 --decay-every 2 --slope 1 --patience 4"],
+    "placement_svhn": ["", "--quick", "--nets sl3x2 c0-large --width 0.25 --epochs 30",
+                       "--data digits --momentum 0 --nets cnn --train-size 40"],
+    "placement_plankton": ["", "--quick", "--nets sl2 --side 48 --epochs 15 --lr 0.01",
+                           "--data digits --quick --weight-decay 0 --batch-size 7 --seeds 3"],
     "placement_mnist": ["", "--quick", "--sets s t --models cnn stn-sl1 --momentum 0.9 --seeds 4",
                         "--data digits --iterations 300 --decay-every 20 --loc-lr 0.1"],
     "stn_colocalisation": ["", "--quick", "--digits none", "--digits none --data digits",
@@ -273,6 +286,8 @@ SHARED = {
     "stn_projection3d": lambda: stn_written("projection-fcn"),
     "stn_colocalisation": lambda: found_in(3, 0, 5.0),
     "rnn_spn_table1": lambda: of_sequences("rnn-spn-d3"),
+    "placement_svhn": lambda: placed_written(placement_svhn, "--nets sl3x2"),
+    "placement_plankton": lambda: placed_written(placement_plankton, "--nets c2"),
     "placement_mnist": lambda: of_placement("r", "stn-sl1"),
 }
 
@@ -284,11 +299,9 @@ def test_scripts_may_share_a_folder(name, script, tmp_path):
         path = tmp_path / "runs" / script_name / "record.json"
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(run()))
+    others = f"other scripts ({len(SHARED) - 1})"
     status, out, err = script(name, "--report")
-    assert (status, err) == (0, "") and "left out: runs of other scripts (6)" in out
+    assert (status, err) == (0, "") and f"left out: runs of {others}" in out, out
     (tmp_path / "runs" / name / "record.json").unlink()
     status, _, err = script(name, "--report")
-    assert (
-        status == 2
-        and f"no run under runs is of reproduce/{name}.py, only of other scripts (6)" in err
-    )
+    assert status == 2 and f"no run under runs is of reproduce/{name}.py, only of {others}" in err

@@ -92,6 +92,10 @@ NETWORKS |= {
 NETWORKS["arch1-tstn, shuffled"] = partial(
     network_problem, models.Shuffled(models.Tstn(1, 1.5, dropout=0.2)), (13, 17)
 )
+NETWORKS["svhn"] = partial(
+    network_problem, models.SvhnNetwork("C", (2,), 0.05, "large"), (16, 19), 2, (2,)
+)
+NETWORKS["plankton"] = partial(network_problem, models.PlanktonNetwork("DL", (2,), 0.1), (33, 31))
 NETWORKS["encoder"] = partial(network_problem, models.CropEncoder(), (22, 25))
 NETWORKS["colocalisation"] = colocalisation_problem
 

@@ -6,10 +6,12 @@ from ministn.models.colocalisation import Colocaliser, CropEncoder
 from ministn.models.controls import Shuffled
 from ministn.models.network import Network
 from ministn.models.placement import Placement, PlacementCnn
+from ministn.models.plankton import PlanktonNetwork
 from ministn.models.projection import Projected
 from ministn.models.recipe import SmallStn
 from ministn.models.rnn_spn import FfnSpn, RnnSpn, SequenceCnn
 from ministn.models.stn import Stn
+from ministn.models.svhn import SvhnNetwork
 from ministn.models.trstn import Trstn
 from ministn.models.tstn import ClassificationCnn, Tstn, UntiedStn
 
@@ -24,12 +26,14 @@ __all__ = [
     "Network",
     "Placement",
     "PlacementCnn",
+    "PlanktonNetwork",
     "Projected",
     "RnnSpn",
     "SequenceCnn",
     "Shuffled",
     "SmallStn",
     "Stn",
+    "SvhnNetwork",
     "Trstn",
     "Tstn",
     "UntiedStn",
