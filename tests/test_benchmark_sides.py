@@ -76,6 +76,8 @@ def test_networks_are_those_of_the_scripts():
     assert six == table3.EXPERIMENT.parse(["--nets", *table3.SIX])
     batches = {name: network.batches for name, network in BENCHED.items()}
     assert {batches.pop(name) for name in list(batches) if "-spn-" in name} == {(100,)}
+    of_placement = [name for name in batches if name.startswith(("svhn-", "plankton-"))]
+    assert len(of_placement) == 5 and {batches.pop(name) for name in of_placement} == {(128,)}
     assert batches.pop("colocalisation") == (200,)
     assert batches.pop("projection-cnn") == batches.pop("projection-st-cnn") == (32,)
     assert set(batches.values()) == {(64, 256)}
@@ -88,7 +90,7 @@ def test_networks_are_those_of_the_scripts():
 def test_every_network_trains_for_the_benchmark():
     """At two examples: co-localisation in one process, whatever the cores, and volumes as bytes."""
     several = "r-st-cnn-affine", "addition-2st-fcn-affine", "encoder", "colocalisation"
-    for name in (*several, "rnn-spn-d2"):
+    for name in (*several, "rnn-spn-d2", "svhn-sl3"):
         job = Job(name, BENCHED[name].settings, 2, cores=1)
         with our_training(job) as set_up:
             set_up()["step"]()
@@ -126,7 +128,9 @@ def test_both_sides_compute_the_same_blocks(layout, monkeypatch):
         np.testing.assert_allclose(dbias, their_dbias, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("rule", [Adam(), SGD(0.9, 0.1), SGD(0, 0.1, True), RMSprop(epsilon=1e-10)])
+@pytest.mark.parametrize(
+    "rule", [Adam(), SGD(0.9, 0.1), SGD(0, 0.1, True), RMSprop(epsilon=1e-10), Nesterov(0.9)]
+)
 def test_pytorchs_optimiser_is_the_experiments(rule):
     """At a constant rate; epsilons lie elsewhere, which here weighs 1e-5 of a step."""
     torch = pytest.importorskip("torch")
@@ -149,11 +153,11 @@ def test_pytorchs_optimiser_is_the_experiments(rule):
         np.testing.assert_allclose(mine.data, other.detach().numpy(), rtol=1e-4)
 
 
-def test_pytorchs_side_says_what_it_has_not():
+def test_pytorchs_side_says_what_it_has_not(monkeypatch):
     torch = pytest.importorskip("torch")
-    optimizer = import_module("benchmarks.pytorch").optimizer
-    with pytest.raises(UserError, match="has no nesterov yet"):
-        optimizer(Training(Nesterov(), epochs=1), torch.nn.Linear(1, 1))
+    monkeypatch.setattr(Adam, "kind", "lion")
+    with pytest.raises(UserError, match="has no lion yet"):
+        import_module("benchmarks.pytorch").optimizer(Training(epochs=1), torch.nn.Linear(1, 1))
 
 
 def test_pytorchs_side_limits_the_gradient():

@@ -31,9 +31,7 @@ def test_loss_and_gradients_agree(name):
     buffer = ParameterBuffer(network.parameters(), 0, np.float64)
     # Away from the identity, where every sample lies on a kink.
     buffer.data += np.random.default_rng(0).normal(0, 0.02, buffer.data.shape)
-    for layer in network.classifier.layers:
-        if hasattr(layer, "rate"):
-            layer.rate = 0.0
+    without_dropout(network.classifier)
     twin = twins.build(settings.network, form).double().eval()
     if fixed := network.fixed_parameters():
         ParameterBuffer(fixed, 0, np.float64)
@@ -60,6 +58,14 @@ def test_loss_and_gradients_agree(name):
         want = found[parameter.name].reshape(parameter.shape)
         error = np.abs(parameter.grad - want).max() / np.abs(want).max()
         assert error < 1e-10, parameter.name
+
+
+def without_dropout(layers):
+    for layer in layers.layers:
+        if hasattr(layer, "rate"):
+            layer.rate = 0.0
+        if hasattr(layer, "layers"):
+            without_dropout(layer)
 
 
 def test_a_network_without_a_twin_is_one_line():

@@ -6,6 +6,8 @@ A script and the words of a command give runs; they are trained on noise instead
 from typing import NamedTuple
 
 import placement_mnist
+import placement_plankton
+import placement_svhn
 import rnn_spn_table1
 import stn_addition
 import stn_colocalisation
@@ -29,6 +31,8 @@ SCRIPTS = (
     ("placement", placement_mnist, "--sets r --models cnn stn-sl1 --seeds 0", "r-"),
     ("placement", placement_mnist, "--sets t --models cnn stn-c0 stn-c1 --seeds 0", "t-"),
     ("placement", placement_mnist, "--sets s --models cnn stn-c0 stn-dl1 --seeds 0", "s-"),
+    ("plankton", placement_plankton, "--nets c0 sl2 --seeds 0", "plankton-"),
+    ("svhn", placement_svhn, "--nets cnn c0-large sl3 --seeds 0", "svhn-"),
     ("rnn-spn", rnn_spn_table1, "--nets rnn-spn-d1 rnn-spn-d2 ffn-spn-d2 --seeds 0", ""),
 )
 COMPILED = "arch1-tstn", "rts-st-cnn-affine", "rnn-spn-d2", "r-stn-sl1"  # one network of each paper

@@ -198,13 +198,14 @@ def optimizer(training: Training, network: nn.Module) -> torch.optim.Optimizer:
     if rule.kind == "adam":
         betas = rule.beta1, rule.beta2
         return torch.optim.Adam(learned.values(), training.lr, betas, rule.epsilon, fused=True)
-    if rule.kind == "sgd":
+    if rule.kind in ("sgd", "nesterov"):
         biases = [p for name, p in learned.items() if name.endswith("bias")]
         weights = [p for name, p in learned.items() if not name.endswith("bias")]
         decays = rule.weight_decay, rule.weight_decay * rule.decay_biases
         both = zip((weights, biases), decays, strict=True)
         groups = [{"params": params, "weight_decay": decay} for params, decay in both]
-        return torch.optim.SGD(groups, training.lr, rule.momentum, fused=True)
+        ahead = rule.kind == "nesterov"
+        return torch.optim.SGD(groups, training.lr, rule.momentum, nesterov=ahead, fused=True)
     if rule.kind == "rmsprop":
         return torch.optim.RMSprop(learned.values(), training.lr, rule.rho, rule.epsilon)
     raise UserError(f"PyTorch's side of the benchmark has no {rule.kind} yet")

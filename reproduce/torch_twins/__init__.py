@@ -15,7 +15,7 @@ from typing import Any
 from ministn.data import Form
 from ministn.errors import UserError
 from ministn.models import Architecture
-from torch_twins import colocalisation, placement, projection, rnn_spn, stn, tstn
+from torch_twins import blocks, colocalisation, placement, projection, rnn_spn, stn, tstn
 from torch_twins.layers import copy_weights, like_ours
 
 __all__ = ["build", "copy_weights", "like_ours"]
@@ -35,6 +35,8 @@ TWINS: dict[str, Callable[[Any, Form], Any]] = {
     "sequence cnn": rnn_spn.cnn,
     "placement": placement.placed,
     "placement cnn": placement.cnn,
+    "svhn network": blocks.svhn,
+    "plankton network": blocks.plankton,
 }
 
 

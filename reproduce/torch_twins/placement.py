@@ -36,9 +36,9 @@ Shape = tuple[int, int, int]  # (h, w, c) of a map
 
 
 class Standardised(nn.Module):
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, mean: float, deviation: float) -> None:
         super().__init__()
-        self.mean, self.deviation = sizes.pixels
+        self.mean, self.deviation = mean, deviation
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return (x - self.mean) / self.deviation
@@ -47,29 +47,43 @@ class Standardised(nn.Module):
 class Placed(nn.Module):
     """A transformer of the image, or behind ``first`` where it moves a map.
 
-    looking: what the localisation network has below its head; SL's are the classifier's own.
+    looking: the localisation network; SL's has layers of the classifier's own. outside: what is
+    seen there, as PyTorch calls it.
     """
 
     def __init__(
-        self, first: nn.Module, rest: nn.Module, looking: nn.Module, of_a_map: bool, size: Shape
+        self,
+        first: nn.Module,
+        rest: nn.Module,
+        looking: nn.Module,
+        of_a_map: bool,
+        size: Shape,
+        outside: str = "border",
     ) -> None:
         super().__init__()
         self.first, self.rest, self.looking = first, rest, looking
-        self.of_a_map, self.size = of_a_map, size[:2]
+        self.of_a_map, self.size, self.outside = of_a_map, size[:2], outside
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.of_a_map:
             maps = self.first(x)
-            return self.rest(warped(maps, self.looking(maps), self.size))
-        return self.rest(self.first(warped(x, self.looking(x), self.size)))
+            return self.rest(warped(maps, self.looking(maps), self.size, self.outside))
+        return self.rest(self.first(warped(x, self.looking(x), self.size, self.outside)))
 
     def loss(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return functional.cross_entropy(self(x), labels)
+        return loss(self(x), labels)
 
 
 class Plain(nn.Sequential):
     def loss(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return functional.cross_entropy(self(x), labels)
+        return loss(self(x), labels)
+
+
+def loss(y: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross entropy of y (N, K); of y (N, T, K) its mean over N, summed over T labels."""
+    if y.dim() == 2:
+        return functional.cross_entropy(y, labels)
+    return functional.cross_entropy(y.flatten(0, 1), labels.flatten()) * y.shape[1]
 
 
 def cnn(network: PlacementCnn, form: Form) -> Plain:
@@ -92,12 +106,12 @@ def placed(network: Placement, form: Form) -> Placed:
     first, rest = _classifier(sizes, form, sizes.maps, read)
     below: list[nn.Module] = []
     if depth == 0:
-        below = [Standardised(sizes)]
+        below = [Standardised(*sizes.pixels)]
     elif network.place == "SL":
         below = [first]
     elif network.place == "DL":
         path = "localisation1/copy/classifier/conv1"
-        below = [Standardised(sizes), *_convolution(path, image[2], sizes.maps[0], 9)]
+        below = [Standardised(*sizes.pixels), *_convolution(path, image[2], sizes.maps[0], 9)]
     looking = nn.Sequential(*below, *_head(sizes, depth, seen, network.sizes == "S"))
     return Placed(first, rest, looking, of_a_map, size)
 
@@ -127,7 +141,7 @@ def _classifier(
     rest = _convolution("classifier/conv2", maps[0], maps[1], 7)
     softmax = Dense("classifier/softmax", left, form.classes)
     return (
-        nn.Sequential(Standardised(sizes), *first),
+        nn.Sequential(Standardised(*sizes.pixels), *first),
         nn.Sequential(*rest, nn.Flatten(), softmax),
     )
 
