@@ -155,7 +155,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument(
         "--data", choices=(MNIST, EMBEDDED), default=MNIST, help="whose digits; default: mnist"
     )
-    parser.add_argument("--data-dir", type=Path, help="where MNIST's files are")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="as in table3.py --help")
     parser.add_argument(
         "--steps", type=int, default=STEPS, help=f"to train the classifier for; default: {STEPS}"
     )

@@ -220,7 +220,7 @@ def test_the_script_from_its_start_to_the_figures(monkeypatch, tmp_path, capsys)
     found = runs.read_record(path)
     assert found["command"] == (
         "python reproduce/rnn_spn_table1.py --nets rnn-spn-d4 --data digits --seeds 0 --epochs 1 "
-        "--train-size 12 --batch-size 6 --lr 0.001 --workers 1"
+        "--train-size 12 --batch-size 6 --lr 0.001 --loc-lr 0.2 --workers 1"
     )
     drawn = {each.name for each in path.parent.glob("*.png")}
     assert drawn == {"attention.png", "glimpses.png", "overlap.png"}

@@ -3,9 +3,7 @@
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from ministn.plot.drawing import caption, show_image
 from papers.layout import columns, pipes, wrapped
 
 EXACT, MUCH = 0.001, 0.1  # of the maps' variation
@@ -52,8 +50,12 @@ def verdict(record: dict[str, Any]) -> str:
     )
 
 
-def figure(record: dict[str, Any]) -> Figure:
+def figure(record: dict[str, Any]) -> Any:
     """Some maps of one digit: before and after the change, and undone in both ways."""
+    from matplotlib.figure import Figure  # it takes a second, and --help does not wait
+
+    from ministn.plot.drawing import caption, show_image
+
     example = record["example"]
     sides = {
         "before": ("upright", example["image"]),
