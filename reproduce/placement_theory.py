@@ -163,7 +163,7 @@ def main(words: list[str] | None = None) -> int:
         "--digits", type=int, default=DIGITS, help=f"to change and look at; default: {DIGITS}"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="where to write a record, if at all"
+        "--out", type=Path, metavar="FILE", help="to write a record to; default: none"
     )
     options = parser.parse_args(words)
     check_whole(steps=options.steps, digits=options.digits)
