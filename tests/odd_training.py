@@ -200,6 +200,7 @@ def metrics_calls() -> Iterator[tuple[str, Call]]:
             any_kind="theta",
         ),
     )
+    yield "metrics.final_pose.turns", Call(final_pose.turns, {"theta": theta, "poses": poses})
     yield "metrics.final_pose.angle", Call(final_pose.angle, {"theta": theta})
     yield "metrics.final_pose.log2_area", Call(final_pose.log2_area, {"theta": theta})
     within = {"values": floats(3, 2), "labels": classes}

@@ -368,3 +368,14 @@ def test_impossible_sets(recipe, draws, words):
     for function in (distorted.generate, distorted.fresh):
         with pytest.raises(UserError, match=words):
             function(recipe, "train", strokes(), **arguments)
+
+
+def test_of_several_passes_the_first_is_looked_at_after_each_epoch():
+    data = Distorted("R", EMBEDDED, 20, passes=3)
+    made = data.load()
+    assert (
+        (len(made.watched), len(made.test)) == (data.watched_size, data.test_size) == (1000, 3000)
+    )
+    for name, array in made.watched.arrays().items():
+        np.testing.assert_array_equal(array, made.test.arrays()[name][:1000])
+    assert Distorted("R", EMBEDDED, 20).load().watched.arrays().keys() == made.test.arrays().keys()

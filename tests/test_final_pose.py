@@ -12,6 +12,7 @@ from ministn.metrics.final_pose import (
     orthogonal_regression,
     spread,
     summary,
+    turns,
     within_classes,
 )
 from ministn.transformer import Attended, theta_of
@@ -78,21 +79,23 @@ def test_what_a_record_has():
     identity = np.tile(np.eye(2, 3), (200, 1, 1))
     found = summary(identity, split.poses, split.labels, (28, 28))
     assert found["turn_slope"] == 0 and found["final_degrees"] > 40
-    assert found["turns"] == [[round(float(a)), 0] for a in angle(lies_in(split))]
+    points = [[round(float(a)), 0] for a in angle(lies_in(split))]
+    assert turns(identity, split.poses) == points
     turned = theta_of(angle(lies_in(split)) / 2)
     half = summary(turned, split.poses, split.labels, (28, 28))
     assert half["turn_slope"] == pytest.approx(0.5, abs=1e-6)
     assert half["final_degrees"] == pytest.approx(found["final_degrees"] / 2, rel=1e-5)
     look = Attended(identity.astype(np.float32), poses_of(identity).astype(np.float32))
     measured = split.measure([look])
-    assert measured["turns"] == found.pop("turns")
+    assert split.shown([look]) == {"turns": points} and split.shown([]) == {"turns": None}
     assert found == pytest.approx({name: measured[name] for name in found})
 
 
 def test_a_record_has_finite_numbers_only():
     upright = poses_of(np.tile(np.eye(2, 3), (N, 1, 1)))
     found = summary(np.zeros((N, 2, 3)), upright, LABELS, (9, 9))
-    assert found["final_log2_area"] is None is found["turn_slope"] and found["turns"] is None
+    assert found["final_log2_area"] is None is found["turn_slope"]
+    assert turns(np.zeros((N, 2, 3)), upright) is None
     assert found["final_pixels"] == pytest.approx(0, abs=1e-9)
 
 

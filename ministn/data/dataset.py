@@ -5,7 +5,7 @@ Which data set it is, and all that it follows from, is a value: ``Data``.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -146,6 +146,10 @@ class Split:
         """The same split, its images on the GPU."""
         return replace(self, images=device.to_gpu(self.images))
 
+    def first(self, count: int) -> Self:
+        """The first ``count`` images, with all that belongs to them."""
+        return replace(self, **{name: array[:count] for name, array in self.arrays().items()})
+
     def arrays(self) -> dict[str, np.ndarray]:
         """All that its content follows from."""
         return dict(vars(self))
@@ -161,6 +165,10 @@ class Split:
         if len(looks) < 2:
             return first
         return first | {"transformers": [self.measure_one([looked]) for looked in looks]}
+
+    def shown(self, looks: Sequence[Attended]) -> dict[str, Any]:
+        """What only figures need, of the last test alone: nothing, unless a split says so."""
+        return {}
 
     def measure_one(self, looks: Sequence[Attended]) -> dict[str, float | None]:
         """Of one transformer, or of none. Where an image has several digits, attention is measured
@@ -201,11 +209,15 @@ class PosedSplit(Split):
 class DigitSplit(PosedSplit):
     """One with a digit in each image, whose class its label is."""
 
-    def measure_one(self, looks: Sequence[Attended]) -> dict[str, Any]:
+    def measure_one(self, looks: Sequence[Attended]) -> dict[str, float | None]:
         """The same, and how alike the digits of a class come out."""
         theta = looks[0].theta if looks else None
         size = self.size[-2], self.size[-1]
         return super().measure_one(looks) | final_pose.summary(theta, self.poses, self.labels, size)
+
+    def shown(self, looks: Sequence[Attended]) -> dict[str, Any]:
+        """How theta turns with the digit."""
+        return {"turns": final_pose.turns(looks[0].theta, self.poses) if looks else None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,16 +254,25 @@ class Fresh:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Training and test split, and one for validation or None."""
+    """Training and test split, and one for validation or None.
+
+    looked_at: where there is none, how many of the test images are looked at after each epoch; None
+    for all.
+    """
 
     train: Split | Fresh
     valid: Split | None
     test: Split
+    looked_at: int | None = field(default=None, kw_only=True)
 
-    @property
+    @cached_property
     def watched(self) -> Split:
         """What training is judged by after each epoch: the validation split if there is one."""
-        return self.test if self.valid is None else self.valid
+        if self.valid is not None:
+            return self.valid
+        if self.looked_at is None or self.looked_at >= len(self.test):
+            return self.test
+        return self.test.first(self.looked_at)
 
     @cached_property
     def sha256(self) -> str:
@@ -259,8 +280,8 @@ class DataSet:
         digest = sha256()
         splits = {"train": self.train, "valid": self.valid, "test": self.test}
         for name, split in splits.items():
-            for field, array in ({} if split is None else split.arrays()).items():
-                digest.update(f"{name} {field} {array.dtype} {array.shape}\n".encode())
+            for part, array in ({} if split is None else split.arrays()).items():
+                digest.update(f"{name} {part} {array.dtype} {array.shape}\n".encode())
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
@@ -293,6 +314,11 @@ class Data(ABC):
     @property
     @abstractmethod
     def test_size(self) -> int: ...
+
+    @property
+    def watched_size(self) -> int:
+        """Images that are looked at after each epoch."""
+        return self.valid_size or self.test_size
 
     @abstractmethod
     def load(self, folder: Path | str | None = None, map: Map = map) -> DataSet:

@@ -146,6 +146,7 @@ class DrawnAnew(Data):
             Fresh((count, *self.form.shape), size, train, make),
             None,
             generate("test", digits["test"], self.test_size, seed=self.seed),
+            looked_at=self.watched_size,
         )
 
 
@@ -153,7 +154,8 @@ class DrawnAnew(Data):
 class Distorted(DrawnAnew):
     """One of RECIPES by its name.
 
-    passes: over the digits to test, each time distorted in another way. Raises UserError as well
+    passes: over the digits to test, each time distorted in another way, of which the first is
+    looked at after each epoch. Raises UserError as well
     for a recipe or passes that there cannot be.
     """
 
@@ -180,6 +182,11 @@ class Distorted(DrawnAnew):
     @property
     def test_size(self) -> int:
         return super().test_size * self.passes
+
+    @property
+    def watched_size(self) -> int:
+        """One pass."""
+        return super().test_size
 
     def load(self, folder: Path | str | None = None, map: Map = map) -> DataSet:
         recipe = RECIPES[self.recipe]

@@ -6,7 +6,7 @@ pose it is, no loss tells. So the measure is how far what is left spreads within
 (Finnveden, Jansson & Lindeberg 2020, section IV-A and its footnote 2, as the authors' code has it).
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,30 +35,43 @@ class Line(NamedTuple):
 
 def summary(
     theta: np.ndarray | None, poses: np.ndarray, labels: np.ndarray, size: tuple[int, int]
-) -> dict[str, Any]:
+) -> dict[str, float | None]:
     """The spread of the final poses for a record, and how theta's angle follows; None without any.
 
     final_degrees, final_pixels, final_log2_area: see Spread. turn_slope: of Figure 6's line, 1
-    where theta turns with the digit and 0 where it does not. turns: Figure 6's points, of the first
-    DRAWN images the digit's angle and theta's, in whole degrees. Both are None where digits are not
-    turned. What is not finite, as of a singular theta, is None.
+    where theta turns with the digit and 0 where it does not; None where digits are not turned. What
+    is not finite, as of a singular theta, is None.
 
     theta: (N, 2, 3), None for a network without a transformer. size: the images' (H, W). theta is
     taken as one of the image: of a feature map final_pixels is not what it says, see ``spread``.
     """
     if theta is None:
-        return dict.fromkeys([*(f"final_{name}" for name in Spread._fields), "turn_slope", "turns"])
+        return dict.fromkeys([*(f"final_{name}" for name in Spread._fields), "turn_slope"])
     height, width = check_size(size)
     found = spread(theta, poses, labels, ((width - 1) / 2, (height - 1) / 2))
     applied, predicted = angle(_affine(as_float64("poses", poses))), angle(theta)
-    measured: dict[str, Any] = {f"final_{name}": value for name, value in found._asdict().items()}
-    measured |= {"turn_slope": orthogonal_regression(applied, predicted).slope}
-    measured = {name: each if np.isfinite(each) else None for name, each in measured.items()}
+    measured: dict[str, float | None] = {
+        **{f"final_{name}": value for name, value in found._asdict().items()},
+        "turn_slope": orthogonal_regression(applied, predicted).slope,
+    }
     if np.ptp(applied) < TURNED:
-        return measured | {"turn_slope": None, "turns": None}
+        measured["turn_slope"] = None
+    return {name: each if np.isfinite(each or 0) else None for name, each in measured.items()}
+
+
+def turns(theta: np.ndarray, poses: np.ndarray) -> list[list[int]] | None:
+    """Figure 6's points: of the first DRAWN images the digit's angle and theta's, whole degrees.
+
+    theta: (N, 2, 3). poses: (N, 4, 4, 2). None where digits are not turned; images whose theta is
+    not finite are left out. Raises TypeError or ValueError for other arrays.
+    """
+    theta, poses = as_float64("theta", theta), as_float64("poses", poses)
+    check_arrays(theta=(theta, "N 2 3"), poses=(poses, f"{len(theta)} 4 4 2"))
+    applied, predicted = angle(_affine(poses)), angle(theta)
+    if np.ptp(applied) < TURNED:
+        return None
     pairs = np.stack([applied, predicted], axis=1)[:DRAWN]
-    finite = pairs[np.isfinite(pairs).all(axis=1)]
-    return measured | {"turns": np.rint(finite).astype(int).tolist()}
+    return np.rint(pairs[np.isfinite(pairs).all(axis=1)]).astype(int).tolist()
 
 
 def spread(

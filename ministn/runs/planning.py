@@ -63,8 +63,7 @@ class Cost:
     def seconds(self, settings: Settings) -> float:
         """Of a whole run: training, a look at a split after every epoch, one test at the end."""
         data = settings.data
-        watched = data.valid_size or data.test_size
-        looks = settings.total_epochs * watched + data.test_size
+        looks = settings.total_epochs * data.watched_size + data.test_size
         return settings.steps * self.step + looks * self.image
 
 

@@ -334,8 +334,9 @@ def _values(network: Network) -> dict[str, Any]:
 
 
 def _tested(found: Evaluation, test: Split) -> dict[str, Any]:
-    measures = {"test_" + name: value for name, value in test.measure(found.attended).items()}
-    return {**found.errors("test"), **measures, "correct": found.correct}
+    measures = test.measure(found.attended) | test.shown(found.attended)
+    named = {"test_" + name: value for name, value in measures.items()}
+    return {**found.errors("test"), **named, "correct": found.correct}
 
 
 def check_same(path: Path, name: str, content: dict[str, Any], wanted: Any) -> None:
