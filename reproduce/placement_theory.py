@@ -11,6 +11,7 @@ import argparse
 import json
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -32,7 +33,7 @@ from ministn.ops import affine_grid, bilinear_sampler
 from ministn.runs import environment
 from ministn.transformer import inverse, theta_of
 
-STEPS, BATCH, LR = 2000, 64, 0.001  # of Adam
+STEPS, BATCH, LR, SEED = 2000, 64, 0.001, 0  # of Adam
 DIGITS, CANVAS = 200, 72  # a canvas on which no digit leaves the maps, whatever is done to it
 STRIDES = {1: 2, 2: 4}  # pixels of the image from one point of a map to the next, by its depth
 
@@ -169,12 +170,19 @@ def main(words: list[str] | None = None) -> int:
     check_whole(steps=options.steps, digits=options.digits)
     if options.out is not None:
         check_output(options.out)
+    start = time.perf_counter()
     source, folder = options.data, options.data_dir
     data = Distorted("R", source).load(folder)
     rotated = data.train.epoch(1)
     network = PlacementCnn("R").build(Distorted("R", source).form)
     losses = train(
-        network, rotated.images, rotated.labels, steps=options.steps, batch_size=BATCH, lr=LR
+        network,
+        rotated.images,
+        rotated.labels,
+        steps=options.steps,
+        batch_size=BATCH,
+        lr=LR,
+        seed=SEED,
     )
     y, _ = network.predict(as_batch(data.test.images))
     error = 100 * float((y.argmax(1) != data.test.labels).mean())
@@ -186,14 +194,17 @@ def main(words: list[str] | None = None) -> int:
         **environment.commit(),
         "source_sha256": environment.source_sha256(),
         "versions": environment.versions(),
+        "device": environment.device(),
+        "data_sha256": data.sha256,
         "settings": {
-            "data": source, "steps": options.steps, "batch_size": BATCH, "lr": LR,
+            "data": source, "seed": SEED, "steps": options.steps, "batch_size": BATCH, "lr": LR,
             "digits": len(digits), "canvas": CANVAS,
         },
         "loss": float(np.mean(losses[-100:])),
         "test_error": error,
         "residuals": measured(layers, digits),
         "example": example(layers, digits[:1]),
+        "wall_seconds": round(time.perf_counter() - start, 1),
     }  # fmt: skip
     if options.out is not None:
         write_atomically(options.out, (json.dumps(record) + "\n").encode())

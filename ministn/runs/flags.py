@@ -84,8 +84,8 @@ def parser(
         "--data-dir",
         type=Path,
         metavar="DIR",
-        help="the only folder to look in for MNIST's four files; default: $MINISTN_DATA/mnist, "
-        "then the user's cache, then a download",
+        help="the only folder to look in for the data set's files; default: $MINISTN_DATA/mnist, "
+        "or svhn or plankton there; MNIST's four then in the user's cache, or by a download",
     )
     _running(groups[HOW])
     _instead(groups[INSTEAD])

@@ -84,12 +84,12 @@ class Iterated(Layer):
     ) -> tuple[np.ndarray, IteratedCache | None]:
         first, *others = self.localisations
         theta, first_cache = first.forward(x, _use(step, 1))
-        self._check(theta, x)
+        check_arrays(theta=(theta, f"{len(x)} 6"))  # only affine transforms are composed
         again = []
         for k, localisation in enumerate(others, 2):
             aligned, warp = self._aligned(x, theta)
             increment, cache = localisation.forward(aligned, _use(step, k))
-            self._check(increment, x)
+            check_arrays(theta=(increment, f"{len(x)} 6"))
             theta, composed = self._composed(theta, increment)
             again.append(Again(warp, cache, composed))
         return theta, None if step is None else IteratedCache(first_cache, again)
@@ -122,10 +122,6 @@ class Iterated(Layer):
     def _factors(self, theta: np.ndarray, increment: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The left and the right one; of those, or of their gradients, theta's and the other's."""
         return (theta, increment) if self.order == "right" else (increment, theta)
-
-    def _check(self, theta: np.ndarray, x: np.ndarray) -> None:
-        """Only affine transforms are composed."""
-        check_arrays(theta=(theta, f"{len(x)} 6"))
 
     def _aligned(self, x: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, Warp]:
         """x sampled at T_theta(G), as large as it is."""

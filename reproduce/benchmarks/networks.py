@@ -36,7 +36,7 @@ SCRIPTS = (
     ("rnn-spn", rnn_spn_table1, "--nets rnn-spn-d1 rnn-spn-d2 ffn-spn-d2 --seeds 0", ""),
 )
 COMPILED = "arch1-tstn", "rts-st-cnn-affine", "rnn-spn-d2", "r-stn-sl1"  # one network of each paper
-PROFILED = (  # one of each experiment
+PROFILED = (  # one of nearly each experiment
     "arch1-tstn", "rts-st-cnn-affine", "addition-2st-fcn-affine", "colocalisation",
     "projection-st-cnn", "rnn-spn-d2", "r-stn-sl1",
 )  # fmt: skip

@@ -88,8 +88,8 @@ def turns_figure(records: list[Record]) -> Figure:
     grid[0, 0].set_ylabel("theta's angle, degrees")
     caption(
         figure,
-        "Each point is a test image. Those of a transformer that undoes rotations lie along the "
-        "dashed line. The other one is that of orthogonal regression over all test images.",
+        "Each point is a test image. Those of a transformer that undoes rotations lie along a line "
+        "parallel to the dashed one. The other one is that of orthogonal regression.",
     )
     return figure
 

@@ -1,5 +1,6 @@
 """What the best warp of feature maps leaves, from the record of ../placement_theory.py."""
 
+from math import floor
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ WORDS = (
     "How far the maps of {digits} unseen digits are from those before the image was changed, as a "
     "share of their variation (sums of squares over the maps' inscribed disc): as they are; after "
     "the one affine warp of them that comes nearest; and where instead the image was warped back. "
-    "The classifier was trained on rotated digits ({steps} steps of {batch_size}) and makes "
-    "{error:.1f} % errors on them."
+    "The classifier was trained on rotated digits ({steps} steps of {batch_size}), of "
+    "which it reads {error:.1f} % wrongly."
 )
 
 
@@ -45,8 +46,8 @@ def verdict(record: dict[str, Any]) -> str:
     return (
         f"The theorem {'shows' if holds else 'does not show'} in these maps: of a shift by whole "
         f"strides the best warp of them leaves at most {undone:.1g} (asked: below {EXACT:g}), of a "
-        f"rotation or scaling at least {left:.2f} (asked: above {MUCH:g}), {times:.0f} times what "
-        "warping the image leaves or more."
+        f"rotation or scaling at least {left:.2f} (asked: above {MUCH:g}), {floor(times)} times "
+        "what warping the image leaves or more."
     )
 
 
