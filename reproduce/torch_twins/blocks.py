@@ -10,7 +10,7 @@ from ministn.errors import UserError
 from ministn.models import PlanktonNetwork, SvhnNetwork
 from ministn.ops.leaky_relu import SLOPE
 from torch_twins.layers import Convolution, Dense, Regression, rectified
-from torch_twins.placement import Placed, Plain, Shape, Standardised
+from torch_twins.placement import Placed, Plain, Shape, Standardised, image_of
 
 SVHN_MAPS = 48, 64, 128, 160, 192, 192, 192, 192
 PLANKTON_MAPS = 32, 32, 64, 64, 128, 128, 128, 256, 256, 256
@@ -32,7 +32,7 @@ def svhn(network: SvhnNetwork, form: Form) -> Placed | Plain:
 
     def stack(owner: str) -> Stack:
         """5x5, every second one from the first with a pool; dropout behind all but the first."""
-        shape = _image(form)
+        shape = image_of(form)
         blocks: Layers = []
         shapes = [shape]
         for number, usual in enumerate(SVHN_MAPS, 1):
@@ -79,7 +79,7 @@ def plankton(network: PlanktonNetwork, form: Form) -> Placed | Plain:
 
     def stack(owner: str) -> Stack:
         """3x3, leaky; behind the second, fourth, seventh and tenth a pool of 3x3."""
-        shape = _image(form)
+        shape = image_of(form)
         blocks: Layers = []
         shapes = [shape]
         for number, usual in enumerate(PLANKTON_MAPS, 1):
@@ -143,11 +143,6 @@ def _placed(
         own.shapes[first],
         outside,
     )
-
-
-def _image(form: Form) -> Shape:
-    height, width = form.size
-    return height, width, form.channels
 
 
 def _neurons(shape: Shape, path: str, units: int) -> Layers:

@@ -89,7 +89,9 @@ def loss(y: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 def cnn(network: PlacementCnn, form: Form) -> Plain:
     """The classifier alone."""
     sizes = SIZES[network.sizes]
-    first, rest = _classifier(sizes, form, sizes.alone, _after_first(_image(form), sizes.alone[0]))
+    first, rest = _classifier(
+        sizes, form, sizes.alone, _after_first(image_of(form), sizes.alone[0])
+    )
     return Plain(*first, *rest)
 
 
@@ -97,7 +99,7 @@ def placed(network: Placement, form: Form) -> Placed:
     """One transformer. Raises UserError for several looks."""
     if len(network.depths) != 1:
         raise UserError(f"{network.name} has no twin yet: only one look has")
-    sizes, image, (depth,) = SIZES[network.sizes], _image(form), network.depths
+    sizes, image, (depth,) = SIZES[network.sizes], image_of(form), network.depths
     of_a_map = network.place == "C" and depth == 1
     seen = _after_first(image, sizes.maps[0]) if depth else image
     moved = _after_first(image, sizes.maps[0]) if of_a_map else image
@@ -116,7 +118,8 @@ def placed(network: Placement, form: Form) -> Placed:
     return Placed(first, rest, looking, of_a_map, size)
 
 
-def _image(form: Form) -> Shape:
+def image_of(form: Form) -> Shape:
+    """(H, W, C)."""
     height, width = form.size
     return height, width, form.channels
 

@@ -7,6 +7,7 @@ from torch.nn import functional
 from ministn.data import Form
 from ministn.errors import UserError
 from ministn.models import FfnSpn, RnnSpn, SequenceCnn
+from ministn.models.architecture import plane
 from torch_twins.layers import Classifier, Convolution, Dense, Regression, rectified, warped
 
 MAPS, STATE, UNITS, WIDE = 20, 256, 400, 96
@@ -36,7 +37,7 @@ class RecurrentReader(nn.Module):
 
     def __init__(self, network: RnnSpn, form: Form) -> None:
         super().__init__()
-        (self.glimpses,), size = form.labels, _plane(form)
+        (self.glimpses,), size = form.labels, plane(form)
         looked_at = _looked_at(size)
         self.looking = nn.Sequential(*_looking(form.channels), nn.Flatten())
         self.gru = Recurrent("localisation/gru", looked_at, STATE, self.glimpses)
@@ -96,7 +97,7 @@ def rnn(network: RnnSpn, form: Form) -> RecurrentReader:
 def ffn(network: FfnSpn, form: Form) -> Reader:
     """One that looks once. Raises UserError with dropout or a fourth convolution."""
     _check(network)
-    size = _plane(form)
+    size = plane(form)
     localisation = nn.Sequential(
         *_looking(form.channels),
         nn.Flatten(),
@@ -109,17 +110,12 @@ def ffn(network: FfnSpn, form: Form) -> Reader:
 def cnn(network: SequenceCnn, form: Form) -> Reader:
     """One that sees the whole image. Raises UserError as ``ffn`` does."""
     _check(network)
-    return Reader(form, [], _plane(form))
+    return Reader(form, [], plane(form))
 
 
 def _check(network: RnnSpn | FfnSpn | SequenceCnn) -> None:
     if network.dropout or getattr(network, "convolutions", 3) != 3:
         raise UserError(f"{network.name} has a twin without dropout and with 3 convolutions only")
-
-
-def _plane(form: Form) -> Plane:
-    height, width = form.size
-    return height, width
 
 
 def _shown(size: Plane, downsample: float) -> Plane:

@@ -4,13 +4,14 @@ from torch import nn
 
 from ministn.data import Form
 from ministn.models import ClassificationCnn, SmallStn, Tstn, UntiedStn
+from ministn.models.architecture import plane
 from torch_twins.layers import Classifier, Convolution, Dense, Regression, rectified
 
 
 def cnn(network: ClassificationCnn, form: Form) -> Classifier:
     """The classification CNN alone."""
     convolutions = _convolutions("classifier", network.architecture)
-    return Classifier(_classifier(convolutions, _plane(form), form.classes))
+    return Classifier(_classifier(convolutions, plane(form), form.classes))
 
 
 def untied(network: UntiedStn, form: Form) -> Classifier:
@@ -31,16 +32,11 @@ def _behind(
     classifying: list[list[Convolution]],
     looking: list[list[Convolution]],
 ) -> Classifier:
-    size = _plane(form)
+    size = plane(form)
     shown = int(size[0] // network.downsample), int(size[1] // network.downsample)
     return Classifier(
         _classifier(classifying, shown, form.classes), [_localisation(looking, size)], shown
     )
-
-
-def _plane(form: Form) -> tuple[int, int]:
-    height, width = form.size
-    return height, width
 
 
 def _convolutions(owner: str, architecture: int) -> list[list[Convolution]]:
@@ -92,7 +88,7 @@ def _localisation(layers: list[list[Convolution]], size: tuple[int, int]) -> nn.
 
 def small(network: SmallStn, form: Form) -> Classifier:
     """The notebook's: all convolutions 'valid', the image shrunk by three."""
-    size = _plane(form)
+    size = plane(form)
     looked_at = [(side // 2 - 4) // 2 - 4 for side in size]
     shown = (size[0] // 3, size[1] // 3)
     read = [((side - 2) // 2 - 2) // 2 for side in shown]
