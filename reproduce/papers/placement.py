@@ -104,10 +104,10 @@ LEGEND = (
 )
 RULES = (
     "Networks are compared on the same test images, seed by seed: difference of the test errors "
-    "[95 % interval], p. The test is a paired t test over the digits, of each of which the number "
-    "of its images that a network has wrong counts: its distortions are not independent, as "
-    "McNemar's test would want the images. Over at least three seeds a paired t test decides. '<' "
-    "holds if the difference is negative and significant at 5 %; it does not hold if it is "
+    "[95 % interval], p of a paired t test over the test digits. Of each counts how many of its "
+    "images a network has wrong, since distortions of one digit are not independent. Over at least "
+    "three seeds a paired t test over these decides. '<' holds if the difference is negative and "
+    "significant at 5 %; it does not hold if it is "
     f"positive and significant. 'About as' holds if the interval lies within +-{MARGIN:g} points, "
     "less than the least by which the paper's STN-C1 loses on R and S, 0.11; it does not hold if "
     "it lies outside. All else is undecided."
