@@ -150,7 +150,12 @@ def test_the_page_says_what_was_not_run_and_how_long_it_would_take():
     assert rnn_spn_report.section([]).startswith("Not run: ")
     short = run("rnn-spn-d3", done=15, **SHORT, dropout_ramp=1) | {"wall_seconds": 1800.0}
     text = rnn_spn_report.section([run("rnn-spn-d2"), short])
-    assert "--nets rnn-spn-d2 --seeds 0 1 2" not in text
+    assert "--nets rnn-spn-d2 --seeds 1 2` |" in text
+    unfinished = run("rnn-spn-d2", seed=2) | {"status": "interrupted"}
+    two = [run("rnn-spn-d2", seed=seed) for seed in (0, 1)]
+    assert "--nets rnn-spn-d2 --seeds 2` |" in rnn_spn_report.section([*two, unfinished])
+    three = [*two, run("rnn-spn-d2", seed=2)]
+    assert "--nets rnn-spn-d2 " not in "".join(rnn_spn_report.not_run(three))
     assert "| `python reproduce/rnn_spn_table1.py --nets rnn-spn-d3 --seeds 0 1 2` | 10 |" in text
     assert "| `python reproduce/rnn_spn_table1.py --nets cnn --seeds 0 1 2` | - |" in text
     drawn = rnn_spn_figures.figures([short]).keys() | {"rnn-spn-glimpses.gif"}

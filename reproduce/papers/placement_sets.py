@@ -6,13 +6,13 @@ their settings agree but seed and where transformers stand; in one row when all 
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from ministn.data import Plankton, Svhn
 from ministn.data.sources import EMBEDDED, Sizes
 from ministn.errors import UserError
 from ministn.kinds import leaves
-from ministn.metrics.statistics import PairedTest, SeedTest
 from ministn.models import Architecture
 from ministn.runs import Settings
 from ministn.tasks import Classification
@@ -34,11 +34,14 @@ WHERE = "network.place", "network.depths", "network.head"
 
 
 class Claim(NamedTuple):
-    """That the first network's error is less than the second's, or about equal; by their names."""
+    """That the first network's error is less than the second's; by their names.
+
+    margin: that the two differ by no more than so many percentage points instead.
+    """
 
     first: str
     second: str
-    vote: Callable[[PairedTest | SeedTest], str] = smaller
+    margin: float | None = None
 
 
 class Study(NamedTuple):
@@ -48,7 +51,8 @@ class Study(NamedTuple):
     protocol; sizes: of the splits, by source. epochs: the training for so many. networks: by name,
     those that the paper has figures for or speaks of, in its order. paper: its test errors in
     percent, by name, with so many decimal places. cost: how many times as long as the network
-    ``reference`` it says that one trains. images: how many it trained on. claims: its own.
+    ``reference`` it says that one trains. images: how many it trained on. updates: how many its
+    protocol's authors made. claims: its own.
     """
 
     script: str
@@ -64,6 +68,7 @@ class Study(NamedTuple):
     cost: dict[str, float]
     reference: str
     images: int
+    updates: int
     seeds: tuple[int, ...]
     claims: list[Claim]
 
@@ -170,10 +175,12 @@ def verdicts(study: Study, table: Table) -> list[Verdict]:
     runs = {name(row[0]): row for row in table}
     spoken_runs = {spoken(each): row for each, row in runs.items()}
     found = []
-    for first, second, vote in study.claims:
+    for first, second, margin in study.claims:
         if first in runs or second in runs:
             names = spoken(first), spoken(second)
-            sign = "about as" if vote is about_equal else "<"
+            sign, vote = "<", smaller
+            if margin is not None:
+                sign, vote = "about as", partial(about_equal, margin=margin)
             found.append(compared(f" {sign} ".join(names), spoken_runs, names, vote))
     return found
 

@@ -3,10 +3,12 @@
 A cell that has not run is there too, with the paper's figure and the command that would make it.
 """
 
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
-from papers.claims import Record, Row, Table
+from ministn.runs import Settings
+from papers.claims import Record, Row, Table, missing
 from papers.layout import NONE, columns, pipes, wrapped
 from papers.placement_sets import (
     Study,
@@ -33,9 +35,19 @@ RULES = (
     "Networks are compared on the same test images, seed by seed: difference of the test errors "
     "[95 % interval], p of the exact McNemar test. Over at least three seeds a paired t test "
     "decides. '<' holds if the difference is negative and significant at 5 %; it does not hold if "
-    "it is positive and significant. 'About as' holds if the interval lies within 0.5 points of "
-    "zero; it does not hold if it lies outside. All else is undecided."
+    "it is positive and significant. "
 )
+
+
+def rules(study: Study) -> str:
+    """How claims are judged, with the margin of those that two networks are about as good."""
+    margins = {claim.margin for claim in study.claims if claim.margin is not None}
+    about = [
+        f"'About as' holds if the interval lies within +-{margin:g} points; it does not hold if it "
+        "lies outside. "
+        for margin in margins
+    ]
+    return f"{RULES}{''.join(about)}All else is undecided."
 
 
 def legend(study: Study) -> str:
@@ -77,7 +89,7 @@ def report(study: Study, records: list[Record], *, markdown: bool = False) -> st
             text += [line for note in notes for line in wrapped(note, "  ! ")]
             text += [*claims_as_text(claims, extent), *commands_as_text(runs)]
             parts.append("\n".join(text))
-    legends = [legend(study), RULES]
+    legends = [legend(study), rules(study)]
     parts += legends if markdown else ["\n".join(wrapped(each)) for each in legends]
     return "\n\n".join(parts) + "\n"
 
@@ -95,15 +107,17 @@ def pictures(study: Study, records: list[Record]) -> dict[str, str]:
 
 
 def not_run(study: Study, records: list[Record]) -> list[str]:
-    """Of the cells without a run of the protocol: the paper's error, the command, and its hours.
+    """Of the cells that lack seeds of the protocol: the paper's error, the command, and its hours.
 
-    The hours are those of the protocol, as long as a shorter run of such images took for each.
+    A run of the protocol is of all images at hand, be they fewer than the paper's. The hours are
+    those of the protocol, as long as a shorter run of such images took for each.
     """
-    whole = [t for t in (tables(study, records) if records else []) if not scope(study, t)]
-    done = {name(row[0]) for table in whole for row in table}
     lines = []
     for cell, network in study.networks.items():
-        if cell in done:
+        whole = Settings(study.data, network, study.training, study.task)
+        done = [r for r in records if replace(r["settings"], seed=whole.seed) == whole]
+        seeds = missing(done, study.seeds)
+        if not seeds:
             continue
         alike = [
             record
@@ -113,18 +127,24 @@ def not_run(study: Study, records: list[Record]) -> list[str]:
             and record["epochs"]
         ]
         hours = [_hours(study, record) for record in alike]
-        words = f"python {study.path} --nets {cell} --seeds {' '.join(map(str, study.seeds))}"
+        words = f"python {study.path} --nets {cell} --seeds {' '.join(map(str, seeds))}"
         time = f"{min(hours):.0f}" if hours else NONE
         lines.append([spoken(cell), published(study, cell) or NONE, f"`{words}`", time])
     if not lines:
         return []
-    training = study.training
     return [
-        f"Not run: the whole protocol, {training.epochs} epochs, of these networks, with the "
-        "paper's error. Hours of one seed, as long as a shorter run of this network took here for "
-        "each image; `--plan` says how many it would be on another machine.",
+        f"Not run: the protocol on all {study.data.train_size:,} images at hand, "
+        f"{study.training.epochs} epochs or {updates(study)}, of these networks with these seeds. "
+        "paper: its error. Hours of one seed, as long as a shorter run of this network took here "
+        "for each image; `--plan` says how many it would be on another machine.",
         pipes(["network", "paper", "command", "hours"], lines),
     ]
+
+
+def updates(study: Study) -> str:
+    """How many the protocol has on the images at hand, beside those of its authors."""
+    ours = study.training.steps(study.data.train_size)
+    return f"{ours:,} updates, where its authors made {study.updates:,}"
 
 
 def _hours(study: Study, record: Record) -> float:
@@ -138,8 +158,9 @@ def _hours(study: Study, record: Record) -> float:
 def title(study: Study, table: Table) -> str:
     """What was trained on, for how long, and how far that is from the paper."""
     first = table[0][0]
-    data, network = first["settings"].data, first["settings"].network
-    training, optimizer = first["settings"].training, first["settings"].training.optimizer
+    settings = first["settings"]
+    data, network, training = settings.data, settings.network, settings.training
+    optimizer = training.optimizer
     source, whole = study.set_name, study.images
     if not on_paper_data(first):
         source, whole = "scikit-learn's digits, enlarged", study.sizes[data.source].train
@@ -148,8 +169,8 @@ def title(study: Study, table: Table) -> str:
     text = (
         f"{source}, {data.train_size:,} of {whole:,} images of {size}, data seed "
         f"{data.seed} (SHA-256 {first['data_sha256'][:8]}); {training.epochs} epochs of batch "
-        f"{training.batch_size}, learning rate {training.lr:g}, {optimizer.words}, weight decay "
-        f"{optimizer.weight_decay:g}, loc-lr x{training.loc_lr:g}"
+        f"{training.batch_size} or {settings.steps:,} updates, learning rate {training.lr:g}, "
+        f"{optimizer.words}, weight decay {optimizer.weight_decay:g}, loc-lr x{training.loc_lr:g}"
     )
     if width != 1:
         text += f"; classifier {width:g} times as wide"

@@ -3,7 +3,8 @@
 No source has the authors' protocol. Of Jaderberg et al. 2015, whose networks these are, it is known
 that they took 400,000 steps of SGD on batches of 128, at a learning rate of 0.01 that fell to a
 tenth after each fifth of them, with weight decay 5e-4, localisation networks at a tenth of the
-rate. On their 235,755 images these are 217 epochs. Their momentum is not known, and the default of
+rate. On their 235,755 images these are 217 epochs. So many of the 13,000 images at hand are only
+22,134 steps. Their momentum is not known, and the default of
 the authors' code is none: so is ours. With 0.9 at this learning rate, a classifier a quarter as
 wide gave all images one answer within 40 steps. Dropout rises from nothing in the first five
 epochs: with all of it from the start, and momentum 0.9, that classifier learned in 1,300 steps on
@@ -19,12 +20,16 @@ from ministn.optimizers import SGD
 from ministn.schedules import StepDecay
 from ministn.tasks import Classification
 from ministn.training.protocol import Training
-from papers.claims import about_equal
 from papers.placement_sets import Claim, Study
 
 IMAGES = 235_755  # of train and extra; those at hand are fewer, see data/svhn.py
 FIFTHS = 5
 FALL = 0.1
+
+# "About as", in percentage points: less than what the paper calls a change, of which the smallest
+# are 0.16 by STN-SL3's second look and 0.11 from STN-C0 to STN-C3. Of the 1,000 test images at hand
+# it is one, so that only a test over many seeds will find two networks so close.
+MARGIN = 0.1
 
 
 def epochs(training: Training, count: int) -> Training:
@@ -65,6 +70,7 @@ STUDY = Study(
     cost={"sl0123": 1.8, "sl8": 1.6},
     reference="c0123",
     images=IMAGES,
+    updates=400_000,
     seeds=(0, 1, 2),
     claims=[
         *(Claim("sl0123", other) for other in ("c0123", "c0-large", "cnn")),
@@ -72,7 +78,7 @@ STUDY = Study(
         *(Claim("cnn", deep) for deep in ("c6", "c8")),
         *(Claim(f"{how}3", f"{how}{deep}") for how in ("c", "dl") for deep in (6, 8)),
         *(Claim(f"sl{deep}", "sl3") for deep in (6, 8)),
-        Claim("c0x2", "c0", about_equal),
+        Claim("c0x2", "c0", MARGIN),
         *(Claim(f"sl{depth}x2", f"sl{depth}") for depth in (3, 6)),
         *(Claim(once, f"{once}x2") for once in ("sl8", "dl3")),
         *(Claim(f"sl{depth}x2+1", f"sl{depth}x2") for depth in (3, 6)),
