@@ -35,7 +35,8 @@ RAMP = Flag(
 EXAMPLES = """\
 examples (times on two cores of a 2020 server):
   python reproduce/placement_svhn.py --quick
-      five narrow networks on scikit-learn's digits, nothing to download: about four minutes
+      five narrow networks on scikit-learn's digits, nothing to download: about four minutes, in
+      which they run but do not learn to read
   python reproduce/placement_svhn.py --nets cnn c0 sl3 --width 0.25 --epochs 30 --batch-size 32 \\
       --seeds 0
       three networks, a quarter as wide, on the house numbers at hand: about an hour; smaller
