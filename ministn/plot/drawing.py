@@ -195,6 +195,9 @@ def remark(axes: Axes, text: str, point: tuple[float, float], *, left: bool = Fa
     )
 
 
+LEAST = 0.05  # percent: smaller errors are drawn here, since an error of 0 has no logarithm
+
+
 def plain_logarithm(axis: Axis) -> None:
     """Ticks at 1, 2, 5, 10, ... written as such."""
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from ministn import plot
 from ministn.data.sources import EMBEDDED
-from ministn.plot.drawing import BLUE, PALE, VERMILION, caption, draw_cross, plain_logarithm
-from papers.claims import Record, Row
+from ministn.plot.drawing import BLUE, VERMILION, caption
+from papers import error_panels
+from papers.claims import Record
 from papers.placement import AT_INPUT, ERRORS, PROTOCOL, cell_of, label, tables
 from papers.stn_runs import title
 
@@ -41,41 +41,22 @@ def turns(record: Record) -> list[list[int]] | None:
 
 
 def errors_figure(records: list[Record]) -> Figure:
-    """Test errors of each seed, ours and the paper's: a panel for each set of each table."""
-    panels: list[list[Row]] = []
-    for table in tables(records):
-        for name in dict.fromkeys(cell_of(row[0])[0] for row in table):
-            panels.append([row for row in table if cell_of(row[0])[0] == name])
-    heights = [len(rows) + 1.2 for rows in panels]
-    figure = Figure(figsize=(8, 0.36 * sum(heights) + 1.6), layout="constrained")
-    grid = figure.subplots(len(panels), 1, height_ratios=heights, squeeze=False, sharex=True)
-    for axes, rows in zip(grid[:, 0], panels, strict=True):
-        for place, row in enumerate(rows):
-            name, model = cell_of(row[0])
-            for record in row:
-                if record["best"]:
-                    error = record["best"]["test_error"]
-                    axes.plot(error, place, "o", color=BLUE if model == "cnn" else VERMILION)
-                    if record["collapses"]:
-                        draw_cross(axes, error, place)
-            if row[0]["settings"].data.source != EMBEDDED:
-                axes.plot(ERRORS[name][model], place, "d", color="black", mfc="white")
-        axes.set_yticks(range(len(rows)), [label(row[0]) for row in rows])
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xscale("log")
-        plain_logarithm(axes.xaxis)
-        axes.grid(axis="x", color=PALE)
-        axes.set_axisbelow(True)
-    grid[-1, 0].set_xlabel("test error, percent (logarithmic)")
-    marks = [
-        Line2D([], [], marker="o", color=BLUE, linestyle="", label="ours, one seed"),
-        Line2D([], [], marker="o", color=VERMILION, linestyle="", label="with a transformer"),
-        Line2D([], [], marker="d", color="black", mfc="white", linestyle="", label="paper"),
-    ]
-    figure.legend(handles=marks, loc="outside upper left", ncols=3, frameon=False, fontsize=9)
-    words = ". ".join(dict.fromkeys(title(t[0][0], PROTOCOL, "Our") for t in tables(records)))
-    caption(figure, f"{words}. A cross: the attention of most of a batch left the image.")
-    return figure
+    """Test errors of each seed, ours and the paper's."""
+    found = tables(records)
+    return error_panels.errors_figure(
+        found,
+        name=lambda record: cell_of(record)[0],
+        label=label,
+        transforms=lambda record: cell_of(record)[1] != "cnn",
+        published=published,
+        words=". ".join(dict.fromkeys(title(t[0][0], PROTOCOL, "Our") for t in found)),
+    )
+
+
+def published(record: Record) -> float | None:
+    """The paper's error, None on other digits."""
+    name, model = cell_of(record)
+    return None if record["settings"].data.source == EMBEDDED else ERRORS[name][model]
 
 
 def turns_figure(records: list[Record]) -> Figure:

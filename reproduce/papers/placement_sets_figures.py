@@ -13,6 +13,7 @@ from ministn.plot.drawing import (
     BLUE,
     GREEN,
     GREY,
+    LEAST,
     PALE,
     VERMILION,
     caption,
@@ -26,7 +27,6 @@ from papers.placement_sets_report import pictures, title
 MARKERS = {"C": (VERMILION, "s"), "DL": (BLUE, "o"), "SL": (GREEN, "^")}
 SMALL = SvhnNetwork.head  # the localisation network that all others have
 STYLES: dict[int, Any] = {1: "-", 2: "--", 3: ":"}  # by iterations
-LEAST = 0.05  # percent: smaller errors are drawn here, since an error of 0 has no logarithm
 
 Point = tuple[float, list[tuple[float, bool]]]  # depth; errors, and whether attention collapsed
 Line = tuple[str, int]  # how transformers are placed, and how often each looks

@@ -257,44 +257,21 @@ def _set_of(record: Record) -> int:
 
 def errors_figure(records: list[Record]) -> Any:
     """Test errors, ours and the paper's: a panel for each set of each table."""
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
+    from papers import error_panels
 
-    panels = []
-    for table in tables(records):
-        for name in dict.fromkeys(cell_of(row[0])[0] for row in table):
-            panels.append([row for row in table if cell_of(row[0])[0] == name])
-    heights = [len(rows) + 1.2 for rows in panels]
-    figure = Figure(figsize=(8.0, 0.36 * sum(heights) + 1.6), layout="constrained")
-    grid = figure.subplots(len(panels), 1, height_ratios=heights, squeeze=False, sharex=True)
-    for axes, rows in zip(grid[:, 0], panels, strict=True):
-        for place, row in enumerate(rows):
-            name, model = cell_of(row[0])
-            colour = drawing.VERMILION if _has_transformer(row[0]) else drawing.BLUE
-            for record in row:
-                if record["best"]:
-                    error = max(record["best"]["test_error"], LEAST)
-                    axes.plot(error, place, "o", color=colour)
-                    if record["collapses"]:
-                        drawing.draw_cross(axes, error, place)
-            if model in PAPER[name]:
-                axes.plot(PAPER[name][model], place, "d", color="black", mfc="white")
-        axes.set_yticks(range(len(rows)), [label(row[0]) for row in rows])
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xscale("log")
-        drawing.plain_logarithm(axes.xaxis)
-        axes.grid(axis="x", color=drawing.PALE)
-        axes.set_axisbelow(True)
-    grid[-1, 0].set_xlabel("test error, percent (logarithmic)")
-    marks = [
-        Line2D([], [], marker="o", color=drawing.BLUE, linestyle="", label="ours, one seed"),
-        Line2D([], [], marker="o", color=drawing.VERMILION, linestyle="", label="with transformer"),
-        Line2D([], [], marker="d", color="black", mfc="white", linestyle="", label="paper"),
-    ]
-    figure.legend(handles=marks, loc="outside upper left", ncols=3, frameon=False, fontsize=9)
-    words = ". ".join(dict.fromkeys(title(table[0][0]) for table in tables(records)))
-    drawing.caption(figure, f"{words}. A cross: the attention of most of a batch left the image.")
-    return figure
+    def published(record: Record) -> float | None:
+        name, model = cell_of(record)
+        return PAPER[name].get(model)
+
+    found = tables(records)
+    return error_panels.errors_figure(
+        found,
+        name=lambda record: cell_of(record)[0],
+        label=label,
+        transforms=_has_transformer,
+        published=published,
+        words=". ".join(dict.fromkeys(title(table[0][0]) for table in found)),
+    )
 
 
 def run_figures(record: Record) -> dict[str, Any]:
@@ -318,7 +295,7 @@ def progress_figure(record: Record) -> Any:
     figure = Figure(figsize=(9.0 if undone else 5.0, 3.6), layout="constrained")
     grid = figure.subplots(1, 1 + undone, squeeze=False)[0]
     for kind, colour in (("train", drawing.GREY), ("test", drawing.BLUE)):
-        errors = [max(entry[f"{kind}_error"], LEAST) for entry in epochs]
+        errors = [max(entry[f"{kind}_error"], drawing.LEAST) for entry in epochs]
         grid[0].plot(numbers, errors, "o-", color=colour, label=kind)
     grid[0].set_yscale("log")
     drawing.plain_logarithm(grid[0].yaxis)
@@ -338,9 +315,6 @@ def progress_figure(record: Record) -> Any:
     words = f"{title(record)}. Training errors are running, those of an epoch. {LEGEND}"
     drawing.caption(figure, words)
     return figure
-
-
-LEAST = 0.05  # percent: smaller errors are drawn here, since an error of 0 has no logarithm
 
 
 def _has_transformer(record: Record) -> bool:
