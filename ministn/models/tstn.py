@@ -123,8 +123,8 @@ class UntiedStn(Architecture):
     """Two networks of equal shape, each with its own convolutions.
 
     downsample: factor d by which the transformer's output is smaller than the image, floor(H / d).
-    dropout: rate after the localisation network's neurons, where the classifier has 0.5. The paper
-    uses 1, and names no dropout there.
+    dropout: rate after the localisation network's neurons, where the classifier has 0.5. In the
+    paper d is 1, and there is no dropout there.
     """
 
     architecture: int
