@@ -62,15 +62,6 @@ def warped(images: np.ndarray, theta: np.ndarray) -> np.ndarray:
     return bilinear_sampler(images, grid)[0]
 
 
-def change(turn: float, size: float, shift: float) -> np.ndarray:
-    """theta (1, 2, 3) that samples a digit so that it appears turned, sized and shifted.
-
-    shift: to the right, of half the image's width.
-    """
-    moved = theta_of(np.array([turn]), np.array([size]), np.array([[shift, 0.0]]))
-    return inverse(moved)
-
-
 class Changed:
     """Images to which something is done, and the maps of both at one depth."""
 
