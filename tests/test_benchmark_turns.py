@@ -63,6 +63,7 @@ def test_a_side_tells_the_time_of_its_work():
     with Side(partial(sleeping, False)) as side:
         side.seconds("set up")
         assert side.seconds("step") >= 0.001
+        assert side.turn("step") >= 0.001
     assert active_children() == []
 
 

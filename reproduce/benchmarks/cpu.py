@@ -11,7 +11,7 @@ profile       Where the time of a step goes (benchmarks/profile.py): one network
               Architecture 1's TSTN at growing batch.
 
 Every side has a process of its own, and all that are compared take turns (benchmarks/turns.py). A
-turn is two steps, or calls, of which the second counts, for the first finds all caches cold: in
+turn is a tenth of a second of steps, or calls, two at least, and their median without the first: in
 training one step follows the other, and a small one gains most by that.
 
 What a side compiles in its first step is not counted. How the record is laid out is in
@@ -185,7 +185,7 @@ class Benchmark:
                 for side in sides.values():
                     side.seconds(f"{block.name}/set up")
                 for work in (f"{block.name}/{way}" for way in WAYS):
-                    turns = {name: second(side, work) for name, side in sides.items()}
+                    turns = {name: partial(side.turn, work) for name, side in sides.items()}
                     in_turns(turns, WARM_UP)
                     row = compared(in_turns(turns, self.rounds), LAYOUTS)
                     self._note(f"convolution/{work}", row, 1e3)
@@ -278,7 +278,7 @@ class Benchmark:
             try:
                 side = stack.enter_context(Side(start))
                 side.seconds("set up")
-                one = second(side, "step")
+                one = partial(side.turn, "step")
                 in_turns({name: one}, WARM_UP)
                 turns[name] = one
             except SideFailed as error:
@@ -290,16 +290,6 @@ class Benchmark:
     def _note(self, name: str, row: Row, unit: float) -> None:
         self.record.note(name, row)
         tqdm.write(line(name, row, unit))  # now: what follows may take minutes
-
-
-def second(side: Side, work: str) -> Callable[[], float]:
-    """A side's turn: twice the work, of which the second time counts."""
-
-    def two() -> float:
-        side.seconds(work)
-        return side.seconds(work)
-
-    return two
 
 
 def forced() -> list[str]:

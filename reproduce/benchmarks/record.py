@@ -31,8 +31,9 @@ from ministn.files import check_output, read_json, write_atomically
 
 FORMAT = 3
 NOTES = [
-    "ours, torch, compiled: wall seconds of one training step or one call, median over the rounds; "
-    "_minimum: the least of them. In memory/: bytes, most during a training step, less what was in "
+    "ours, torch, compiled: wall seconds of one training step or one call, median over the rounds, "
+    "of which each is the median of a tenth of a second of them in a row without the first; "
+    "_minimum: the least of the rounds. In memory/: bytes, most during a training step, less what was in "
     "use when libraries were loaded and workers started; _whole: all of it",
     "torch: PyTorch eager in the layout that was the faster, which layout names; other_layout: "
     "in the other. compiled: torch.compile in its default mode, channels-last; null if it failed",

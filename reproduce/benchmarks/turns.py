@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from statistics import median
 from typing import Any
 
 from ministn.errors import UserError
 from ministn.parallel.exchange import Failure
 
 SETTLE = 0.03  # seconds before a turn: the other side's OpenMP threads spin for 10 ms after theirs
+ROW = 0.1  # seconds of work in a row: in training one step follows the other
 SAMPLE = 0.003  # seconds between two looks at how much memory is in use
 PATIENCE = 10.0  # seconds for a process to end by itself
 
@@ -54,8 +56,15 @@ class Side:
 
     def seconds(self, work: str) -> float:
         """Do this work, and say how long it took. The first work of all must be "set up"."""
-        time.sleep(SETTLE)
         self._ask(work)
+        return self._answer()
+
+    def turn(self, work: str) -> float:
+        """Do this work again and again, and say how long it took: the median without the first
+        time, which finds all caches cold and workers asleep.
+        """
+        time.sleep(SETTLE)
+        self._ask(work, ROW)
         return self._answer()
 
     def peak(self, work: str) -> int:
@@ -83,9 +92,9 @@ class Side:
                 total += one.memory_full_info().pss
         return total
 
-    def _ask(self, work: str) -> None:
+    def _ask(self, work: str, row: float | None = None) -> None:
         with suppress(OSError):  # a process that has ended gives no answer either
-            self._pipe.send(work)
+            self._pipe.send((work, row))
 
     def _answer(self) -> Any:
         try:
@@ -117,10 +126,21 @@ def _serve(pipe: Connection, start: Start) -> None:
     with suppress(EOFError, OSError), _told(pipe), start() as set_up:  # the pipe ends with it
         works: dict[str, Work] = {"set up": lambda: works.update(set_up())}
         pipe.send(0.0)
-        while (work := pipe.recv()) is not None:
-            begin = time.perf_counter()
-            works[work]()
-            pipe.send(time.perf_counter() - begin)
+        while (asked := pipe.recv()) is not None:
+            work, row = asked
+            seconds = [_seconds(works[work])]
+            if row is not None:
+                rest = [_seconds(works[work])]
+                while seconds[0] + sum(rest) < row:
+                    rest.append(_seconds(works[work]))
+                seconds = rest
+            pipe.send(median(seconds))
+
+
+def _seconds(work: Work) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
 
 
 @contextmanager
