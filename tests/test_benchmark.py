@@ -110,6 +110,8 @@ class Pretended:
         side = job.settings.data.canvas
         return self.slower * (1 + job.batch * side**2) / job.cores
 
+    turn = seconds
+
     def memory(self):
         return 100
 
@@ -162,6 +164,8 @@ def test_all_parts_and_their_use(arguments, monkeypatch, tmp_path, capsys):
         row = found.pop(f"convolution/tstn/2-3-3x3-5x5-pool/2/{way}")
         assert (row["ours"], row["torch"], row["other_layout"]) == (1, 5, 8)
         assert (row["layout"], row["ratio"]) == ("contiguous_format", 0.2)
+        assert row["flops"] == (1 if way == "forward" else 2) * 2 * 2 * 4**2 * 9 * 2 * 3
+        assert row["counted"] > 0
     for what, size, ours, quantity, value in [
         ("batch", 2, 163 / 2, "per_image", 163 / 4),
         ("batch", 3, 244 / 2, "per_image", 244 / 6),
@@ -188,6 +192,7 @@ def test_all_parts_and_their_use(arguments, monkeypatch, tmp_path, capsys):
         whole = parts.pop("ours")
         assert parts.keys() == {*benchmarks.profile.PARTS, "update", "rest"}
         assert parts.pop("pools") == 0  # they are in the convolutions
+        assert parts.pop("gru") == 0
         assert all(0 < seconds < whole for seconds in parts.values())
     assert found == {
         "growth/batch/arch1-tstn": {"variation": pytest.approx(163 / 4 / (244 / 6), rel=1e-4)},
@@ -202,20 +207,20 @@ def test_all_parts_and_their_use(arguments, monkeypatch, tmp_path, capsys):
         f"Medians of 2 steps of each, on 2 of {run['device']['cores']} cores of {name}, NumPy with "
         f"{run['device']['blas']}, PyTorch 2.13.0.",
     ]
-    assert text[10:15] == [
-        "| tstn | 2-3-3x3-5x5-pool | 2 | forward | 1000.0 | 5000.0 | 0.20 |",
-        "| tstn | 2-3-3x3-5x5-pool | 2 | backward | 1000.0 | 5000.0 | 0.20 |",
+    assert text[10:14] == [
+        "| tstn | 2-3-3x3-5x5-pool | 2 | 2000.0 | 10000.0 | 0.20 | 0 | 0 | 0.0 |",
         "",
         "Of arch1-tstn, the time for each image differs by at most 0 % between a batch of 2 and "
         "one of 3.",
         "Of arch1-tstn, the time for each pixel differs by at most 0 % between a side of 8 and "
         "one of 9.",
     ]
-    parts = ["convolutions", "dense", "sampler", "grid", "pools", "others", "zeroing", "update"]
-    assert text[16] == (
+    parts = ["convolutions", "dense", "gru", "sampler", "grid", "pools", "others"]
+    parts += ["zeroing", "update"]
+    assert text[15] == (
         f"| ms for each image of a step | batch | {' | '.join(parts)} | rest | whole step |"
     )
-    assert [line.split(" | ")[:2] for line in text[18:]] == [
+    assert [line.split(" | ")[:2] for line in text[17:]] == [
         ["| arch1-tstn", "2"],
         ["| arch1-tstn", "3"],
     ]

@@ -65,7 +65,10 @@ def test_half_a_record(tmp_path):
         "versions": {"torch": "2"},
     }
     record = Record(path, "one", run)
-    record.note("convolution/a/1-2-3x3-4x4/5/forward", compared({"ours": [1.0], "torch": [2.0]}))
+    row = compared({"ours": [1.0], "torch": [2.0]}) | {"flops": 8e9, "counted": 0.5}
+    record.note("convolution/a/1-2-3x3-4x4/5/forward", row)
+    record.note("convolution/a/1-2-3x3-4x4/5/backward", row)
+    record.note("convolution/b/1-2-3x3-4x4/5/forward", compared({"ours": [1.0], "torch": [3.0]}))
     with pytest.raises(UserError, match=r"has no step/...: run reproduce/benchmark.py --cpu"):
         page(path)
     row = compared({"ours": [1.0], "torch": [2.0], "compiled": [4.0]})
@@ -84,9 +87,11 @@ def test_half_a_record(tmp_path):
         "Medians of 3 steps of each, on 1 of 1 cores of x, NumPy with openblas Zen, PyTorch 2.",
         "",
         "",
-        "| paper | convolution | images | pass | ours, ms | PyTorch eager, ms | ours / eager |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-        "| a | 1-2-3x3-4x4 | 5 | forward | 1000.0 | 2000.0 | 0.50 |",
+        "| paper | convolution | images | ours, ms | PyTorch eager, ms | ours / eager "
+        "| ours, GFLOP/s | PyTorch's | ours as counted, ms |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| a | 1-2-3x3-4x4 | 5 | 2000.0 | 4000.0 | 0.50 | 8 | 4 | 1000.0 |",
+        "| b | 1-2-3x3-4x4 | 5 | 1000.0 | 3000.0 | 0.33 | - | - | - |",
     ]
 
 
@@ -95,13 +100,13 @@ def test_the_worst_convolutions_are_shown_first(tmp_path):
     run["device"] = {"name": "x", "cores": 1, "workers": 1}
     record = Record(path, "one", run)
     record.note("step/r-fcn/64", compared({"ours": [1.0], "torch": [2.0]}))
-    for n in range(12):
+    for n in range(1, 13):
         row = compared({"ours": [float(n)], "torch": [1.0]})
         record.note(f"convolution/a/{n}-2-3x3-4x4/5/forward", row)
     first, shut = page(path).split("<details><summary>The other 2 convolutions</summary>")
-    shown = [line.split(" | ")[-1] for line in first.splitlines() if line.startswith("| a |")]
-    assert shown == [f"{n}.00 |" for n in range(11, 1, -1)]
-    assert "| 1.00 |\n| a | 0-2-3x3-4x4" in shut and shut.endswith("</details>")
+    shown = [line.split(" | ")[5] for line in first.splitlines() if line.startswith("| a |")]
+    assert shown == [f"{n}.00" for n in range(12, 2, -1)]
+    assert "| 2.00 | - | - | - |\n| a | 1-2-3x3-4x4" in shut and shut.endswith("</details>")
 
 
 def test_the_first_screens_table_has_what_there_is(tmp_path):

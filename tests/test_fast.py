@@ -202,6 +202,9 @@ def not_finite(N, size, lengths):
         ("bilinear_sampler", (2, 3, 4, 9), (3, 4), (2, 5)),  # by a matrix with any border
         ("bilinear_sampler", (2, 1, 8, 1), (1, 8), (3, 4)),
         ("bilinear_sampler", (2, 5, 1, 2), (5, 1), (4, 3)),
+        ("bicubic_sampler", (3, 7, 5, 1), (7, 5), (6, 4)),
+        ("bicubic_sampler", (2, 2, 3, 7), (2, 3), (5, 3)),
+        ("bicubic_sampler", (2, 1, 8, 2), (1, 8), (3, 4)),
         ("trilinear_sampler", (3, 4, 3, 5), (4, 3, 5), (2, 3, 4)),
         ("trilinear_sampler", (2, 1, 6, 3), (1, 6, 3), (3, 2, 2)),
         ("trilinear_sampler", (1, 3, 1, 1), (3, 1, 1), (2, 3, 1)),
@@ -250,6 +253,7 @@ def test_sampler_block_size_does_not_matter(monkeypatch):
 
 GOOD = {
     "conv_block": {"weight": (3, 3, 3, 6), "bias": (6,), "x": (2, 4, 5, 3)},
+    "bicubic_sampler": {"image": (2, 4, 5, 3), "grid": (2, 6, 7, 2)},
     "bilinear_sampler": {"image": (2, 4, 5, 3), "grid": (2, 6, 7, 2)},
     "trilinear_sampler": {"volume": (2, 4, 5, 3), "grid": (2, 6, 7, 5, 3)},
     "max_pool2d": {"x": (2, 4, 5, 3)},

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ministn.errors import check_arrays, check_float32
-from ministn.fast.sampling import gradient_of_grid, gradient_of_image, sample
+from ministn.fast.sampling import gradient_of_grid, gradient_of_image, linear, sample
 from ministn.ops.sampling import check_sampler
 
 
@@ -28,7 +28,7 @@ def bilinear_sampler(
     """
     check_sampler(image, grid, border, fill)
     check_float32(image=image)
-    y, slopes = sample(image, grid, border, fill)
+    y, slopes = sample(image, grid, border, fill, linear)
     return y, Cache(image.shape, grid, border, slopes)
 
 
@@ -41,5 +41,5 @@ def bilinear_sampler_backward(
     """
     shape, grid, border, slopes = cache
     check_arrays(slopes=(slopes, "2 N h w C"), dy=(dy, "N h w C"))
-    dimage = gradient_of_image(dy, grid, shape, border) if need_dimage else None
+    dimage = gradient_of_image(dy, grid, shape, border, linear) if need_dimage else None
     return dimage, gradient_of_grid(dy, slopes, shape)

@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 
@@ -145,7 +146,8 @@ def add_windows(
     """windows (kh, kw, n, h, w, C) -> their sum (n, H, W, C), each where it was cut out.
 
     The gradient of cutting out windows. One addition for each p, q, of rows of pixels where these
-    lie side by side in memory, else of channels: NumPy is slow where the rows are short.
+    lie side by side in memory, else of channels: NumPy is slow where the rows are short. Where
+    there are fewer pixels than places in a window, one for each pixel, of whole windows.
     """
     kh, kw, n, h, w, channels = windows.shape
     height, width, _ = shape
@@ -155,7 +157,11 @@ def add_windows(
         padded = np.zeros((n, *framed, channels), windows.dtype)
     else:
         padded = np.zeros((channels, n, *framed), windows.dtype).transpose(1, 2, 3, 0)
-    for p in range(kh):
-        for q in range(kw):
+    if h * w < kh * kw:
+        for i, j in product(range(h), range(w)):
+            window = padded[:, stride * i : stride * i + kh, stride * j : stride * j + kw]
+            window += windows[:, :, :, i, j].transpose(2, 0, 1, 3)
+    else:
+        for p, q in product(range(kh), range(kw)):
             padded[:, p : p + stride * h : stride, q : q + stride * w : stride] += windows[p, q]
     return padded[:, above : above + height, left : left + width]

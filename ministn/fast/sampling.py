@@ -1,6 +1,7 @@
-"""What the fast samplers share: linear interpolation in images and volumes, in float32.
+"""What the fast samplers share: reading images and volumes between their pixels, in float32.
 
-Along each axis the value lies between two neighbours, U_0 and U_1, at f from the first:
+With the linear kernel the value lies, along each axis, between two neighbours, U_0 and U_1, at f
+from the first:
 
     V = U_0 + f (U_1 - U_0),    slope U_1 - U_0
 
@@ -12,14 +13,14 @@ by arrays, for few channels    A frame around the images, in which every point, 
     has a cell with the right values and the right slope. The corners of a point's cell are always
     as far apart, so that it needs one index and not one for each. Channel after channel: NumPy is
     slow where the last axis is short.
-by a matrix, for many channels    Sampling is a sparse matrix S with a weight for each corner in
-    every row, y = S U. More of the same shape give the slopes.
+by a matrix, for many channels, and for any kernel    Sampling is a sparse matrix S with a weight
+    for each corner in every row, y = S U. More of the same shape give the slopes.
 
 The gradient of the image is S^T dy, equation (6), for any number of channels.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 import numpy as np
@@ -37,8 +38,14 @@ FEW = 6  # channels: a point takes 10 ns for each by arrays, 60 ns and 1.6 ns fo
 FRAME = 2
 
 
+# Of points at f from the pixel on their left: how far from that the first neighbour lies, -1 or 0,
+# and what each weighs, and the slope of that.
+Neighbours = tuple[int, list[np.ndarray], list[np.ndarray]]
+Kernel = Callable[[np.ndarray], Neighbours]
+
+
 def sample(
-    image: np.ndarray, grid: np.ndarray, border: str, fill: float
+    image: np.ndarray, grid: np.ndarray, border: str, fill: float, kernel: Kernel
 ) -> tuple[np.ndarray, np.ndarray]:
     """image (N, ..., C), of two or three axes, at grid (N, ..., axes) -> y, slopes.
 
@@ -47,7 +54,9 @@ def sample(
     channels = image.shape[-1]
     y = np.empty((*grid.shape[:-1], channels), np.float32)
     slopes = np.empty((grid.shape[-1], *y.shape), np.float32)
-    if channels <= FEW and border in ("nearest", "zeros"):  # in others a cell may be far apart
+    if (
+        kernel is linear and channels <= FEW and border in ("nearest", "zeros")
+    ):  # in others a cell may be far apart
         frame = ((0, 0), (0, 0), *[(FRAME, FRAME)] * grid.shape[-1])
         how = {"constant_values": fill} if border == "zeros" else {"mode": "edge"}
         within = np.pad(np.moveaxis(image, -1, 0), frame, **how)
@@ -56,10 +65,10 @@ def sample(
     else:
         within = framed(image, border, fill)
         for block in _blocks(grid):
-            matrix = _matrix(grid[block], image.shape, border, slopes=True)
-            values = matrix @ within[block].reshape(matrix.shape[1], channels)
-            values = values.reshape(1 + len(slopes), *y[block].shape)
-            y[block], slopes[:, block] = values[0], values[1:]
+            matrices = _matrices(grid[block], image.shape, border, kernel, slopes=True)
+            pixels = within[block].reshape(-1, channels)
+            for matrix, values in zip(matrices, (y, *slopes), strict=True):
+                values[block] = (matrix @ pixels).reshape(y[block].shape)
     return y, slopes
 
 
@@ -72,12 +81,12 @@ def gradient_of_grid(dy: np.ndarray, slopes: np.ndarray, shape: tuple[int, ...])
 
 
 def gradient_of_image(
-    dy: np.ndarray, grid: np.ndarray, shape: tuple[int, ...], border: str
+    dy: np.ndarray, grid: np.ndarray, shape: tuple[int, ...], border: str, kernel: Kernel
 ) -> np.ndarray:
     """S^T dy (N, ..., C). shape: of the image. STN equation (6)."""
     dimage = framed(np.empty(shape, np.float32), border, 0)
     for block in _blocks(grid):
-        matrix = _matrix(grid[block], shape, border)
+        (matrix,) = _matrices(grid[block], shape, border, kernel)
         gradient = matrix.T @ dy[block].reshape(matrix.shape[0], shape[-1])
         dimage[block] = gradient.reshape(dimage[block].shape)
     return unframed(dimage, border)
@@ -130,38 +139,50 @@ def _between(u: list[np.ndarray], f: np.ndarray) -> list[np.ndarray]:
     return [low + f * (high - low) for low, high in zip(u[::2], u[1::2], strict=True)]
 
 
-def _matrix(
-    grid: np.ndarray, shape: tuple[int, ...], border: str, slopes: bool = False
-) -> csr_array:
+def linear(f: np.ndarray) -> Neighbours:
+    """The two pixels between which a point lies, at f from the first."""
+    ones = np.ones_like(f)
+    return 0, [1 - f, f], [-ones, ones]
+
+
+def _matrices(
+    grid: np.ndarray, shape: tuple[int, ...], border: str, kernel: Kernel, slopes: bool = False
+) -> list[csr_array]:
     """S, with a row for each point and a column for each pixel of the images in their frames.
 
-    slopes: and below it the matrices of dV/dx^s, dV/dy^s ...
+    slopes: and the matrices of dV/dx^s, dV/dy^s ..., with other weights in the same places.
     """
     lengths = shape[1:-1]
     points = to_pixels(grid, *lengths)
     frame = 2 * (border == "zeros")
     n, stride = len(grid), 1
-    places, weights = [], []  # for each axis: where both neighbours lie, and what they weigh
+    axes = []  # of each: where the neighbours lie, what they weigh, and the weights' slopes
     for point, length in zip(points, reversed(lengths), strict=True):
         left = np.floor(point)
-        places.append([pixel_at(left + i, length, border) * stride for i in (0, 1)])
-        weights.append([1 - (point - left), point - left])
+        first, weights, steps = kernel(point - left)
+        all_of_them = (left + i for i in range(first, first + len(weights)))
+        places = [(pixel_at(at, length, border) * stride).astype(np.int32) for at in all_of_them]
+        axes.append(list(zip(places, weights, steps, strict=True)))
         stride *= length + frame
 
+    corners = list(product(*axes))
     kinds = 1 + len(points) if slopes else 1
-    rows = points[0].size
-    index = np.empty((kinds, *points[0].shape, 2 ** len(points)), np.int32)
-    values = np.empty(index.shape, np.float32)
-    first = np.arange(n).reshape(n, *[1] * (points[0].ndim - 1)) * stride
-    for number, corner in enumerate(product((0, 1), repeat=len(points))):
-        index[..., number] = first + sum(at[i] for at, i in zip(places, corner, strict=True))
-        each = [weight[i] for weight, i in zip(weights, corner, strict=True)]
-        values[0, ..., number] = math.prod(each)  # STN (5)
-        for axis, i in enumerate(corner if slopes else ()):
-            others = math.prod(each[:axis] + each[axis + 1 :])
-            values[1 + axis, ..., number] = others * (1 if i else -1)  # STN (7)
-    ends = np.arange(kinds * rows + 1, dtype=np.int32) * 2 ** len(points)
-    return csr_array((values.ravel(), index.ravel(), ends), shape=(kinds * rows, n * stride))
+    # Corner after corner, and then turned round: in rows of so few, NumPy's loops would be short.
+    index = np.empty((len(corners), *points[0].shape), np.int32)
+    values = np.empty((kinds, *index.shape), np.float32)
+    base = np.arange(n, dtype=np.int32).reshape(n, *[1] * (points[0].ndim - 1)) * stride
+    for number, corner in enumerate(corners):
+        np.add(base, sum(place for place, _, _ in corner), out=index[number])
+        weights = [weight for _, weight, _ in corner]
+        values[0, number] = math.prod(weights)  # STN (5)
+        for axis, (_, _, step) in enumerate(corner if slopes else ()):
+            others = math.prod(weights[:axis] + weights[axis + 1 :])
+            np.multiply(others, step, out=values[1 + axis, number])  # STN (7)
+    size = points[0].size, n * stride
+    columns = index.reshape(len(corners), -1).T.ravel()
+    ends = np.arange(size[0] + 1, dtype=np.int32) * len(corners)
+    each = (kind.reshape(len(corners), -1).T.ravel() for kind in values)
+    return [csr_array((weights, columns, ends), shape=size) for weights in each]
 
 
 def _over_channels(x: np.ndarray) -> np.ndarray:

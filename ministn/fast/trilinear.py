@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ministn.errors import check_arrays, check_float32
-from ministn.fast.sampling import gradient_of_grid, gradient_of_image, sample
+from ministn.fast.sampling import gradient_of_grid, gradient_of_image, linear, sample
 from ministn.ops.sampling import check_volume_sampler
 
 
@@ -28,7 +28,7 @@ def trilinear_sampler(
     """
     check_volume_sampler(volume, grid, border, fill)
     check_float32(volume=volume)
-    y, slopes = sample(volume[..., None], grid, border, fill)
+    y, slopes = sample(volume[..., None], grid, border, fill, linear)
     return y[..., 0], Cache((*volume.shape, 1), grid, border, slopes)
 
 
@@ -40,5 +40,5 @@ def trilinear_sampler_backward(
     check_arrays(slopes=(slopes, "3 N d h w 1"), dy=(dy, "N d h w"))
     dvolume = None
     if need_dvolume:
-        dvolume = gradient_of_image(dy[..., None], grid, shape, border)[..., 0]
+        dvolume = gradient_of_image(dy[..., None], grid, shape, border, linear)[..., 0]
     return dvolume, gradient_of_grid(dy[..., None], slopes, shape)

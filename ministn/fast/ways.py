@@ -40,12 +40,7 @@ class Way(NamedTuple):
 
 def forward(size: tuple[int, int], weight: tuple[int, ...], stride: int) -> Way:
     """To convolve images with a weight of this shape to (h, w) outputs, or for dweight alone."""
-    _, _, channels, kernels = weight
-    columns = _columns(size, weight)
-    costs = {Way(): COPY * columns + PRODUCT * columns * _whole(kernels)}
-    for window in _windows(weight, stride):
-        tiles = _Tiles(size, channels, kernels, weight[0], window)
-        costs[Way(window)] = tiles.cost(products=1)
+    costs = forward_costs(size, weight, stride)
     return min(costs, key=costs.__getitem__)
 
 
@@ -53,6 +48,25 @@ def backward(
     size: tuple[int, int], image: tuple[int, int], weight: tuple[int, ...], stride: int
 ) -> Way:
     """The same for the gradients of (H, W) images and of the weight."""
+    costs = backward_costs(size, image, weight, stride)
+    return min(costs, key=costs.__getitem__)
+
+
+def forward_costs(size: tuple[int, int], weight: tuple[int, ...], stride: int) -> dict[Way, float]:
+    """Nanoseconds for an image by each way that there is, see forward."""
+    _, _, channels, kernels = weight
+    columns = _columns(size, weight)
+    costs = {Way(): COPY * columns + PRODUCT * columns * _whole(kernels)}
+    for window in _windows(weight, stride):
+        tiles = _Tiles(size, channels, kernels, weight[0], window)
+        costs[Way(window)] = tiles.cost(products=1)
+    return costs
+
+
+def backward_costs(
+    size: tuple[int, int], image: tuple[int, int], weight: tuple[int, ...], stride: int
+) -> dict[Way, float]:
+    """The same of backward."""
     _, _, channels, kernels = weight
     columns = _columns(size, weight)
     each = COPY + ADD + ROW / max(1, size[1], channels) + 2 * PRODUCT * _whole(kernels)
@@ -63,7 +77,7 @@ def backward(
         tiles = _Tiles(image, kernels, channels, weight[0], window)
         back = TRANSFORM * tiles.numbers() * channels
         costs[Way(window, by_dz=True)] = tiles.cost(products=2) + back
-    return min(costs, key=costs.__getitem__)
+    return costs
 
 
 class _Tiles(NamedTuple):

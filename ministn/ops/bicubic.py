@@ -98,15 +98,20 @@ def check_slope(a: float) -> float:
     return check_number("a", a, -1, 0)
 
 
-def _axis(coordinate: np.ndarray, size: int, border: str, a: float) -> Axis:
-    left = np.floor(coordinate)[..., None]
-    offset = np.arange(-1, 3, dtype=coordinate.dtype)
-    distance = (coordinate[..., None] - left) - offset  # x - m
+def keys(distance: np.ndarray, a: float) -> tuple[np.ndarray, np.ndarray]:
+    """Keys' kernel k(d) and its slope k'(d) at distances from -2 to 2, of any shape."""
     d = abs(distance)
     near = d <= 1
     weight = np.where(near, ((a + 2) * d - (a + 3)) * d * d + 1, a * (d - 1) * (d - 2) ** 2)
     slope = np.where(near, (3 * (a + 2) * d - 2 * (a + 3)) * d, a * (d - 2) * (3 * d - 4))
-    return Axis(pixel_at(left + offset, size, border), weight, np.sign(distance) * slope)
+    return weight, np.sign(distance) * slope
+
+
+def _axis(coordinate: np.ndarray, size: int, border: str, a: float) -> Axis:
+    left = np.floor(coordinate)[..., None]
+    offset = np.arange(-1, 3, dtype=coordinate.dtype)
+    distance = (coordinate[..., None] - left) - offset  # x - m
+    return Axis(pixel_at(left + offset, size, border), *keys(distance, a))
 
 
 def _windows(rows: Axis, columns: Axis) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

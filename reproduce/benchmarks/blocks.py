@@ -6,12 +6,17 @@ pool of 3x3 pixels, as plankton's networks have, is a layer of its own, and so i
 """
 
 from functools import partial
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.record import Row
+from ministn.fast import ways
 from ministn.ops.conv2d import checked_margin, convolved_size
 from ministn.randomness import generator
+
+Shape = tuple[int, int, int, int]
 
 
 class Block(NamedTuple):
@@ -50,14 +55,35 @@ class Block(NamedTuple):
         """What ``conv_block`` is told."""
         return {name: getattr(self, name) for name in ("padding", "stride", "pool", "activation")}
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """x, weight, bias and dy in our layout."""
-        normal = generator(0, "benchmark").standard_normal
+    def least(self) -> dict[str, Row]:
+        """By pass, what it takes: flops, two for each product of the convolution itself and its
+        addition; counted, the seconds of our way by the constants of fast/ways.py, which are of one
+        machine: products, copies and additions, no more.
+        """
+        x, weight, size = self._shapes()
+        window = 1 + self.pool
+        size = size[0] // window * window, size[1] // window * window
+        flops = 2 * self.batch * prod(size) * prod(weight)
+        forward = ways.forward_costs(size, weight, self.stride)
+        backward = ways.backward_costs(size, x[1:3], weight, self.stride)
+        return {
+            "forward": {"flops": flops, "counted": 1e-9 * self.batch * min(forward.values())},
+            "backward": {"flops": 2 * flops, "counted": 1e-9 * self.batch * min(backward.values())},
+        }
+
+    def _shapes(self) -> tuple[Shape, Shape, tuple[int, int]]:
+        """Of x, of the weight, and (h, w) before a pool."""
         x = self.batch, self.side, self.side, self.channels
         weight = self.kernel, self.kernel, self.channels, self.kernels
         sizes = dict(zip(("H", "W", "kh", "kw"), (*x[1:3], *weight[:2]), strict=True))
         margin = checked_margin(sizes, self.padding)
-        out = [side // (1 + self.pool) for side in convolved_size(x, weight, margin, self.stride)]
+        return x, weight, convolved_size(x, weight, margin, self.stride)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """x, weight, bias and dy in our layout."""
+        normal = generator(0, "benchmark").standard_normal
+        x, weight, size = self._shapes()
+        out = [side // (1 + self.pool) for side in size]
         scale = np.float32(np.sqrt(self.kernel**2 * self.channels))
         return {
             "x": normal(x, np.float32),

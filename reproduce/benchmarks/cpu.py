@@ -184,10 +184,12 @@ class Benchmark:
             for block in progress:
                 for side in sides.values():
                     side.seconds(f"{block.name}/set up")
-                for work in (f"{block.name}/{way}" for way in WAYS):
+                least = block.least()
+                for way in WAYS:
+                    work = f"{block.name}/{way}"
                     turns = {name: partial(side.turn, work) for name, side in sides.items()}
                     in_turns(turns, WARM_UP)
-                    row = compared(in_turns(turns, self.rounds), LAYOUTS)
+                    row = compared(in_turns(turns, self.rounds), LAYOUTS) | least[way]
                     self._note(f"convolution/{work}", row, 1e3)
 
     def _growth(self) -> None:

@@ -24,7 +24,7 @@ USUAL_BATCHES = 64, 256
 SCRIPTS = (
     ("tstn", table3, f"--nets {' '.join(models.NETWORKS)}", ""),
     ("stn", stn_table1, "--sets r --models fcn cnn st-cnn-affine --seeds 0", "r-"),
-    ("stn", stn_table1, "--sets rts --models fcn cnn st-cnn-affine --seeds 0", "rts-"),
+    ("stn", stn_table1, "--sets rts --models fcn cnn st-cnn-affine st-cnn-tps --seeds 0", "rts-"),
     ("stn", stn_addition, "--models cnn st-fcn-affine 2st-fcn-affine --seeds 0", "addition-"),
     ("stn", stn_colocalisation, "--digits 0 --clutter 16", ""),  # and the encoder that it needs
     ("stn", stn_projection3d, "--models cnn st-cnn --seeds 0", ""),
@@ -36,9 +36,10 @@ SCRIPTS = (
     ("rnn-spn", rnn_spn_table1, "--nets rnn-spn-d1 rnn-spn-d2 ffn-spn-d2 --seeds 0", ""),
 )
 COMPILED = "arch1-tstn", "rts-st-cnn-affine", "rnn-spn-d2", "r-stn-sl1"  # one network of each paper
-PROFILED = (  # one of nearly each experiment
-    "arch1-tstn", "rts-st-cnn-affine", "addition-2st-fcn-affine", "colocalisation",
-    "projection-st-cnn", "rnn-spn-d2", "r-stn-sl1",
+PROFILED = (  # one of each experiment, and one with thin plate splines
+    "arch1-tstn", "rts-st-cnn-affine", "rts-st-cnn-tps", "addition-2st-fcn-affine",
+    "colocalisation", "projection-st-cnn", "rnn-spn-d2", "r-stn-sl1", "s-stn-c0", "plankton-sl2",
+    "svhn-sl3",
 )  # fmt: skip
 ASKED_FOR = ("small-stn",)  # in no paper: only where --nets names it
 

@@ -1,5 +1,6 @@
 """What the pages say of the record of ``benchmark.py --cpu``."""
 
+from math import nan
 from pathlib import Path
 
 from papers import layout
@@ -51,17 +52,31 @@ def _made(run: Row) -> str:
 
 
 def _convolutions(record: Row) -> str:
-    """Blocks on one thread, the worst first, and most of them folded away."""
-    header = ["paper", "convolution", "images", "pass", "ours, ms", "PyTorch eager, ms"]
-    header.append("ours / eager")
+    """Blocks on one thread, forward and backward together, the worst first, and most of them
+    folded away.
+    """
+    header = ["paper", "convolution", "images", "ours, ms", "PyTorch eager, ms", "ours / eager"]
+    header += ["ours, GFLOP/s", "PyTorch's", "ours as counted, ms"]
+    blocks: dict[str, Row] = {}
+    for name, row in rows(record, "convolution/"):
+        block = blocks.setdefault(name.rpartition("/")[0], {})
+        for side in ("ours", "torch", "flops", "counted"):
+            block[side] = block.get(side, 0.0) + row.get(side, nan)
+    for block in blocks.values():
+        block["ratio"] = block["ours"] / block["torch"]
     lines = []
-    for name, row in _worst_first(dict(rows(record, "convolution/"))):
-        times = [shown(row.get(side), 1e3, 1) for side in ("ours", "torch")]
-        lines.append([*name.split("/"), *times, shown(row.get("ratio"), 1, 2)])
+    for name, row in _worst_first(blocks):
+        rates = [row["flops"] / row[side] for side in ("ours", "torch")]
+        lines.append([
+            *name.split("/"), *(shown(row[side], 1e3, 1) for side in ("ours", "torch")),
+            shown(row["ratio"], 1, 2), *(shown(rate, 1e-9, 0) for rate in rates),
+            shown(row["counted"], 1e3, 1),
+        ])  # fmt: skip
     shut = lines[WORST:]
     words = (
-        "Convolution blocks on one thread, also of networks still to come, by channels in and out, "
-        "kernel and size of the maps; without *valid* the padding is *same*:"
+        "Convolution blocks on one thread, forward and backward with all gradients, by channels in "
+        "and out, kernel and size of the maps; without *valid* the padding is *same*. GFLOP/s are "
+        "those of the direct convolution, so Winograd's method may show more than the core can do:"
     )
     parts = [words, layout.pipes(header, lines[:WORST])] if lines else []
     if shut:

@@ -17,13 +17,18 @@ from ministn.layers import (
     Dense,
     Dropout,
     Flatten,
+    LeakyReLU,
     MaxPool2d,
     Projection,
     ReLU,
+    Reshape,
+    Standardised,
+    Tanh,
 )
 from ministn.parameter import ParameterBuffer
+from ministn.recurrent import GRU, Mean
 from ministn.transformer.samplers import Sampler
-from ministn.transformer.transforms import Affine, Affine3d, Linear
+from ministn.transformer.transforms import Affine, Affine3d, Linear, Projective
 
 BOTH_WAYS = ("forward", "backward")
 
@@ -37,10 +42,11 @@ def _both(*kinds: type) -> list[tuple[type, str]]:
 PARTS: dict[str, list[tuple[type, str]]] = {
     "convolutions": _both(Conv2d),
     "dense": _both(Dense),
+    "gru": _both(GRU),
     "sampler": _both(Sampler),
-    "grid": _both(Affine, Affine3d, Linear),
+    "grid": _both(Affine, Affine3d, Linear, Projective),
     "pools": _both(MaxPool2d, AvgPool2d, Projection),  # AvgPool3d's are AvgPool2d's
-    "others": _both(ReLU, Bounded, Dropout, Flatten),
+    "others": _both(ReLU, LeakyReLU, Tanh, Bounded, Dropout, Flatten, Reshape, Standardised, Mean),
     "zeroing": [(ParameterBuffer, "zero_grad")],
 }
 UPDATE, REST = "update", "rest"  # update: the sum of the workers' gradients, and the optimiser

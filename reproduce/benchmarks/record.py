@@ -23,6 +23,7 @@ the kernel that NumPy's linear algebra ran ("blas") and variables that may have 
 
 import json
 from collections.abc import Iterator
+from math import isnan
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,8 +34,8 @@ FORMAT = 3
 NOTES = [
     "ours, torch, compiled: wall seconds of one training step or one call, median over the rounds, "
     "of which each is the median of a tenth of a second of them in a row without the first; "
-    "_minimum: the least of the rounds. In memory/: bytes, most during a training step, less what was in "
-    "use when libraries were loaded and workers started; _whole: all of it",
+    "_minimum: the least of the rounds. In memory/: bytes, most during a training step, less what "
+    "was in use when libraries were loaded and workers started; _whole: all of it",
     "torch: PyTorch eager in the layout that was the faster, which layout names; other_layout: "
     "in the other. compiled: torch.compile in its default mode, channels-last; null if it failed",
     "ratio: ours over torch; ratio_minimum: of the least; compiled_ratio: ours over compiled",
@@ -48,7 +49,8 @@ NOTES = [
     "sum of the workers' gradients and the optimiser; rest: batch, loss, messages, waiting for the "
     "slowest",
     "convolution: convolution, bias, activation and maybe a 2x2 pool, on one thread; backward: "
-    "gradients of x, weight and bias",
+    "gradients of x, weight and bias. flops: of the direct convolution. counted: seconds of our "
+    "way by the constants of ministn/fast/ways.py",
 ]
 
 Row = dict[str, Any]
@@ -164,5 +166,5 @@ def line(name: str, row: Row, unit: float) -> str:
 
 
 def shown(value: float | None, unit: float, digits: int) -> str:
-    """The value times a unit; a dash for one that there is not."""
-    return "-" if value is None else f"{value * unit:.{digits}f}"
+    """The value times a unit; a dash for one that there is not, or that is no number."""
+    return "-" if value is None or isnan(value) else f"{value * unit:.{digits}f}"

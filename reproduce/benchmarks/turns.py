@@ -7,7 +7,7 @@ what the other left behind. Only one of them works at a time.
 import signal
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -27,7 +27,7 @@ SetUp = Callable[[], dict[str, Work]]
 Start = Callable[[], AbstractContextManager[SetUp]]
 
 
-def in_turns(sides: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def in_turns(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """The seconds of every round of each side; a side does a round and returns its seconds."""
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(rounds):
