@@ -71,5 +71,5 @@ def without_dropout(layers):
 def test_a_network_without_a_twin_is_one_line():
     pytest.importorskip("torch")
     twins, form = import_module("torch_twins"), Distorted("R").form
-    with pytest.raises(UserError, match="st-cnn-tps has no twin yet: only affine"):
-        twins.build(Stn("cnn", "tps"), form)
+    with pytest.raises(UserError, match="st-cnn-projective has no twin yet: affine"):
+        twins.build(Stn("cnn", "projective"), form)

@@ -3,7 +3,7 @@
 PyTorch keeps images (N, C, H, W) and weights output first; only this file knows both orders.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,10 +47,11 @@ class Regression(Dense):
 
 
 class Classifier(nn.Module):
-    """Images (N, C, H, W) -> logits, through affine transformers side by side if there are any.
+    """Images (N, C, H, W) -> logits, through transformers side by side if there are any.
 
     localisations: a network for each, images -> theta. size: (h, w) of what each shows; the
-    classifier gets all of it, one after the other along the channels.
+    classifier gets all of it, one after the other along the channels. warp: (x, theta, size) ->
+    what theta shows of x; by default theta is affine.
     """
 
     def __init__(
@@ -58,15 +59,17 @@ class Classifier(nn.Module):
         classifier: nn.Module,
         localisations: Sequence[nn.Module] = (),
         size: tuple[int, ...] = (),
+        warp: Callable[..., torch.Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.classifier = classifier
         self.localisations = nn.ModuleList(localisations)
         self.size = size
+        self.warp = warp or warped
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.localisations:
-            shown = [warped(x, localisation(x), self.size) for localisation in self.localisations]
+            shown = [self.warp(x, look(x), self.size) for look in self.localisations]
             x = torch.cat(shown, dim=1) if len(shown) > 1 else shown[0]
         return self.classifier(x)
 
@@ -84,6 +87,41 @@ def warped(
         theta.view(-1, axes, axes + 1), [len(x), x.shape[1], *size], align_corners=True
     )
     return functional.grid_sample(x, grid, padding_mode=outside, align_corners=True)
+
+
+class Spline(nn.Module):
+    """x sampled where thin plate splines say: theta (N, 2 side^2), how far the source of each
+    control point lies from it, first along x. Bookstein 1989, as ministn/transformer/transforms.py.
+    """
+
+    def __init__(self, side: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        points = _places(side, side)
+        count = len(points)
+        system = torch.zeros(count + 3, count + 3, dtype=torch.float64)
+        system[:count] = _terms(points, points)
+        system[count:, :count] = system[:count, count:].T
+        coefficients = torch.linalg.solve(system, torch.eye(count + 3, count, dtype=torch.float64))
+        places = _places(*size)
+        self.places, self.influence = places, _terms(places, points) @ coefficients
+
+    def forward(self, x: torch.Tensor, theta: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        places, influence = (known.to(theta.dtype) for known in (self.places, self.influence))
+        moved = influence @ theta.view(len(x), 2, -1).transpose(1, 2)
+        grid = (places + moved).view(len(x), *size, 2)
+        return functional.grid_sample(x, grid, padding_mode="border", align_corners=True)
+
+
+def _places(rows: int, columns: int) -> torch.Tensor:
+    """Pairs (x, y) of a regular grid from -1 to 1, by rows: (rows columns, 2)."""
+    y, x = (torch.linspace(-1, 1, n, dtype=torch.float64) for n in (rows, columns))
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).view(-1, 2)
+
+
+def _terms(places: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """r^2 ln r^2 of every point, 1, x and y, at places (M, 2)."""
+    squared = ((places[:, None] - points) ** 2).sum(dim=-1)
+    return torch.cat([torch.xlogy(squared, squared), torch.ones(len(places), 1), places], dim=1)
 
 
 def rectified(convolutions: Iterable[nn.Module]) -> list[nn.Module]:

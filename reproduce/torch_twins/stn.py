@@ -1,7 +1,7 @@
 """The MNIST networks of STN: section 4.1, appendices A.1 and A.4."""
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -9,18 +9,29 @@ from torch import nn
 from ministn.data import Form
 from ministn.errors import UserError
 from ministn.models import Stn
-from torch_twins.layers import Classifier, Convolution, Dense, Regression, rectified
+from torch_twins.layers import (
+    AFFINE,
+    Classifier,
+    Convolution,
+    Dense,
+    Regression,
+    Spline,
+    rectified,
+)
 
 PARAMETERS = 400_000  # of each network, as nearly as its width allows
+CONTROL_POINTS = 4  # along each side of a spline's grid
+SPLINE = (0.0,) * (2 * CONTROL_POINTS**2)  # the identity
 LEAST_READ = {"fcn": 1, "cnn": 24}  # pixels each way that a classifier needs
 
 Plane = tuple[int, int]
 
 
 def build(network: Stn, form: Form) -> Classifier:
-    """An FCN or a CNN, alone or behind affine transformers. Raises UserError for other ones."""
-    if network.transform not in (None, "affine"):
-        raise UserError(f"{network.name} has no twin yet: only affine transformers have")
+    """An FCN or a CNN, alone or behind transformers. Raises UserError for projective ones."""
+    if network.transform == "projective":
+        raise UserError(f"{network.name} has no twin yet: affine transformers and splines have")
+    start, warp = (SPLINE, Spline) if network.transform == "tps" else (AFFINE, None)
     height, width = form.size
     size = shown = read = (height, width)
     if network.halved and network.transform:
@@ -38,8 +49,9 @@ def build(network: Stn, form: Form) -> Classifier:
         layers = classifier(network.base, read, form.channels * max(1, count), width, form.classes)
         return Classifier(
             nn.Sequential(*pooled, *layers),
-            [look(path, size, form.channels) for path in paths],
+            [look(path, size, form.channels, start) for path in paths],
             shown,
+            warp and warp(CONTROL_POINTS, shown),
         )
 
     return made(network.width or closest_width(made))
@@ -67,12 +79,12 @@ def classifier(base: str, size: Plane, channels: int, width: int, classes: int) 
     ]
 
 
-def looking_fcn(path: str, size: Plane, channels: int) -> nn.Sequential:
+def looking_fcn(path: str, size: Plane, channels: int, start: Sequence[float]) -> nn.Sequential:
     """The localisation network of an ST-FCN."""
     return nn.Sequential(
         nn.Flatten(),
         *three_layers(path, (*size, channels)),
-        Regression(f"{path}/theta", 32),
+        Regression(f"{path}/theta", 32, start),
     )
 
 
@@ -82,7 +94,7 @@ def three_layers(path: str, maps: tuple[int, int, int]) -> list[nn.Module]:
     return rectified(Dense(f"{path}/dense{n}", shape, 32) for n, shape in enumerate(shapes, 1))
 
 
-def looking_cnn(path: str, size: Plane, channels: int) -> nn.Sequential:
+def looking_cnn(path: str, size: Plane, channels: int, start: Sequence[float]) -> nn.Sequential:
     """The localisation network of an ST-CNN, which sees the image at half its size."""
     rows, columns = ((side // 2 - 4) // 2 - 4 for side in size)
     return nn.Sequential(
@@ -92,7 +104,7 @@ def looking_cnn(path: str, size: Plane, channels: int) -> nn.Sequential:
         *rectified([Convolution(f"{path}/conv2", 20, 20, 5, "valid")]),
         nn.Flatten(),
         *rectified([Dense(f"{path}/dense", (rows, columns, 20), 20)]),
-        Regression(f"{path}/theta", 20),
+        Regression(f"{path}/theta", 20, start),
     )
 
 
