@@ -29,6 +29,7 @@ FLOORS = [
     "plot",
     "runs",
     "demo",
+    "export",
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
 MOST = 18  # files side by side

@@ -35,7 +35,7 @@ OUTER = (
     "transformer.samplers transformer.transforms"
 )
 OTHERS = {
-    "programs, which read command lines: test_cli.py": "cli demo",
+    "programs, which read command lines: test_cli.py": "cli demo export",
     "what is below the public functions": "backend engines errors files kinds",
     "a run's course and its records: test_training.py, test_runs.py": "runs training",
     "what checks others: test_gradcheck.py": "gradcheck",

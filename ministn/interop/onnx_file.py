@@ -29,11 +29,16 @@ def to_onnx(network: Network, path: Path, form: Form) -> None:
     Raises UserError where onnx is missing or nothing can be written, and as interop.trace.traced
     does.
     """
-    onnx = needed("onnx")
     check_output(Path(path))
+    write_atomically(Path(path), model_of(network, form).SerializeToString())
+
+
+def model_of(network: Network, form: Form) -> Any:
+    """What ``to_onnx`` writes, an onnx.ModelProto. Raises as it does."""
+    onnx = needed("onnx")
     model = _Writer(onnx, traced(network, form, np.float32)).model()
     onnx.checker.check_model(model, full_check=True)
-    write_atomically(Path(path), model.SerializeToString())
+    return model
 
 
 def from_onnx(network: Network, path: Path, form: Form) -> None:

@@ -150,9 +150,9 @@ def _operations(torch: Any) -> dict[str, Any]:
 def _affine_grid(theta: Any, size: tuple[int, ...]) -> Any:
     """The grids of a batch, of one channel: how many there are does not count."""
     functional = needed("torch").nn.functional
-    return functional.affine_grid(theta, [len(theta), 1, *size], align_corners=True)
+    return functional.affine_grid(theta, [theta.shape[0], 1, *size], align_corners=True)
 
 
 def _repeated(one: Any, rows: Any) -> Any:
     """``one`` (1, ...) for each of the rows."""
-    return one.expand(len(rows), *one.shape[1:])
+    return one.expand(rows.shape[0], *one.shape[1:])

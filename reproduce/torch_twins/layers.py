@@ -102,7 +102,8 @@ def copy_weights(parameters: Iterable[Parameter], twin: nn.Module) -> None:
             values = parameter.data
             if kind in layers[path].maps:
                 # A dense layer after a flatten is a convolution as large as its maps.
-                values = convolution(*layers[path].maps[kind], len(target)).there(values)
+                height, width, channels = layers[path].maps[kind]
+                values = convolution(height, width, channels, len(target)).there(values)
             target.copy_(torch.from_numpy(values).reshape(target.shape))
 
 
@@ -115,7 +116,8 @@ def like_ours(twin: nn.Module) -> dict[str, np.ndarray]:
                 continue
             gradient = parameter.grad.numpy()
             if kind in layer.maps:
-                shape = *layer.maps[kind], len(gradient)
+                height, width, channels = layer.maps[kind]
+                shape = height, width, channels, len(gradient)
                 gradient = convolution(*shape).back(gradient, shape)
             found[f"{layer.path}/{kind}"] = gradient
     return found
