@@ -38,7 +38,7 @@ OTHERS = {
     "programs, which read command lines: test_cli.py": "cli demo export",
     "what is below the public functions": "backend engines errors files kinds",
     "a run's course and its records: test_training.py, test_runs.py": "runs training",
-    "what checks others: test_gradcheck.py": "gradcheck",
+    "what checks others: test_gradcheck.py, test_conformance.py": "conformance gradcheck",
 }
 NOT_THROWN_AT = {
     "steps of generate and fresh, which check": """
