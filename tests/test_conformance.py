@@ -1,12 +1,15 @@
 """The conformance kit: its exact numbers, what libraries make of them, that faults are found."""
 
 import json
+import shutil
+import subprocess
 import sys
 from fractions import Fraction
 from itertools import product
 
 import numpy as np
 import pytest
+from pages import ROOT, blocks
 
 from ministn.conformance import compare, report, vectors
 from ministn.conformance.__main__ import main
@@ -166,6 +169,16 @@ def test_choices_are_what_they_say():
 
 
 # -- libraries -------------------------------------------------------------------------------------
+
+
+def test_the_example_in_javascript_runs_and_agrees():
+    if not (node := shutil.which("node")):
+        pytest.skip("node is not installed")
+    (example,) = blocks((ROOT / "ministn" / "README.md").read_text(), "js")
+    done = subprocess.run(
+        [node, "-e", example], cwd=vectors.FILE.parent, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("{ agree: 68, differ: 0 }\n", "")
 
 
 def test_ministn_agrees_with_all_that_it_offers():

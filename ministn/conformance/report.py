@@ -56,7 +56,8 @@ def described(error: dict[str, Any]) -> str:
 def table(record: dict[str, Any]) -> str:
     """The page's part: Markdown, from what ``python -m ministn.conformance --json`` wrote."""
     libraries = record["libraries"]
-    heads = [f"{name} {library['version']}" for name, library in libraries.items()]
+    pairs = libraries.items()
+    heads = [f"{name} {library['version']}" for name, library in pairs]
     each = [gathered(library["groups"], ROW) for library in libraries.values()]
     text = [
         "| vectors | " + " | ".join(heads) + " |",
@@ -71,7 +72,9 @@ def table(record: dict[str, Any]) -> str:
     text += [
         "",
         "How many numbers agree with the exact ones; a letter and a number: how many are those of "
-        "another choice; —: not offered, of borders those in brackets are.",
+        "another choice, see below; —: not offered.",
+        "",
+        *(f"* {name} has borders {borders(library['groups'])}" for name, library in pairs),
         "",
         *(f"* **{LETTERS[name]}** {name}. {CHOICES[name][1]}" for name in CHOICES if name in used),
         "",
@@ -89,10 +92,16 @@ def cell(rows: Rows) -> str:
     words = [str(counts.get(AGREES, 0))]
     words += [f"{LETTERS[name]} {counts[name]}" for name in CHOICES if name in counts]
     words += [f"**errs {counts[ERRS]}**"] if ERRS in counts else []
-    borders = dict.fromkeys(row["border"] for row in offered if "border" in row)
-    every = {row["border"] for row in rows if "border" in row}
-    some = f" ({', '.join(borders)})" if len(borders) < len(every) else ""
-    return ", ".join(words) + some
+    return ", ".join(words)
+
+
+def borders(rows: Rows) -> str:
+    """Those that a library has, with either coordinates."""
+    offered = [row for row in rows if "border" in row and row["counts"] is not None]
+    return "; ".join(
+        f"with {coordinates} {', '.join(dict.fromkeys(row['border'] for row in of))}"
+        for (coordinates,), of in gathered(offered, ["coordinates"]).items()
+    )
 
 
 def wrong(libraries: dict[str, Any]) -> Iterator[str]:
