@@ -9,7 +9,7 @@ from ministn import cli
 from ministn.conformance.compare import ERRS, outcome, totals
 from ministn.conformance.report import lines
 from ministn.conformance.runners import RUNNERS
-from ministn.conformance.vectors import FILE
+from ministn.conformance.vectors import FILE, document
 from ministn.errors import UserError
 from ministn.files import check_output, write_atomically
 from ministn.runs import environment
@@ -42,12 +42,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the outcome; default: nothing"
     )
+    parser.add_argument(
+        "--vectors", type=Path, metavar="FILE",
+        help="instead, make the vectors anew by their formulas and write them; default: nothing",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
     for name in options.libraries:
         if name not in RUNNERS:
             raise UserError(f"library must be one of {', '.join(RUNNERS)}, got {name!r}")
-    if options.json:
-        check_output(options.json)
+    for path in filter(None, (options.json, options.vectors)):
+        check_output(path)
+    if options.vectors:
+        write_atomically(options.vectors, document().encode())
+        return 0
     found: dict[str, dict[str, Any]] = {}
     for name in options.libraries or RUNNERS:
         try:
