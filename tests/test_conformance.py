@@ -217,7 +217,7 @@ def test_a_missing_library_is_one_line(monkeypatch, capsys, name):
     monkeypatch.setitem(sys.modules, name, None)
     for other in {"torch", "onnx"} & {name, "torch" if name == "kornia" else "onnx"}:
         monkeypatch.setitem(sys.modules, other, None)
-    with pytest.raises(UserError, match=r"is not installed: pip install 'ministn\[interop\]'$"):
+    with pytest.raises(UserError, match=r"is not installed: pip install -e '\.\[interop\]'$"):
         main([name])
     with pytest.raises(UserError, match=r"^library must be one of ministn, torch, .*, got 'jax'$"):
         main(["jax"])

@@ -1,7 +1,9 @@
 """Networks in PyTorch and as ONNX files: the same outputs, the same slopes, and weights back."""
 
+import json
 import sys
 from copy import deepcopy
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ from ministn.layers import (
     Sequential,
     Tanh,
 )
-from ministn.models import Network
+from ministn.models import Network, SmallStn
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
 from ministn.recurrent import GRU
@@ -299,6 +301,23 @@ def test_files_that_are_none(tmp_path):
         to_onnx(network, tmp_path / "nowhere" / "it.onnx", form)
 
 
+def test_the_command_compares_networks_and_says_which_are_refused(monkeypatch, tmp_path, capsys):
+    for library in ("torch", "onnx", "onnxruntime"):
+        pytest.importorskip(library)
+    command = import_module("ministn.interop.__main__")
+    small = [(SmallStn(), Form((33, 34))), (SmallStn(), Form((20, 33)))]
+    monkeypatch.setattr(command, "networks", lambda: small)
+    path = tmp_path / "networks.json"
+    assert command.main(["--json", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "refused: images must be at least 32x32 for small-stn, got 20x33\n" in said
+    assert said.endswith("2 networks, 0 beyond, 1 refused\n")
+    row, refused = json.loads(path.read_text())["networks"]
+    assert row["differences"].keys() == command.BOUNDS.keys() and "differences" not in refused
+    monkeypatch.setitem(command.BOUNDS, "torch", 0.0)
+    assert command.main([]) == 1
+
+
 # -- what cannot be expressed ----------------------------------------------------------------------
 
 
@@ -350,5 +369,5 @@ def test_a_missing_library_is_one_line(monkeypatch, export):
     for library in ("torch", "onnx"):
         monkeypatch.setitem(sys.modules, library, None)
     network, form, _ = made("tstn", np.float32)
-    with pytest.raises(UserError, match=r"is not installed: pip install 'ministn\[interop\]'$"):
+    with pytest.raises(UserError, match=r"is not installed: pip install -e '\.\[interop\]'$"):
         export(network, form)

@@ -12,4 +12,4 @@ def needed(name: str) -> Any:
         return import_module(name)
     except ModuleNotFoundError as error:
         library = name.split(".")[0]
-        raise UserError(f"{library} is not installed: pip install 'ministn[interop]'") from error
+        raise UserError(f"{library} is not installed: pip install -e '.[interop]'") from error
