@@ -63,7 +63,8 @@ CHOICES: dict[str, tuple[Choice, str]] = {
     ),
     "size 1: coordinate -1": (
         Choice(lone=-1),
-        "With corners the only pixel of an output axis has the coordinate -1 of the first one.",
+        "With corners the only pixel of an output axis has the coordinate -1 of the first one: the "
+        "reference implementation of ONNX.",
     ),
     "NaN: read as -1": (
         Choice(nan="-1"),

@@ -7,6 +7,7 @@ trace.py       what each layer is in that list
 warps.py       and what each transform and sampler is
 pytorch.py     the list as a torch.nn.Module, and weights back from it
 onnx_file.py   the list as an ONNX file, and weights back from it
+check.py       whether both compute the same: ``python -m ministn.interop``
 
 Neither PyTorch nor ONNX is needed before it is used: both are in the extra ``interop``.
 """

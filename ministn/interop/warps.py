@@ -94,7 +94,7 @@ def grid_of(graph: Graph, transform: Transform, theta: Value, size: tuple[int, .
         matrix = graph.reshaped(theta, len(size), len(size) + 1)
         if min(size) > 1:
             return graph.add("AffineGrid", matrix, shape=shape, size=size)
-        # onnxruntime has -1 for the only coordinate of an axis, where PyTorch and we have 0.
+        # Of an axis of one pixel onnxruntime has the coordinate 1, where PyTorch and we have 0.
         return points_last(graph, at_targets(graph, matrix, size), size)
     if isinstance(transform, Projective):
         return projective(graph, theta, size)
