@@ -43,6 +43,7 @@ from papers.placement_sets import Study
 from tqdm import tqdm
 
 from ministn import cli, runs
+from ministn.conformance import report as conformance
 from ministn.errors import UserError
 from ministn.files import read_json, write_atomically
 from ministn.plot import drawing
@@ -63,6 +64,8 @@ PLACEMENT, THEORY = RECORDS / "placement-mnist", RECORDS / "placement-theory.jso
 PLACED = placement_svhn.STUDY, placement_plankton.STUDY
 COMMANDS, BENCHMARK = RECORDS / "commands.json", RECORDS / "benchmark-cpu.json"
 ORACLE = RECORDS / "torch-oracle.json"
+CONFORMANCE = RECORDS / "conformance" / "libraries.json"
+EXPORTED = RECORDS / "interop" / "networks.json"
 COURSE, WORDS_A_MINUTE = ROOT / "ministn" / "README.md", 130
 SAMPLER = ROOT / "ministn" / "ops" / "bilinear.py"
 
@@ -146,6 +149,21 @@ def oracle() -> str:
     )
 
 
+def exported() -> str:
+    """How far PyTorch and onnxruntime are from the papers' networks once they are exported."""
+    record = read_json(EXPORTED)
+    refused = [row for row in record["networks"] if "refused" in row]
+    rows = [row["differences"] for row in record["networks"] if "differences" in row]
+    most = {name: max(row[name] for row in rows) for name in record["bounds"]}
+    text = (
+        f"{len(rows)} networks of the papers, exported with weights off their initial values: of "
+        f"the largest output, PyTorch's differ from ours by {most['torch']:.0e} at most and "
+        f"onnxruntime's by {most['onnxruntime']:.0e}, in float32; in float64 PyTorch's by "
+        f"{most['torch float64']:.0e} (`python -m ministn.interop`)."
+    )
+    return " ".join([text, *(f"Refused: {row['refused']}." for row in refused)])
+
+
 def of(folder: Path) -> list[Record]:
     """The records under a folder, each with the command that gives just it."""
     found = runs.find_records([folder])
@@ -193,6 +211,8 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "placement": lambda: placement.section(some(PLACEMENT)),
         **{study.title: partial(study_section, study) for study in PLACED},
         "quick": lambda: tstn_report.report(of(QUICK), markdown=True).strip(),
+        "conformance": lambda: conformance.table(read_json(CONFORMANCE)),
+        "exported": exported,
         "benchmark": lambda: benchmarks.page.page(BENCHMARK),
     },
 }

@@ -1,4 +1,4 @@
-"""What PyTorch makes of some warps, and their gradients, for the tests of ministn/interop.py.
+"""What PyTorch makes of some warps, and their gradients, for the tests of ministn/interop.
 
     python reproduce/torch_warps.py
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from ministn import cli
 from ministn.files import check_output, write_atomically
+from ministn.interop.warps import PADDING
 from ministn.randomness import generator
 from ministn.runs import environment
 
@@ -26,7 +27,6 @@ except ModuleNotFoundError:
     sys.exit("error: these numbers are PyTorch's; install it with: pip install torch")
 
 RECORD = Path(__file__).parent / "records" / "torch-warps.json"
-PADDING = {"nearest": "border", "zeros": "zeros", "mirror": "reflection"}  # ours: PyTorch's
 KERNELS = "bilinear", "nearest", "bicubic"
 INPUT, OUTPUT = (3, 4), (2, 3)
 

@@ -36,6 +36,7 @@ from ministn.data import Data
 from ministn.gradcheck import faults, suite
 from ministn.gradcheck.breaking import located, replaced
 from ministn.gradcheck.operations import OPERATIONS
+from ministn.interop import trace
 from ministn.layers import Layer
 from ministn.models import Architecture
 from ministn.ops.sampling import BORDERS
@@ -144,7 +145,10 @@ def class_places(kind):
 def layer_places(kind):
     made = {type(make()) for make, _ in test_layers.LAYERS.values()}
     there = kind in made or kind.__name__ in OWN_TESTS
-    return class_places(kind) | {"an entry in LAYERS of tests/test_layers.py": there}
+    return class_places(kind) | {
+        "an entry in LAYERS of tests/test_layers.py": there,
+        "what it is elsewhere in LAYERS of ministn/interop/trace.py": kind in trace.LAYERS,
+    }
 
 
 def transform_places(kind):

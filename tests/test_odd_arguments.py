@@ -28,17 +28,17 @@ EACH = [(name, key) for name, call in CALLS.items() for key in call.arguments]
 # -- what is public ------------------------------------------------------------------------------
 
 # Modules whose names are not public, but for those that these export.
-INNER = "cuda data models ops fast parallel plot tasks transformer"
+INNER = "cuda data interop models ops fast parallel plot tasks transformer"
 # Modules of such packages that users import from.
 OUTER = (
     "data.addition data.cluttered data.colocalisation data.digits data.distorted data.extruded "
     "transformer.samplers transformer.transforms"
 )
 OTHERS = {
-    "programs, which read command lines: test_cli.py": "cli demo",
+    "programs, which read command lines: test_cli.py": "cli demo export",
     "what is below the public functions": "backend engines errors files kinds",
     "a run's course and its records: test_training.py, test_runs.py": "runs training",
-    "what checks others: test_gradcheck.py": "gradcheck",
+    "what checks others: test_gradcheck.py, test_conformance.py": "conformance gradcheck",
 }
 NOT_THROWN_AT = {
     "steps of generate and fresh, which check": """
@@ -56,6 +56,9 @@ NOT_THROWN_AT = {
     "of dropout, which checks": "randomness.philox4x32 randomness.random_bits",
     "of the training loop, which counts": "metrics.attention.watched",
     "on a GPU, of splits that are there: test_cuda_training_kernels.py": "data.batch.take_batch",
+    "of whole networks and files: test_exported.py": """
+        interop.from_onnx interop.from_torch interop.to_onnx interop.to_torch
+    """,
 }
 
 

@@ -100,14 +100,14 @@ class Description(Layer):
 
     def __init__(self) -> None:
         whole = CropEncoder().build(Form((CROP, CROP), classes=CLASSES)).classifier
-        *layers, self._scores = whole.layers
-        self._maps = Sequential(*layers)
+        *layers, self.scores = whole.layers
+        self.maps = Sequential(*layers)
         self._weights = whole.parameters()
         self.scales = 1.0, 1.0
 
     def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
-        maps, of_maps = self._maps.forward(x, step)
-        scores, of_scores = self._scores.forward(maps, step)
+        maps, of_maps = self.maps.forward(x, step)
+        scores, of_scores = self.scores.forward(maps, step)
         y = joined([maps * self.scales[0], scores * self.scales[1]])
         return y, None if step is None else (of_maps, of_scores)
 
@@ -116,8 +116,8 @@ class Description(Layer):
             return None
         of_maps, of_scores = cache
         dmaps, dscores = parted(dy, self.widths)
-        through_scores = self._scores.backward(dscores * self.scales[1], of_scores)
-        dx = self._maps.backward(dmaps * self.scales[0] + through_scores, of_maps)
+        through_scores = self.scores.backward(dscores * self.scales[1], of_scores)
+        dx = self.maps.backward(dmaps * self.scales[0] + through_scores, of_maps)
         for weight in self._weights:  # they stay
             weight.forget()
         return dx

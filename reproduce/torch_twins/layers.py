@@ -1,6 +1,6 @@
 """What PyTorch's networks are made of: layers with the paths of ours, and transformers.
 
-PyTorch keeps images (N, C, H, W) and weights output first; only this file knows both orders.
+PyTorch keeps images (N, C, H, W) and weights output first: ministn/interop/layout.py.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ministn.interop.layout import convolution
 from ministn.parameter import Parameter
 
 AFFINE = 1.0, 0.0, 0.0, 0.0, 1.0, 0.0  # the identity
@@ -136,12 +137,12 @@ def copy_weights(parameters: Iterable[Parameter], twin: nn.Module) -> None:
         for parameter in parameters:
             path, kind = parameter.name.rsplit("/", 1)
             target = layers[path].get_parameter(kind)
-            values = torch.from_numpy(parameter.data)
+            values = parameter.data
             if kind in layers[path].maps:
-                # A dense layer after a flatten is a convolution as large as its maps: both are
-                # (height, width, C, K) in our order and (K, C, height, width) in PyTorch's.
-                values = values.reshape(*layers[path].maps[kind], -1).permute(3, 2, 0, 1)
-            target.copy_(values.reshape(target.shape))
+                # A dense layer after a flatten is a convolution as large as its maps.
+                height, width, channels = layers[path].maps[kind]
+                values = convolution(height, width, channels, len(target)).there(values)
+            target.copy_(torch.from_numpy(values).reshape(target.shape))
 
 
 def like_ours(twin: nn.Module) -> dict[str, np.ndarray]:
@@ -151,11 +152,12 @@ def like_ours(twin: nn.Module) -> dict[str, np.ndarray]:
         for kind, parameter in layer.named_parameters():
             if not parameter.requires_grad:
                 continue
-            gradient = parameter.grad
+            gradient = parameter.grad.numpy()
             if kind in layer.maps:
                 height, width, channels = layer.maps[kind]
-                gradient = gradient.reshape(-1, channels, height, width).permute(2, 3, 1, 0)
-            found[f"{layer.path}/{kind}"] = gradient.numpy()
+                shape = height, width, channels, len(gradient)
+                gradient = convolution(*shape).back(gradient, shape)
+            found[f"{layer.path}/{kind}"] = gradient
     return found
 
 
