@@ -24,9 +24,9 @@ FLOORS = [
     "data",
     "models",
     "tasks",
-    "fit gradcheck interop parallel",
+    "gradcheck interop parallel",
     "cli training",
-    "plot",
+    "fit plot",
     "runs",
     "demo",
 ]

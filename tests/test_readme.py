@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ministn.fit import train
+from ministn.fit import Training, fit
 from ministn.layers import Conv2d, Dense, Flatten, Sequential
 from ministn.models import Network
 from ministn.ops import as_batch
@@ -92,7 +92,8 @@ def test_own_network_learns_where_to_look():
             Dense("softmax", 9 * 9 * 16, 10),
         )
     )
-    train(alone, names["images"], names["labels"], steps=300, batch_size=50, lr=0.003)
+    training = Training(epochs=8, batch_size=50, lr=0.003)
+    fit(alone, names["images"], names["labels"], training, quiet=True)
     assert errors(alone, digits) > 50
 
 
@@ -106,8 +107,8 @@ def test_a_transformer_is_placed_in_ones_own_classifier_in_four_lines(place, nam
         exec(compile(code.replace('"SL"', f'"{place}"'), "README.md", "exec"), names)
     network = names["network"]
     images = np.random.default_rng(0).integers(0, 256, (10, 36, 36), np.uint8)
-    losses = train(network, images, np.arange(10), steps=2, batch_size=10)
-    assert np.isfinite(losses).all() and losses[1] != losses[0]
+    found = fit(network, images, np.arange(10), Training(epochs=2), quiet=True).epochs
+    assert found[0]["train_loss"] != found[1]["train_loss"]
     found = [p.name for p in network.parameters() if p.name.endswith("conv1/weight")]
     assert len(found) == named and len(network.transformers) == 1
 

@@ -37,6 +37,7 @@ class Network:
             check_kind("front", front, *get_args(Front))
         self.classifier = classifier
         self.front = front
+        self.fitted: Any = None  # what fit came to, with which another call goes on
 
     def at(self, number: int) -> "Network":
         """What the step of this number, from 0, trains: all of it."""

@@ -1,0 +1,12 @@
+"""For networks of your own, on your own images: train, predict, save, load.
+
+arguments.py   what images and labels may be
+fitting.py     fit: the trainer's loop, with validation, from where the last call ended
+step.py        one step at a time, for a loop of your own
+"""
+
+from ministn.fit.fitting import Fitted, fit
+from ministn.fit.step import train_on_batch
+from ministn.training.protocol import Training
+
+__all__ = ["Fitted", "Training", "fit", "train_on_batch"]
