@@ -298,8 +298,10 @@ class Standardised(Layer):
 
     def __init__(self, path: str, mean: float, deviation: float) -> None:
         super().__init__(path)
-        self.factor = 1 / check_number("deviation", deviation, SMALLEST)
-        self.offset = -check_number("mean", mean) * self.factor
+        self.deviation = check_number("deviation", deviation, SMALLEST)
+        self.mean = check_number("mean", mean)
+        self.factor = 1 / self.deviation
+        self.offset = -self.mean * self.factor
 
     def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
         check_arrays(x=(x, rows(x)))

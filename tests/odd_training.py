@@ -1,6 +1,8 @@
 """Right calls of what trains and measures: optimisers, parameters, fit, metrics."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from odd import RNG, Call, floats
@@ -16,6 +18,7 @@ from ministn.training.protocol import Training
 
 BYTES = RNG.integers(0, 256, (4, 5, 6), np.uint8)
 LABELS = np.array([0, 3, 1, 2])
+FOLDER = TemporaryDirectory()
 TASK = Classification()
 TRAINING = Training(epochs=1, batch_size=2, lr=0.01, loc_lr=0.5)
 RATES = {"lr": 0.01, "seed": 3, "task": TASK}
@@ -141,6 +144,26 @@ def trained_on_batch(network=None, optimizer=None, **arguments):
     return fit.train_on_batch(network or ours, optimizer or made, **arguments)
 
 
+def inside(path):
+    """Texts name files below a folder of their own."""
+    return Path(FOLDER.name) / path if isinstance(path, str) else path
+
+
+def saved(network, path):
+    fit.save(network, inside(path))
+
+
+def loaded(path):
+    saved(ready(), "network")
+    return fit.load(inside(path)).parameters()[0].data
+
+
+def ready():
+    made = network()
+    ParameterBuffer(made.parameters(), seed=0)
+    return made
+
+
 def fit_calls() -> Iterator[tuple[str, Call]]:
     data = {"images": BYTES, "labels": LABELS}
     whole = {"training": TRAINING, "task": TASK, "valid": 0.5, "seed": 3, "workers": 1}
@@ -155,6 +178,8 @@ def fit_calls() -> Iterator[tuple[str, Call]]:
     )
     ours = network()
     made = Optimizer(Adam(), ParameterBuffer(ours.parameters(), seed=0))
+    yield "fit.save", Call(saved, {"network": ours, "path": "network"}, also="save")
+    yield "fit.load", Call(loaded, {"path": "network"}, also="not exist")
     yield (
         "fit.train_on_batch(network)",
         Call(
