@@ -178,6 +178,7 @@ def fit_calls() -> Iterator[tuple[str, Call]]:
     )
     ours = network()
     made = Optimizer(Adam(), ParameterBuffer(ours.parameters(), seed=0))
+    yield "fit.predict", Call(fit.predict, {"network": ready(), "images": BYTES}, also="x")
     yield "fit.save", Call(saved, {"network": ours, "path": "network"}, also="save")
     yield "fit.load", Call(loaded, {"path": "network"}, also="not exist")
     yield (

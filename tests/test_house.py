@@ -16,7 +16,7 @@ FLOORS = [
     "ops",
     "fast cuda",
     "engines",
-    "parameter",
+    "parameter shapes",
     "layers optimizers",
     "recurrent",
     "transformer",
@@ -26,7 +26,8 @@ FLOORS = [
     "tasks",
     "gradcheck interop parallel",
     "cli training",
-    "fit plot",
+    "fit",
+    "plot",
     "runs",
     "demo",
 ]

@@ -36,7 +36,7 @@ OUTER = (
 )
 OTHERS = {
     "programs, which read command lines: test_cli.py": "cli demo",
-    "what is below the public functions": "backend engines errors files kinds",
+    "what is below the public functions": "backend engines errors files kinds shapes",
     "a run's course and its records: test_training.py, test_runs.py": "runs training",
     "what checks others: test_gradcheck.py": "gradcheck",
 }

@@ -200,7 +200,7 @@ def test_what_is_not_of_the_library_is_named(where, tmp_path):
 def test_a_network_without_weights_and_a_bad_place(tmp_path):
     network = by_hand()
     with pytest.raises(
-        UserError, match=r"^the network has no weights yet, conv/weight for one: tr"
+        UserError, match=r"^the network has no weights yet, conv/weight for one: fi"
     ):
         save(network, tmp_path / "file")
     with pytest.raises(UserError, match=r"cannot save .*no/file: No such file"):

@@ -1,11 +1,13 @@
-"""What images and labels may be: refused under their names, with what to do, before any work."""
+"""What images, labels and networks may be: others are refused with what to do, before any work."""
 
 from typing import Any
 
 import numpy as np
 
 from ministn.backend import Array, device_of
-from ministn.errors import FLOATS, check_plain, check_together
+from ministn.errors import FLOATS, UserError, check_kind, check_plain, check_together
+from ministn.models import Network
+from ministn.parameter import Parameter
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -58,3 +60,18 @@ def checked_labels(labels: Any, images: Array, name: str = "labels") -> Array:
         )
     check_together(images=images, **{name: labels})
     return labels
+
+
+def weights_of(network: Network) -> list[Parameter]:
+    """All parameters of a network, learned and fixed.
+
+    Raises TypeError for what is no network, UserError for one that has no weights yet.
+    """
+    check_kind("network", network, Network)
+    parameters = [*network.parameters(), *network.fixed_parameters()]
+    for parameter in parameters:
+        if not hasattr(parameter, "data"):
+            raise UserError(
+                f"the network has no weights yet, {parameter.name} for one: fit or load it first"
+            )
+    return parameters

@@ -14,6 +14,7 @@ from ministn.data.dataset import PlainSplit
 from ministn.errors import UserError, check_count, check_flags, check_kind, is_number
 from ministn.fit.arguments import checked_images, checked_labels
 from ministn.models import Network
+from ministn.ops.batch import with_channels
 from ministn.parallel import team
 from ministn.parameter import Parameter
 from ministn.randomness import generator
@@ -86,11 +87,13 @@ def fit(
     in_epochs = training.iterations is None
     identity = data.sha256, training.optimizer, training.batch_size, in_epochs, task, seed
     before, parameters = network.fitted, _parameters(network)
+    known = network.shape, network.outputs
     held = [dict(vars(parameter)) for parameter in parameters]
     goes_on = before is not None and before.identity == identity and _is_left_by(before, network)
     network.fitted = None  # no other process needs it
     kept: Kept | None = None
     try:
+        network.meet(with_channels(images.shape)[1:])
         with team(workers) as ranks:
             trainer = Trainer(
                 partial(_itself, network),
@@ -112,6 +115,7 @@ def fit(
                 vars(parameter).clear()
                 vars(parameter).update(own)
             network.fitted = before
+            network.shape, network.outputs = known
         else:
             trainer.leave(kept.best)
             best = kept.state.history[(kept.state.best_epoch or 1) - 1]

@@ -16,6 +16,7 @@ import numpy as np
 from ministn import layers, recurrent, transformer
 from ministn.backend import to_cpu
 from ministn.errors import UserError, check_kind
+from ministn.fit.arguments import weights_of
 from ministn.layers import Layer
 from ministn.models import Network
 from ministn.models.alternating import Alternately
@@ -102,7 +103,7 @@ KINDS: dict[str, tuple[type, Describe]] = {
         transformer.Iterated,
         lambda part: {"": part.localisations} | by_name("order sampler path")(part),
     ),
-    "resize": (transformer.Resize, by_name("path size")),
+    "resize": (transformer.Resize, by_name("path size sampler")),
     "sampler": (samplers.Sampler, by_name("kernel border fill supersampling a")),
     "affine": (transforms.Affine, by_name("")),
     "attention": (transforms.Attention, by_name("")),
@@ -117,7 +118,7 @@ KINDS: dict[str, tuple[type, Describe]] = {
     "stopped": (Stopped, lambda part: {"": [part.path, *part.layers.layers]}),
     "next image": (NextImage, by_name("path rows")),
     "alternately": (Alternately, lambda part: {"": part.each}),
-    "network": (Network, by_name("classifier front")),
+    "network": (Network, by_name("classifier front shape")),
 }
 KIND_OF = {cls: kind for kind, (cls, _) in KINDS.items()}
 PARTS = (Layer, Network, Transform, samplers.Sampler)
@@ -129,16 +130,9 @@ def save(network: Network, path: Path | str) -> None:
     Raises UserError for a network that has no weights yet or has a part that is not this library's,
     and where the file cannot be written; the previous one is then kept.
     """
-    check_kind("network", network, Network)
     check_kind("path", path, str, Path)
+    arrays = {parameter.name: to_cpu(parameter.data) for parameter in weights_of(network)}
     described = parts_of(network)
-    parameters = [*network.parameters(), *network.fixed_parameters()]
-    for parameter in parameters:
-        if not hasattr(parameter, "data"):
-            raise UserError(
-                f"the network has no weights yet, {parameter.name} for one: train it first"
-            )
-    arrays = {parameter.name: to_cpu(parameter.data) for parameter in parameters}
     content = {"network": described, "sha256": _digest(described, arrays)}
     checkpoint.save(Path(path), arrays, content)
 
