@@ -83,7 +83,7 @@ def making_calls() -> Iterator[tuple[str, Call]]:
     sizes = {"size": (4, 5), "fill": 3}
     yield (
         "data.resized",
-        Call(data.resized, {"pictures": SOME.images[:2]} | sizes, any_kind="pictures"),
+        Call(data.resized, {"pictures": list(SOME.images[:2])} | sizes, any_kind="pictures"),
     )
     name, seed = {"name": "test"}, {"seed": 3}
     some = name | {"digits": SOME, "count": 5} | seed

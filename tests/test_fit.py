@@ -87,7 +87,11 @@ def test_what_cannot_be_trained_on_is_named_and_changes_nothing(lengths):
     for change, error, message in (
         ({"images": some, "labels": others}, ValueError, "for each of {} images, got {}"),
         ({"images": floats}, ValueError, "^images must be finite"),
-        ({"labels": LABELS.astype(str)}, TypeError, "^labels must be .* got <U21 such as .*np.uni"),
+        (
+            {"labels": LABELS.astype(str)},
+            TypeError,
+            "^labels must be .* got <U21 such as '0': np.uni",
+        ),
         (
             {"images": list(IMAGES)},
             TypeError,

@@ -67,6 +67,7 @@ def test_a_point_of_a_large_picture_is_not_overlooked():
     ("pictures", "size", "error", "message"),
     [
         ([], (3, 3), ValueError, "^pictures must be a list of at least one, got none"),
+        (picture(5, 6, 3), (3, 3), ValueError, "^pictures must be a list of .* got ndarray"),
         ("picture.png", (3, 3), ValueError, "^pictures must be a list of .* got str"),
         ([picture(3, 4), picture(3, 4, 3)], (3, 3), ValueError, r"^pictures\[1\] .*\(h, w\), got"),
         ([picture(3, 4, 3), picture(3, 4, 4)], (3, 3), ValueError, r"\[1\] .*\(h, w, 3\), got"),

@@ -29,8 +29,8 @@ def resized(
     of other axes than the first one's; for a size or fill that cannot be.
     """
     size = check_size(size)  # type: ignore[assignment]
-    if not isinstance(pictures, (list, tuple, np.ndarray)) or not len(pictures):
-        got = "none" if isinstance(pictures, (list, tuple, np.ndarray)) else type(pictures).__name__
+    if not isinstance(pictures, (list, tuple)) or not pictures:
+        got = "none" if isinstance(pictures, (list, tuple)) else type(pictures).__name__
         raise ValueError(f"pictures must be a list of at least one, got {got}")
     for number, picture in enumerate(pictures):
         _check(f"pictures[{number}]", picture, pictures[0])

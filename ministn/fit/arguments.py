@@ -27,7 +27,9 @@ def checked_images(images: Any, dtype: np.dtype = FLOAT32, name: str = "images")
         )
     check_plain(name, images)
     if images.dtype not in (np.uint8, dtype):
+        kind = getattr(images.dtype, "kind", "")
         more = f": .astype(np.{dtype})" if images.dtype in FLOATS else ""
+        more = ": .astype(np.uint8), if they are that" if kind in ("i", "u") else more
         raise TypeError(
             f"{name} must be bytes, uint8 from 0 to 255, or {dtype}, got {images.dtype}{more}"
         )
@@ -51,9 +53,15 @@ def checked_labels(labels: Any, images: Array, name: str = "labels") -> Array:
 
     Raises TypeError for what is no array of numbers, ValueError for more or fewer.
     """
+    if isinstance(labels, (list, tuple)):
+        raise TypeError(f"{name} must be an array, got a {type(labels).__name__}: np.array(labels)")
     check_plain(name, labels)
     if labels.dtype.kind not in "iuf":
-        shown = f" such as {labels.flat[0]!r}" if labels.dtype.kind in "OSU" and labels.size else ""
+        shown = (
+            f" such as {str(labels.flat[0])!r}"
+            if labels.dtype.kind in "OSU" and labels.size
+            else ""
+        )
         raise TypeError(
             f"{name} must be whole numbers from 0, got {labels.dtype}{shown}: "
             "np.unique(labels, return_inverse=True) numbers them"

@@ -135,11 +135,11 @@ def fit(
 def _data(images: np.ndarray, labels: np.ndarray, valid: Any, seed: int) -> DataSet:
     """Images to train on, and those that judge."""
     if isinstance(valid, tuple) and len(valid) == 2:
-        judging = checked_images(valid[0], images.dtype, name="the images of valid")
-        if judging.shape[1:] != images.shape[1:]:
+        judging = checked_images(valid[0], name="the images of valid")
+        if (judging.dtype, judging.shape[1:]) != (images.dtype, images.shape[1:]):
             raise ValueError(
-                f"the images of valid must be {images.shape[1:]} each, as images are, got "
-                f"{judging.shape[1:]}"
+                f"the images of valid must be {images.dtype} {images.shape[1:]} each, as images "
+                f"are, got {judging.dtype} {judging.shape[1:]}"
             )
         others = checked_labels(valid[1], judging, name="the labels of valid")
         return _data_set((images, labels), (judging, others))

@@ -92,7 +92,7 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
     except SafetensorError as error:
-        raise UserError(f"{path} is not a readable checkpoint: {error}; delete it") from error
+        raise UserError(f"{path} is not a readable checkpoint: {error}; move it away") from error
     except (TypeError, AttributeError) as error:
         raise UserError(f"{path} was not written by ministn: {error}") from error
     return arrays, state
