@@ -63,6 +63,12 @@ def test_a_point_of_a_large_picture_is_not_overlooked():
     assert image[0, 2] > 0.2 and image.sum() == pytest.approx(image[0, 2])
 
 
+def test_a_photograph_is_the_mean_of_enough_points():
+    """Of a 100th each way; the mean of a pixel's 100 x 60 numbers is 127.5, give or take 1."""
+    image = resized([picture(600, 1000)], (6, 10))[0]
+    np.testing.assert_allclose(image, 127.5, atol=5 * 74 / 16)
+
+
 @pytest.mark.parametrize(
     ("pictures", "size", "error", "message"),
     [

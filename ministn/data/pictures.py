@@ -12,6 +12,7 @@ from ministn.ops.batch import as_batch
 from ministn.transformer.resize import Resize
 from ministn.transformer.samplers import Sampler
 
+FINEST = 16  # points each way for a pixel: of a photograph, all would take seconds and gigabytes
 DTYPES = (np.uint8, np.float32)
 
 
@@ -23,7 +24,8 @@ def resized(
     pictures: uint8, or float32, which what is returned is, too. size: (H, W). Each is made as large
     as fits, in its own proportions, and stands in the middle; round it is ``fill``. It is sampled
     as a transformer at the identity does, bilinearly; where it is made smaller, by up to k times,
-    each pixel is the mean of k x k points, so that none of the picture is overlooked.
+    each pixel is the mean of k x k points, so that nothing in between is overlooked; of 16 x 16 for
+    greater k, which sees no single pixel any more.
 
     Raises TypeError or ValueError for no list, under its number for a picture of another dtype, or
     of other axes than the first one's; for a size or fill that cannot be.
@@ -43,6 +45,7 @@ def resized(
     for image, picture in zip(images, pictures, strict=True):
         top, left, height, width = within(picture.shape[:2], size)
         finer = ceil(max(picture.shape[0] / height, picture.shape[1] / width))
+        finer = min(finer, FINEST)
         layer = Resize("resized", (height, width), Sampler(supersampling=finer))
         x = picture.reshape(1, *picture.shape[:2], -1)
         y, _ = layer.forward(as_batch(x) if bytes_only else x)
