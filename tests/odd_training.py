@@ -166,7 +166,14 @@ def ready():
 
 def fit_calls() -> Iterator[tuple[str, Call]]:
     data = {"images": BYTES, "labels": LABELS}
-    whole = {"training": TRAINING, "task": TASK, "valid": 0.5, "seed": 3, "workers": 1}
+    whole = {
+        "training": TRAINING,
+        "task": TASK,
+        "valid": 0.5,
+        "seed": 3,
+        "workers": 1,
+        "device": None,
+    }
     yield "fit.fit", Call(fitted, data | whole, also="x")
     yield "fit.train_on_batch", Call(trained_on_batch, data | RATES, also="x")
     yield (

@@ -117,6 +117,24 @@ def test_images_may_be_floats_and_grey_without_an_axis():
     assert same(found[0], found[1]) and same(found[0], found[2])
 
 
+def test_a_gpu_trains_alike_and_the_network_comes_back(quick_device):
+    """Also with what it has trained before; largest difference 2e-6."""
+    made, alone = fresh(), fresh()
+    for epochs in (1, 2):
+        training = replace(TRAINING, epochs=epochs)
+        _, found = fitted(made, training, device=quick_device, quiet=True)
+        _, expected = fitted(alone, training, quiet=True)
+        for one, other in zip(found.epochs, expected.epochs, strict=True):
+            assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
+            assert one["valid_error"] == other["valid_error"]
+    for name, array in weights(alone).items():
+        np.testing.assert_allclose(weights(made)[name], array, atol=1e-4)
+    with pytest.raises(UserError, match=r"^images must be bytes, uint8, for a GPU, got float32$"):
+        fit(made, as_batch(IMAGES), LABELS, TRAINING, device=quick_device)
+    with pytest.raises(TypeError, match=r"^device must be backend.gpu\(\) or None, got str$"):
+        fit(made, IMAGES, LABELS, TRAINING, device="cuda")
+
+
 def trained_on(change) -> Network:
     made, valid = fresh(), (change(VALID[0]), VALID[1])
     training = replace(TRAINING, epochs=1)

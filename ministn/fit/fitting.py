@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from ministn.backend import Device, to_cpu
 from ministn.data import DataSet, as_batch
 from ministn.data.dataset import PlainSplit
 from ministn.errors import UserError, check_count, check_flags, check_kind, is_number
@@ -16,7 +17,7 @@ from ministn.fit.arguments import checked_images, checked_labels
 from ministn.models import Network
 from ministn.ops.batch import with_channels
 from ministn.parallel import team
-from ministn.parameter import Parameter
+from ministn.parameter import Parameter, ParameterBuffer
 from ministn.randomness import generator
 from ministn.tasks import Classification, Task
 from ministn.training.protocol import Training
@@ -57,6 +58,7 @@ def fit(
     valid: float | tuple[np.ndarray, np.ndarray] = 0.1,
     seed: int = 0,
     workers: int = 1,
+    device: Device | None = None,
     quiet: bool = False,
 ) -> Fitted:
     """Train the network, judging it after each epoch; it ends with the weights of the best.
@@ -65,7 +67,9 @@ def fit(
     are. labels: whole numbers from 0, (N,), or as the task has them. training: how, and for how
     long, see training/protocol.py. valid: images and labels to judge by, or else the share of the
     images that is kept apart for that. seed: of which these are, of initial values, order and
-    dropout. workers: processes that share each batch. quiet: say only where attention is lost.
+    dropout. workers: processes that share each batch. device: the GPU that trains on bytes,
+    ``backend.gpu()``; afterwards the network is back in NumPy. quiet: say nothing, unless attention
+    is lost in the end.
 
     It begins with the weights that the network has, or else with initial values. Another call with
     the same images and task goes on where the first one ended, for as many epochs more: two calls
@@ -82,13 +86,18 @@ def fit(
     check_kind("task", task, Task)
     check_flags(quiet=quiet)
     workers = check_count("workers", workers)
+    if device is not None and not hasattr(device, "to_gpu"):
+        raise TypeError(f"device must be backend.gpu() or None, got {type(device).__name__}")
     images = checked_images(images)
+    if device is not None and images.dtype != np.uint8:
+        raise UserError(f"images must be bytes, uint8, for a GPU, got {images.dtype}")
     data = _data(images, checked_labels(labels, images), valid, seed)
     in_epochs = training.iterations is None
     identity = data.sha256, training.optimizer, training.batch_size, in_epochs, task, seed
     before, parameters = network.fitted, _parameters(network)
     known = network.shape, network.outputs
     held = [dict(vars(parameter)) for parameter in parameters]
+    weights = {own["name"]: own["data"] for own in held if "data" in own}
     goes_on = before is not None and before.identity == identity and _is_left_by(before, network)
     network.fitted = None  # no other process needs it
     kept: Kept | None = None
@@ -102,8 +111,9 @@ def fit(
                 task,
                 seed=seed,
                 say=_silent if quiet else _say,
+                device=device,
                 team=ranks,
-                weights={own["name"]: own["data"] for own in held if "data" in own},
+                weights=weights,
             )
             if goes_on:
                 trainer.go_on(before.kept)
@@ -117,7 +127,7 @@ def fit(
             network.fitted = before
             network.shape, network.outputs = known
         else:
-            trainer.leave(kept.best)
+            _lay_out(network, kept.best, seed)
             best = kept.state.history[(kept.state.best_epoch or 1) - 1]
             network.fitted = Fitted(kept.state.history, best, kept, identity)
             if kept.state.collapses and kept.state.collapses[-1]["end"] is None:
@@ -179,6 +189,16 @@ def _parameters(network: Network) -> list[Parameter]:
     return [*network.parameters(), *network.fixed_parameters()]
 
 
+def _lay_out(network: Network, best: dict[str, np.ndarray], seed: int) -> None:
+    """Let the network have these weights, in memory that no GPU has and no other process."""
+    for parameters in (network.parameters(), network.fixed_parameters()):
+        values = {p.name: to_cpu(p.data).copy() for p in parameters} | best
+        if parameters:
+            ParameterBuffer(parameters, seed)
+        for parameter in parameters:
+            parameter.data[...] = values[parameter.name]
+
+
 def _is_left_by(fitted: Fitted, network: Network) -> bool:
     """Whether the weights are still those that the last call ended with."""
     best = fitted.kept.best
@@ -207,7 +227,7 @@ def _epochs(trainer: Trainer, quiet: bool) -> Iterator[Kept]:
             f"training has stopped: {training.patience} epochs in a row brought nothing better; "
             "a higher patience goes on"
         )
-    _try_out(trainer, [trainer.data.watched, split])
+    _try_out(trainer, [trainer.watched, split])
     notebook = "ipykernel" in sys.modules  # where stderr is no terminal, and bars are shown
     bar = tqdm(
         total=training.steps(len(split)),
@@ -220,7 +240,8 @@ def _epochs(trainer: Trainer, quiet: bool) -> Iterator[Kept]:
     with bar:
         while not trainer.finished:
             trainer.step()
-            if bar.update():
+            if bar.update():  # drawn anew
+                trainer.catch_up()
                 bar.set_postfix_str(trainer.so_far)
             if diverged := trainer.state.diverged:
                 raise UserError(
@@ -234,10 +255,9 @@ def _epochs(trainer: Trainer, quiet: bool) -> Iterator[Kept]:
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def _try_out(trainer: Trainer, splits: Sequence[Any]) -> None:
     """Raise what a step would, for images and labels that the network or the task cannot have."""
+    y, _ = trainer.network.predict(as_batch(trainer.watched.images[:1]))
     for split in splits:
-        images, labels = split.batch(np.arange(len(split)))
-        y, _ = trainer.network.predict(as_batch(images[:1]))
-        trainer.task.loss(np.repeat(y, len(split), axis=0), labels)
+        trainer.task.loss(np.repeat(to_cpu(y), len(split), axis=0), split.labels)
 
 
 def _say(line: str) -> None:

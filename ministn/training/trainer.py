@@ -265,13 +265,6 @@ class Trainer:
         self.state = deepcopy(kept.state)
         self._begun = None
 
-    def leave(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Let the network have these weights, in memory that no other process shares."""
-        data = self.buffer.zeros()
-        for name, array in self.buffer.views(data).items():
-            assign(array, weights[name])
-        self.buffer.move(data, self.buffer.zeros())
-
     # -- checkpoints -----------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
