@@ -13,6 +13,7 @@ from ministn.backend import Device, to_cpu
 from ministn.data import DataSet, as_batch
 from ministn.data.dataset import PlainSplit
 from ministn.errors import UserError, check_count, check_flags, check_kind, is_number
+from ministn.fast.threads import limited
 from ministn.fit.arguments import checked_images, checked_labels
 from ministn.models import Network
 from ministn.ops.batch import with_channels
@@ -48,6 +49,7 @@ class Fitted:
         )
 
 
+@limited()
 def fit(
     network: Network,
     images: np.ndarray,
