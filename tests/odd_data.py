@@ -43,7 +43,7 @@ RTS = distorted.Recipe("RTS", 12, rotation=45.0, scale=(0.7, 1.2), placed=1.0)
 
 # What errors call fields, as command lines do; and what they call a count.
 FLAGS = "data_seed decay decay_every first_decay set"
-SIZE = "test_size"
+SIZE = "test_size 1_size _size"  # of a split that is called test, or odd
 
 # Of kinds whose fields have no defaults.
 NEEDED = {

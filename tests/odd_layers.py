@@ -261,7 +261,11 @@ def transformer_calls() -> Iterator[tuple[str, Call]]:
     yield "transformer.fresh", Call(fresh, {"layer": Dense("dense", 3, 4), "owner": "own"})
     yield (
         "transformer.regression_layer",
-        Call(regression_layer, {"path": "theta", "in_features": 3, "transform": AFFINE}),
+        Call(
+            regression_layer,
+            {"path": "theta", "in_features": 3, "transform": AFFINE},
+            any_kind=OPEN,
+        ),
     )
     yield (
         "transformer.downsampled",

@@ -59,15 +59,11 @@ def summary(
         return dict.fromkeys(MEASURES)
     quads = quadrilateral(theta, size)
     exact = theta.astype(np.float64)
-    found = {
-        "left_image": left_image(theta).mean(),
-        "moved": np.abs(exact - IDENTITY).mean(),
-        "spread": exact.std(axis=0).mean(),
-    }
+    found: dict[str, float] = {}
     if boxes is not None:
         still = np.broadcast_to(IDENTITY, exact.shape)
         before, after = wander(still, boxes, size), wander(exact, boxes, size)
-        found |= {
+        found = {
             "overlap": overlap(quads, boxes).mean(),
             "inside": inside(quads, boxes).mean(),
             "correlation": correlation(theta, boxes),
@@ -77,6 +73,11 @@ def summary(
             "widths_out": after[1],
             "overlap_in": overlap(quadrilateral(still, size), boxes).mean(),
         }
+    found |= {
+        "left_image": left_image(theta).mean(),
+        "moved": np.abs(exact - IDENTITY).mean(),
+        "spread": exact.std(axis=0).mean(),
+    }
     return {name: float(found[name]) if name in found else None for name in MEASURES}
 
 
