@@ -39,6 +39,7 @@ from ministn.ops.leaky_relu import SLOPE
 from ministn.ops.max_pool2d import check_windows
 from ministn.parameter import Parameter, unique
 from ministn.randomness import Step, stream
+from ministn.shapes import table
 
 HE_UNIFORM = HeUniform()
 SMALLEST = float(np.finfo(np.float32).tiny)  # that a GPU does not take for 0
@@ -88,21 +89,31 @@ class Layer(ABC):
         """y in evaluation mode, and where each of the transformers looked."""
         return self.forward(x)[0], []
 
+    def at_work(self, x: np.ndarray) -> Iterator[tuple[Any, np.ndarray]]:
+        """(arrangement, what it is given) of all transformers in it, in evaluation mode."""
+        return iter(())
+
     def outputs(self, x: np.ndarray, step: Step) -> Iterator[tuple[str, np.ndarray]]:
         """(path, output) of all that is in it, its own output last."""
         y, _ = self.forward(x, step)
         yield self.path, y
 
+    def __repr__(self) -> str:
+        return table(self, {})
+
 
 class Weighted(Layer):
-    """A layer that is one operation with a weight (..., K) and, if any, a bias (K,) to learn."""
+    """A layer that is one operation with a weight (..., D, K) and, if any, a bias (K,) to learn.
+
+    D, the length of x's last axis, may be None: see shapes.py.
+    """
 
     bias: Parameter | None
 
     def __init__(
         self,
         path: str,
-        shape: tuple[int, ...],
+        shape: tuple[int | None, ...],
         initial: Initializer,
         initial_bias: Initializer | None = ZEROS,
     ) -> None:
@@ -123,6 +134,10 @@ class Weighted(Layer):
         if self.bias is not None and dbias is not None:
             self.bias.add(dbias)
 
+    def outputs(self, x: np.ndarray, step: Step) -> Iterator[tuple[str, np.ndarray]]:
+        self.weight.meet(x.shape[-1])
+        return super().outputs(x, step)
+
     def parameters(self) -> list[Parameter]:
         return [self.weight] if self.bias is None else [self.weight, self.bias]
 
@@ -131,11 +146,17 @@ class Weighted(Layer):
         return [parameter.data for parameter in self.parameters()]
 
 
+def _from_before(name: str, length: int | None) -> int | None:
+    """None, or a whole number."""
+    return None if length is None else check_count(name, length)
+
+
 class Conv2d(Weighted):
     """Convolution block: convolution, then 2x2 max pooling if ``pool``, bias and activation.
 
     x (N, H, W, C) -> y (N, h, w, K). ``path`` names the parameters path/weight (kernel, kernel,
-    C, K) and, if ``bias``, path/bias (K,). padding: "same" or "valid". stride: of the convolution
+    C, K) and, if ``bias``, path/bias (K,). in_channels: C, None for what the layer before it makes,
+    see shapes.py. padding: "same" or "valid". stride: of the convolution
     alone. activation: "relu", "leaky_relu", whose slope below zero is ``slope``, or None.
     Raises ValueError for an activation, slope or pool that there is not.
     """
@@ -143,7 +164,7 @@ class Conv2d(Weighted):
     def __init__(
         self,
         path: str,
-        in_channels: int,
+        in_channels: int | None,
         channels: int,
         kernel: int = 3,
         *,
@@ -163,7 +184,7 @@ class Conv2d(Weighted):
         shape = (
             side,
             side,
-            check_count("in_channels", in_channels),
+            _from_before("in_channels", in_channels),
             check_count("channels", channels),
         )
         super().__init__(path, shape, initial, initial_bias if bias else None)
@@ -194,18 +215,21 @@ class Conv2d(Weighted):
 
 
 class Dense(Weighted):
-    """Fully connected layer: x (N, D) -> x @ weight + bias (N, K), without a nonlinearity."""
+    """Fully connected layer: x (N, D) -> x @ weight + bias (N, K), without a nonlinearity.
+
+    in_features: D, None for what the layer before it makes, see shapes.py.
+    """
 
     def __init__(
         self,
         path: str,
-        in_features: int,
+        in_features: int | None,
         features: int,
         *,
         initial: Initializer = HE_UNIFORM,
         initial_bias: Initializer = ZEROS,
     ) -> None:
-        shape = check_count("in_features", in_features), check_count("features", features)
+        shape = _from_before("in_features", in_features), check_count("features", features)
         super().__init__(path, shape, initial, initial_bias)
 
     def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
@@ -298,8 +322,10 @@ class Standardised(Layer):
 
     def __init__(self, path: str, mean: float, deviation: float) -> None:
         super().__init__(path)
-        self.factor = 1 / check_number("deviation", deviation, SMALLEST)
-        self.offset = -check_number("mean", mean) * self.factor
+        self.deviation = check_number("deviation", deviation, SMALLEST)
+        self.mean = check_number("mean", mean)
+        self.factor = 1 / self.deviation
+        self.offset = -self.mean * self.factor
 
     def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
         check_arrays(x=(x, rows(x)))
@@ -452,9 +478,16 @@ class Sequential(Layer):
             looks += looked
         return x, looks
 
+    def at_work(self, x: np.ndarray) -> Iterator[tuple[Any, np.ndarray]]:
+        for layer in self.layers:
+            yield from layer.at_work(x)
+            x, _ = layer.forward(x)
+
     def outputs(self, x: np.ndarray, step: Step) -> Iterator[tuple[str, np.ndarray]]:
         """(path, output) of every layer and of all that is in it."""
         for layer in self.layers:
-            for path, y in layer.outputs(x, step):
-                yield path, y
+            y = x  # of an empty Sequential
+            with named(getattr(layer, "path", "")):
+                for path, y in layer.outputs(x, step):
+                    yield path, y
             x = y

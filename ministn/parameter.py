@@ -24,7 +24,8 @@ from ministn.randomness import generator
 class Parameter:
     """A named array to be learned. ``data`` and ``grad`` exist once a ParameterBuffer lays it out.
 
-    name: its path, "classifier/conv1/weight". lr_multiplier: factor on the learning rate. every: it
+    name: its path, "classifier/conv1/weight". shape: with None for a length that follows from what
+    its layer is given, until ``meet``. lr_multiplier: factor on the learning rate. every: it
     learns in the first of so many steps, and in the others is left as it is, moments and all. Both
     are read when a ParameterBuffer is made.
 
@@ -37,9 +38,10 @@ class Parameter:
     data: np.ndarray
     _grad: np.ndarray
 
-    def __init__(self, name: str, shape: tuple[int, ...], initial: Initializer) -> None:
+    def __init__(self, name: str, shape: tuple[Any, ...], initial: Initializer) -> None:
         check_kind("name", name, str)
-        if not isinstance(shape, tuple) or not all(is_whole(n) and n >= 0 for n in shape):
+        known = isinstance(shape, tuple) and [n for n in shape if n is not None]
+        if known is False or not all(is_whole(n) and n >= 0 for n in known):
             raise ValueError(f"shape must be whole numbers of at least 0, got {shape!r}")
         if not callable(initial):
             raise TypeError(f"initial must be an initializer, got {type(initial).__name__}")
@@ -88,8 +90,20 @@ class Parameter:
             self._grad.fill(0)
             self._unused = False
 
+    def meet(self, length: int) -> None:
+        """Let a length that is not known be this one, with room for values if it was not."""
+        if None in self.shape:
+            self.shape = tuple(length if n is None else n for n in self.shape)
+            self.data = np.zeros(self.shape, np.float32)
+
     @property
     def size(self) -> int:
+        """Numbers in it. Raises UserError where the shape is not known yet."""
+        if None in self.shape:
+            raise UserError(
+                f"parameter {self.name!r} {self.shape} does not know its layer's input yet: "
+                "network.meet(shape), with that of an image, tells it"
+            )
         return int(np.prod(self.shape))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Layers over T steps: one x in, T states out, and the mean of what is made of them."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,15 @@ class GRU(Layer):
     ``path`` names path/weight_x (D, 3, K), path/weight_h (K, 3, K) and path/bias (3, K), of the
     gates r, u and c. The weights begin as draws from N(0, 0.1^2), as in RNN-SPN, the biases at 0.
 
+    in_features: D, None for what the layer before it makes, see shapes.py.
+
     Raises ValueError for features or ``steps``, T, that are not whole numbers of at least 1.
     """
 
     def __init__(
         self,
         path: str,
-        in_features: int,
+        in_features: int | None,
         features: int,
         steps: int,
         *,
@@ -38,7 +41,8 @@ class GRU(Layer):
         super().__init__(path)
         self.steps = check_count("steps", steps)
         shape = 3, check_count("features", features)
-        in_features = check_count("in_features", in_features)
+        if in_features is not None:
+            in_features = check_count("in_features", in_features)
         self.weight_x = Parameter(path + "/weight_x", (in_features, *shape), initial)
         self.weight_h = Parameter(path + "/weight_h", (features, *shape), initial)
         self.bias = Parameter(path + "/bias", shape, ZEROS)
@@ -59,6 +63,10 @@ class GRU(Layer):
         for parameter, gradient in zip(self.parameters(), gradients, strict=True):
             parameter.add(gradient)
         return dx
+
+    def outputs(self, x: np.ndarray, step: Step) -> Iterator[tuple[str, np.ndarray]]:
+        self.weight_x.meet(x.shape[-1])
+        return super().outputs(x, step)
 
     def parameters(self) -> list[Parameter]:
         return [self.weight_x, self.weight_h, self.bias]

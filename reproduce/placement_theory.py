@@ -25,11 +25,15 @@ from ministn.data import Distorted, as_batch, sources
 from ministn.data.sources import EMBEDDED, MNIST
 from ministn.errors import check_whole
 from ministn.files import check_output, write_atomically
-from ministn.fit import train
+from ministn.fit import train_on_batch
 from ministn.layers import Layer, Sequential
 from ministn.metrics.alignment import best_affine, residual
+from ministn.models import Network
 from ministn.models.placement import PlacementCnn
 from ministn.ops import affine_grid, bilinear_sampler
+from ministn.optimizers import Adam, Optimizer
+from ministn.parameter import ParameterBuffer
+from ministn.randomness import generator
 from ministn.runs import environment
 from ministn.transformer import inverse, theta_of
 
@@ -135,6 +139,22 @@ def padded(digits: np.ndarray) -> np.ndarray:
     return as_batch(wide).astype(np.float64)
 
 
+def trained(network: Network, images: np.ndarray, labels: np.ndarray, steps: int) -> list[float]:
+    """Steps of Adam from the initial values, on whole batches, in another order each time round;
+    their losses.
+    """
+    optimizer = Optimizer(Adam(), ParameterBuffer(network.parameters(), SEED))
+    losses = []
+    for step in range(steps):
+        epoch, batch = divmod(step, len(images) // BATCH)
+        order = generator(SEED, "shuffle", epoch + 1).permutation(len(images))
+        rows = order[batch * BATCH :][:BATCH]
+        losses.append(
+            train_on_batch(network, optimizer, images[rows], labels[rows], lr=LR, seed=SEED)
+        )
+    return losses
+
+
 def main(words: list[str] | None = None) -> int:
     """Do what the words say, by default those of the command line."""
     given = sys.argv[1:] if words is None else words
@@ -166,15 +186,7 @@ def main(words: list[str] | None = None) -> int:
     data = Distorted("R", source).load(folder)
     rotated = data.train.epoch(1)
     network = PlacementCnn("R").build(Distorted("R", source).form)
-    losses = train(
-        network,
-        rotated.images,
-        rotated.labels,
-        steps=options.steps,
-        batch_size=BATCH,
-        lr=LR,
-        seed=SEED,
-    )
+    losses = trained(network, rotated.images, rotated.labels, options.steps)
     y, _ = network.predict(as_batch(data.test.images))
     error = 100 * float((y.argmax(1) != data.test.labels).mean())
     digits = padded(sources.load(source, folder)["test"].images[: options.digits])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from odd import RNG, Call, floats
-from odd_layers import GREY, ready, transformer
+from odd_layers import GREY, network, ready, transformer
 from synthetic import record
 
 from ministn import data, plot
@@ -30,17 +30,20 @@ from ministn.models import (
     Tstn,
     UntiedStn,
 )
+from ministn.parameter import ParameterBuffer
 from ministn.training.examples import as_text, from_text
 from ministn.training.protocol import Training
 
 LABELS = np.arange(12, dtype=np.uint8) % 3
 SOME = Digits(RNG.integers(0, 256, (12, 8, 8), np.uint8), LABELS)
+LOOKING = network()
+ParameterBuffer(LOOKING.parameters(), seed=0)
 CUBES = Digits(RNG.integers(0, 256, (12, 28, 28), np.uint8), LABELS)
 RTS = distorted.Recipe("RTS", 12, rotation=45.0, scale=(0.7, 1.2), placed=1.0)
 
 # What errors call fields, as command lines do; and what they call a count.
 FLAGS = "data_seed decay decay_every first_decay set"
-SIZE = "test_size"
+SIZE = "test_size 1_size _size"  # of a split that is called test, or odd
 
 # Of kinds whose fields have no defaults.
 NEEDED = {
@@ -77,6 +80,11 @@ def value_calls() -> Iterator[tuple[str, Call]]:
 
 
 def making_calls() -> Iterator[tuple[str, Call]]:
+    sizes = {"size": (4, 5), "fill": 3}
+    yield (
+        "data.resized",
+        Call(data.resized, {"pictures": list(SOME.images[:2])} | sizes, any_kind="pictures"),
+    )
     name, seed = {"name": "test"}, {"seed": 3}
     some = name | {"digits": SOME, "count": 5} | seed
     clutter = {"canvas": 12, "distractors": 2, "patch": 3}
@@ -154,6 +162,14 @@ def one_example() -> dict:
 def plot_calls() -> Iterator[tuple[str, Call]]:
     run = one_example()
     path = Path(tempfile.gettempdir()) / "odd.gif"
+    yield (
+        "plot.draw",
+        Call(
+            plot.draw,
+            {"network": LOOKING, "images": SOME.images[:1, :5, :6], "number": 0, "rows": 2},
+            also="x",
+        ),
+    )
     yield (
         "plot.draw_transformer",
         Call(

@@ -45,6 +45,7 @@ from ministn.transformer.transforms import (
 GREY = floats(2, 5, 6, 1)
 VOLUME = floats(2, 4, 5, 6)
 PATH = {"path": "layer"}
+OPEN = "in_channels in_features"  # may be None
 CONV = {"in_channels": 3, "channels": 4, "kernel": 3, "padding": "same", "stride": 1, "pool": True}
 
 
@@ -127,10 +128,13 @@ def passes(name, layer, x) -> Iterator[tuple[str, Call]]:
 def layer_calls() -> Iterator[tuple[str, Call]]:
     for name, (arguments, x) in LAYERS.items():
         made = getattr(layers, name)
-        yield f"layers.{name}", Call(made, arguments, any_kind="activation stride initial_bias")
+        yield (
+            f"layers.{name}",
+            Call(made, arguments, any_kind=f"activation stride initial_bias {OPEN}"),
+        )
         yield from passes(f"layers.{name}", ready(made(**arguments)), x)
     arguments = {"in_features": 3, "features": 4, "steps": 2, "initial": HeUniform()}
-    yield "recurrent.GRU", Call(GRU, PATH | arguments)
+    yield "recurrent.GRU", Call(GRU, PATH | arguments, any_kind=OPEN)
     yield from passes("recurrent.GRU", ready(GRU("gru", 3, 4, 2)), floats(2, 3))
     yield (
         "layers.Reshape",
@@ -182,7 +186,7 @@ def transformer_calls() -> Iterator[tuple[str, Call]]:
             {"localisation": localisation(), "order": "left", "sampler": Sampler()} | PATH,
         ),
     )
-    yield "transformer.Resize", Call(Resize, PATH | {"size": (3, 4)})
+    yield "transformer.Resize", Call(Resize, PATH | {"size": (3, 4), "sampler": Sampler()})
     yield from passes("transformer.Resize", Resize("resize", (3, 4)), GREY)
     yield "transformer.SpatialTransformer.warp", Call(one.warp, {"x": GREY, "theta": floats(2, 6)})
     yield (
@@ -257,7 +261,11 @@ def transformer_calls() -> Iterator[tuple[str, Call]]:
     yield "transformer.fresh", Call(fresh, {"layer": Dense("dense", 3, 4), "owner": "own"})
     yield (
         "transformer.regression_layer",
-        Call(regression_layer, {"path": "theta", "in_features": 3, "transform": AFFINE}),
+        Call(
+            regression_layer,
+            {"path": "theta", "in_features": 3, "transform": AFFINE},
+            any_kind=OPEN,
+        ),
     )
     yield (
         "transformer.downsampled",

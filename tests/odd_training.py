@@ -1,6 +1,8 @@
 """Right calls of what trains and measures: optimisers, parameters, fit, metrics."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from odd import RNG, Call, floats
@@ -12,10 +14,13 @@ from ministn.metrics import alignment, attention, final_pose, pose, statistics
 from ministn.optimizers import SGD, Adam, Optimizer
 from ministn.parameter import Parameter, ParameterBuffer, unique
 from ministn.tasks import Classification
+from ministn.training.protocol import Training
 
 BYTES = RNG.integers(0, 256, (4, 5, 6), np.uint8)
 LABELS = np.array([0, 3, 1, 2])
+FOLDER = TemporaryDirectory()
 TASK = Classification()
+TRAINING = Training(epochs=1, batch_size=2, lr=0.01, loc_lr=0.5)
 RATES = {"lr": 0.01, "seed": 3, "task": TASK}
 
 
@@ -121,10 +126,12 @@ def randomness_calls() -> Iterator[tuple[str, Call]]:
     )
 
 
-def trained(network=None, steps=2, batch_size=2, lr=0.01, **arguments):
-    return fit.train(
-        network or fresh_network(), steps=steps, batch_size=batch_size, lr=lr, **arguments
-    )
+def fitted(network=None, workers=1, **arguments):
+    network = fresh_network() if network is None else network
+    if workers in (2, 3):  # which would start, as test_parallel.py has them do
+        workers = 1
+    fit.fit(network, workers=workers, quiet=True, **{"training": TRAINING} | arguments)
+    return [parameter.data for parameter in network.parameters()]
 
 
 def fresh_network():
@@ -137,20 +144,50 @@ def trained_on_batch(network=None, optimizer=None, **arguments):
     return fit.train_on_batch(network or ours, optimizer or made, **arguments)
 
 
+def inside(path):
+    """Texts name files below a folder of their own."""
+    return Path(FOLDER.name) / path if isinstance(path, str) else path
+
+
+def saved(network, path):
+    fit.save(network, inside(path))
+
+
+def loaded(path):
+    saved(ready(), "network")
+    return fit.load(inside(path)).parameters()[0].data
+
+
+def ready():
+    made = network()
+    ParameterBuffer(made.parameters(), seed=0)
+    return made
+
+
 def fit_calls() -> Iterator[tuple[str, Call]]:
     data = {"images": BYTES, "labels": LABELS}
-    whole = {"steps": 2, "batch_size": 2, "lr": 0.01, "loc_lr": 0.5, "seed": 3, "task": TASK}
-    yield "fit.train", Call(trained, data | whole, also="x")
+    whole = {
+        "training": TRAINING,
+        "task": TASK,
+        "valid": 0.5,
+        "seed": 3,
+        "workers": 1,
+        "device": None,
+    }
+    yield "fit.fit", Call(fitted, data | whole, also="x")
     yield "fit.train_on_batch", Call(trained_on_batch, data | RATES, also="x")
     yield (
-        "fit.train(network)",
+        "fit.fit(network, quiet)",
         Call(
-            lambda network: fit.train(network, BYTES, LABELS, steps=1, batch_size=2),
-            {"network": network()},
+            lambda network, quiet: fit.fit(network, BYTES, LABELS, TRAINING, quiet=quiet).epochs,
+            {"network": network(), "quiet": True},
         ),
     )
     ours = network()
     made = Optimizer(Adam(), ParameterBuffer(ours.parameters(), seed=0))
+    yield "fit.predict", Call(fit.predict, {"network": ready(), "images": BYTES}, also="x")
+    yield "fit.save", Call(saved, {"network": ours, "path": "network"}, also="save")
+    yield "fit.load", Call(loaded, {"path": "network"}, also="not exist")
     yield (
         "fit.train_on_batch(network)",
         Call(

@@ -10,6 +10,7 @@ kernels are checked at points on pixels. test_cuda_faults.py asks for faults in 
 
 import gc
 import re
+import sys
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -33,11 +34,12 @@ from helpers import concrete, functions, operations, pair
 
 from ministn import cuda, kinds, ops
 from ministn.data import Data
+from ministn.fit.saved import KIND_OF
 from ministn.gradcheck import faults, suite
 from ministn.gradcheck.breaking import located, replaced
 from ministn.gradcheck.operations import OPERATIONS
 from ministn.interop import trace
-from ministn.layers import Layer
+from ministn.layers import Layer, ReLU
 from ministn.models import Architecture
 from ministn.ops.sampling import BORDERS
 from ministn.tasks import Task
@@ -55,6 +57,7 @@ OWN_TESTS = {
     "Stopped": "test_controls.py",  # of dy nothing comes back
 }
 NO_SLOPE = {"Stopped"}  # what it gives for a gradient is none, on purpose
+NOT_SAVED = {"Description"}  # it is not made of parts alone: it holds a trained network
 
 LOOP = "a slow reference in tests/loops.py"
 
@@ -139,6 +142,7 @@ def class_places(kind):
     return {
         "a problem in ministn/gradcheck/networks.py": problem,
         "a fault in ministn/gradcheck/layer_faults.py": fault,
+        "an entry in KINDS of ministn/fit/saved.py": kind in KIND_OF or kind.__name__ in NOT_SAVED,
     }
 
 
@@ -293,7 +297,8 @@ def test_nothing_is_forgotten(kind):
 def test_exceptions_are_needed():
     assert not exported(cuda, *NO_TWIN)
     made = {kind.__name__ for base in (Layer, Transform, Task) for kind in concrete(base)}
-    assert made >= BASES | PREPARED | OWN_TESTS.keys() >= NO_SLOPE
+    assert made >= BASES | PREPARED | OWN_TESTS.keys() >= NO_SLOPE | NOT_SAVED
+    assert not NOT_SAVED & {kind.__name__ for kind in KIND_OF}
     for name, file in OWN_TESTS.items():
         assert re.search(rf"\b{name}\b", (Path(__file__).parent / file).read_text()), name
 
@@ -322,6 +327,7 @@ def without(things, taken):
         ("layer", suite, "PROBLEMS", "layer Tanh", "Tanh lacks a problem in"),
         ("layer", faults, "FAULTS", "layer Bounded", "Bounded lacks a fault in"),
         ("layer", test_layers, "LAYERS", "relu", "ReLU lacks an entry in LAYERS of"),
+        ("layer", sys.modules[__name__], "KIND_OF", ReLU, "ReLU lacks an entry in KINDS of"),
         ("transform", test_transforms, "KNOWN", Affine, "Affine lacks its grid in KNOWN of"),
         ("sampler kernel", test_ops, "CASES", "nearest_sampler", "nearest lacks a case with b"),
         ("sampler kernel", ops, "__all__", "trilinear_sampler", "trilinear lacks its op"),

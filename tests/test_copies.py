@@ -10,7 +10,7 @@ from small_runs import SETTINGS, data_set, trainer_of
 
 from ministn.data import Form
 from ministn.errors import UserError
-from ministn.fit import train, train_on_batch
+from ministn.fit import Training, fit, train_on_batch
 from ministn.initializers import Normal
 from ministn.layers import Dense, Flatten, Sequential
 from ministn.models import NETWORKS, Network
@@ -107,7 +107,7 @@ def test_an_optimizer_whose_parameters_have_moved_on_says_so():
             use()
     np.testing.assert_array_equal(other.buffer.data, before)
     stepped(network, other)
-    train(network, IMAGES, LABELS, steps=1, batch_size=4)
+    fit(network, IMAGES, LABELS, Training(epochs=1), quiet=True)
     with pytest.raises(UserError, match="does not lie in this ParameterBuffer any more"):
         other.step(0.1)
 

@@ -1,4 +1,4 @@
-"""A step as it is written out, on both engines, where it stops; and many of them."""
+"""A step as it is written out, on both engines, and where it stops."""
 
 import numpy as np
 import pytest
@@ -8,16 +8,18 @@ from ministn import ops
 from ministn.backend import to_cpu
 from ministn.data import as_batch
 from ministn.errors import UserError
-from ministn.fit import train, train_on_batch
+from ministn.fit import fit, train_on_batch
 from ministn.layers import Conv2d, Dense, Dropout, Flatten, Sequential
 from ministn.models import Network
 from ministn.optimizers import SGD, Adam, Optimizer
 from ministn.parameter import ParameterBuffer
-from ministn.randomness import Step, generator
+from ministn.randomness import Step
+from ministn.training.protocol import Training
 from ministn.transformer import SpatialTransformer, regression_layer
 
 IMAGES = (abs(normal(6, 8, 9)) * 80).astype(np.uint8)
 LABELS = np.array([0, 1, 2, 3, 0, 1])
+TWO = Training(epochs=1, batch_size=2, lr=0.01, loc_lr=0.5)
 MOMENTUM = SGD()
 
 
@@ -85,7 +87,23 @@ def test_what_cannot_be_trained_on_is_named_and_changes_nothing(lengths):
     for change, error, message in (
         ({"images": some, "labels": others}, ValueError, "for each of {} images, got {}"),
         ({"images": floats}, ValueError, "^images must be finite"),
-        ({"images": IMAGES / 255}, TypeError, "^images must be bytes .* or float32"),
+        (
+            {"labels": LABELS.astype(str)},
+            TypeError,
+            "^labels must be .* got <U21 such as '0': np.uni",
+        ),
+        (
+            {"images": list(IMAGES)},
+            TypeError,
+            "^images must be one array, got a list of 6: np.stack",
+        ),
+        ({"images": IMAGES[0]}, ValueError, r"^images must have .* got \(8, 9\) of one .*\[None\]"),
+        (
+            {"images": IMAGES[:0], "labels": LABELS[:0]},
+            ValueError,
+            "^images must have at least one",
+        ),
+        ({"images": IMAGES / 255}, TypeError, "^images must be bytes, .* or float32"),
         ({"labels": LABELS.astype(float)}, TypeError, "^labels must be an array of whole numbers"),
         ({"labels": LABELS + 3}, ValueError, "^labels must lie between"),
         ({"task": "classification"}, TypeError, "^task must be a Task, got str"),
@@ -96,64 +114,18 @@ def test_what_cannot_be_trained_on_is_named_and_changes_nothing(lengths):
         with pytest.raises(error, match=message.format(*lengths)):
             train_on_batch(**arguments, optimizer=optimizer)
         with pytest.raises(error, match=message.format(*lengths)):
-            train(**arguments, steps=1, batch_size=len(arguments["labels"]))
+            fit(**arguments, training=TWO)
         np.testing.assert_array_equal(optimizer.buffer.data, before)
         assert optimizer.t == 0 and made.parameters()[0].data.base is not None
-
-
-def test_training_is_steps_of_adam_in_an_order_of_its_own():
-    made, _ = network()
-    losses = train(made, IMAGES, LABELS, steps=7, batch_size=2, lr=0.01, loc_lr=0.5, seed=3)
-    own, _ = network()
-    for parameter in own.localisation_only():
-        parameter.lr_multiplier = 0.5
-    optimizer = Optimizer(Adam(), ParameterBuffer(own.parameters(), 3))
-    orders = [generator(3, "shuffle", epoch).permutation(6) for epoch in (1, 2, 3)]
-    batches = np.concatenate(orders).reshape(-1, 2)[:7]
-    expected = [
-        train_on_batch(own, optimizer, IMAGES[rows], LABELS[rows], lr=0.01, seed=3)
-        for rows in batches
-    ]
-    assert losses == expected
-    for one, other in zip(made.parameters(), own.parameters(), strict=True):
-        np.testing.assert_array_equal(one.data, other.data)
 
 
 @pytest.mark.parametrize("rate", [np.nan, np.inf, -0.1, "0.1", None])
 def test_impossible_rates_change_nothing(rate):
     made, optimizer = network()
     before = optimizer.buffer.data.copy()
-    for call in (
-        lambda: train_on_batch(made, optimizer, IMAGES, LABELS, lr=rate),
-        lambda: train(made, IMAGES, LABELS, steps=1, batch_size=2, lr=rate),
-    ):
-        with pytest.raises(UserError, match=f"^lr must be a number from 0 up, got {rate!r}"):
-            call()
-    with pytest.raises(UserError, match=r"^loc_lr must be a number from 0 up, got"):
-        train(made, IMAGES, LABELS, steps=1, batch_size=2, loc_lr=rate)
+    with pytest.raises(UserError, match=f"^lr must be a number from 0 up, got {rate!r}"):
+        train_on_batch(made, optimizer, IMAGES, LABELS, lr=rate)
     np.testing.assert_array_equal(optimizer.buffer.data, before)
-
-
-@pytest.mark.parametrize(
-    ("batch_size", "wanted"), [(0, "at least 1"), (7, "at most 6 images"), (1.5, "a whole number")]
-)
-def test_a_batch_has_some_images_and_not_more_than_there_are(batch_size, wanted):
-    with pytest.raises(UserError, match=f"batch_size must be {wanted}, got {batch_size}"):
-        train(network()[0], IMAGES, LABELS, steps=1, batch_size=batch_size)
-
-
-def test_lost_attention_is_said(capsys):
-    colour = np.random.default_rng(1).integers(0, 256, (8, 6, 7, 3), np.uint8)
-    looks = Sequential(Flatten("flat"), regression_layer("theta", 6 * 7 * 3))
-    made = Network(
-        Sequential(Flatten("flatten"), Dense("dense", 5 * 4 * 3, 2)),
-        SpatialTransformer(looks, (5, 4)),
-    )
-    train(made, colour, np.arange(8) % 2, steps=30, batch_size=8, loc_lr=300.0)
-    said = capsys.readouterr().out
-    assert said.startswith("COLLAPSE at step ") and "of 8 images has left the image" in said
-    train(made, colour, np.arange(8) % 2, steps=30, batch_size=8, loc_lr=0.0)
-    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, bool])

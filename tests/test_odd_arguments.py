@@ -28,7 +28,7 @@ EACH = [(name, key) for name, call in CALLS.items() for key in call.arguments]
 # -- what is public ------------------------------------------------------------------------------
 
 # Modules whose names are not public, but for those that these export.
-INNER = "cuda data interop models ops fast parallel plot tasks transformer"
+INNER = "cuda data fit interop models ops fast parallel plot tasks transformer"
 # Modules of such packages that users import from.
 OUTER = (
     "data.addition data.cluttered data.colocalisation data.digits data.distorted data.extruded "
@@ -36,7 +36,7 @@ OUTER = (
 )
 OTHERS = {
     "programs, which read command lines: test_cli.py": "cli demo export",
-    "what is below the public functions": "backend engines errors files kinds",
+    "what is below the public functions": "backend engines errors files kinds shapes",
     "a run's course and its records: test_training.py, test_runs.py": "runs training",
     "what checks others: test_gradcheck.py, test_conformance.py": "conformance gradcheck",
 }
@@ -51,7 +51,9 @@ NOT_THROWN_AT = {
         data.extruded.Volumes data.extruded.VolumeSplit data.colocalisation.Pairs
         data.dataset.PosedSplit
     """,
-    "hold what has been made": "data.dataset.DataSet data.dataset.Fresh tasks.task.Evaluation",
+    "hold what has been made": """
+        data.dataset.DataSet data.dataset.Fresh fit.fitting.Fitted tasks.task.Evaluation
+    """,
     "bases of what is thrown at": "layers.WithoutParameters transformer.transforms.OfMatrix",
     "of dropout, which checks": "randomness.philox4x32 randomness.random_bits",
     "of the training loop, which counts": "metrics.attention.watched",

@@ -16,7 +16,7 @@ from test_parallel import LONG, gone, until_training
 from test_table3 import SCRIPT, TINY, started
 
 from ministn import cli, runs
-from ministn.fit import train
+from ministn.fit import Training, fit
 from ministn.layers import Dense, Flatten, Sequential
 from ministn.models import Network
 from ministn.training import checkpoint
@@ -128,7 +128,7 @@ def test_fit_and_runs_need_no_streams(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
     network = Network(Sequential(Flatten("flatten"), Dense("softmax", 16, 2)))
     images, labels = np.zeros((8, 4, 4), np.uint8), np.arange(8) % 2
-    assert len(train(network, images, labels, steps=2, batch_size=4)) == 2
+    assert len(fit(network, images, labels, Training(epochs=2)).epochs) == 2
     run = run_in(tmp_path)
     assert run.train(data_set(), resume=False, bar=True) == "finished"
 

@@ -195,8 +195,9 @@ def test_sequences_are_learned_by_fit_and_by_steps_in_any_cut():
     images, labels = sequences()
     task = Classification(counts="sequence", over="sum")
     trained = network()
-    losses = fit.train(trained, images, labels, steps=60, batch_size=8, lr=0.05, task=task)
-    assert losses[-1] < 0.1 < losses[0]
+    training = fit.Training(epochs=20, batch_size=8, lr=0.05)
+    found = fit.fit(trained, images, labels, training, task, valid=(images, labels), quiet=True)
+    assert found.epochs[-1]["valid_loss"] < 0.1 < found.epochs[0]["train_loss"]
     split = Split(images, labels, np.zeros((len(images), 4), np.int16))
     gradients = []
     for size in (1, 2):

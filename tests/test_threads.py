@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from ministn.errors import UserError
 from ministn.fast.threads import limited
-from ministn.fit import train, train_on_batch
+from ministn.fit import Training, fit, train_on_batch
 from ministn.gradcheck.__main__ import main as gradcheck
 from ministn.layers import Dense, Flatten, Sequential
 from ministn.models import Network
@@ -55,7 +55,7 @@ def network() -> Network:
 
 
 def test_fit(seen):
-    train(network(), IMAGES, LABELS, steps=2, batch_size=4)
+    fit(network(), IMAGES, LABELS, Training(epochs=1), quiet=True)
     assert seen == {1}
 
 
@@ -92,6 +92,7 @@ def test_a_library_that_is_loaded_later_is_limited_too():
     code = """
 from threadpoolctl import threadpool_info
 from ministn.fast.threads import limited
+from ministn.training.protocol import Training
 with limited(2):
     before = len(threadpool_info())
 import scipy.linalg

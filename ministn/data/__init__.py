@@ -8,6 +8,7 @@ from ministn.data.cropped import CroppedToDigit
 from ministn.data.dataset import Data, DataSet, Digits, Form, Fresh, Map, PosedSplit, Split
 from ministn.data.distorted import Distorted
 from ministn.data.extruded import Extruded
+from ministn.data.pictures import resized
 from ministn.data.plankton import Plankton
 from ministn.data.sequences import Sequences
 from ministn.data.svhn import Svhn
@@ -35,5 +36,6 @@ __all__ = [
     "Svhn",
     "as_batch",
     "labels_for_gpu",
+    "resized",
     "take_batch",
 ]

@@ -17,7 +17,10 @@ def as_batch(images: Array | Volumes) -> Array:
     """images (N, H, W), (N, H, W, C) or (N, D, H, W) uint8 -> x in [0, 1], where they are.
 
     x is float32, and (N, H, W, 1) where there is no axis of channels. Volumes are made now.
+    float32 images with four axes are x already.
     """
+    if getattr(images, "dtype", None) == np.float32 and len(images.shape) == 4:
+        return images
     if isinstance(images, Volumes) and device_of(images.images) is not None:
         return extrude(*images.arrays, depth=extruded.DEPTH, canvas=images.shape[1])
     return function("as_batch", images)(images)

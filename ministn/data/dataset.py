@@ -107,6 +107,7 @@ class Split:
     """
 
     anew: ClassVar[bool] = False  # whether each epoch has other images
+    dtypes: ClassVar[tuple[type, ...]] = (np.uint8,)  # of images
 
     images: np.ndarray
     labels: np.ndarray
@@ -115,8 +116,9 @@ class Split:
     def __post_init__(self) -> None:
         for name, array in vars(self).items():
             check_plain(name, array)
-        if self.images.dtype != np.uint8:
-            raise TypeError(f"images must be uint8, got {self.images.dtype}")
+        if self.images.dtype not in self.dtypes:
+            wanted = " or ".join(dtype.__name__ for dtype in self.dtypes)
+            raise TypeError(f"images must be {wanted}, got {self.images.dtype}")
         if self.labels.dtype.kind not in "iuf":
             raise TypeError(f"labels must be whole numbers or floats, got {self.labels.dtype}")
         check_together(**self.arrays())
@@ -179,6 +181,22 @@ class Split:
             boxes = np.concatenate([boxes[..., :2].min(1), boxes[..., 2:].max(1)], axis=1)
         theta = looks[0].theta if looks else None
         return attention.summary(theta, boxes, (self.size[-2], self.size[-1]))
+
+
+@dataclass(frozen=True, eq=False)
+class PlainSplit(Split):
+    """Images of one's own, bytes (N, H, W) or (N, H, W, C), or float32 (N, H, W, C) as they are.
+
+    boxes: nobody knows them, so they are not looked at.
+    """
+
+    dtypes: ClassVar[tuple[type, ...]] = (np.uint8, np.float32)
+
+    def measure_one(self, looks: Sequence[Attended]) -> dict[str, float | None]:
+        """How far attention has moved, and in how many images it has left."""
+        return attention.summary(
+            looks[0].theta if looks else None, None, (self.size[-2], self.size[-1])
+        )
 
 
 @dataclass(frozen=True, eq=False)

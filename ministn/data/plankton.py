@@ -32,6 +32,7 @@ from ministn.data import sources
 from ministn.data.cluttered import CHUNK, check_drawn
 from ministn.data.dataset import Data, DataSet, Digits, Form, Fresh, Map, Split
 from ministn.data.folders import find, search_path
+from ministn.data.pictures import within
 from ministn.data.sources import EMBEDDED, SUFFIX, Sizes
 from ministn.data.warping import warp
 from ministn.errors import UserError, check_whole
@@ -176,8 +177,7 @@ def fitted(image: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
 
     Also the box of what is not padding, (4,): left, top, right, bottom, inclusive.
     """
-    height, width = (max(1, round(n * side / max(image.shape))) for n in image.shape)
-    top, left = (side - height) // 2, (side - width) // 2
+    top, left, height, width = within(image.shape, (side, side))
     scaled = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
     square = np.zeros((side, side), np.uint8)
     square[top : top + height, left : left + width] = np.asarray(scaled)

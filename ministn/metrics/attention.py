@@ -38,12 +38,12 @@ MEASURES = (
 
 
 def summary(
-    theta: np.ndarray | None, boxes: np.ndarray, size: tuple[int, int]
+    theta: np.ndarray | None, boxes: np.ndarray | None, size: tuple[int, int]
 ) -> dict[str, float | None]:
     """How well a transformer attends, and how far it has moved from where it began.
 
-    theta: (N, 2, 3), None for a plain CNN; boxes: (N, 4); size: the images' (H, W). All None
-    without theta, or else
+    theta: (N, 2, 3), None for a plain CNN; boxes: (N, 4), None where nobody knows them; size: the
+    images' (H, W). All None without theta, and without boxes what they are needed for, or else
 
     overlap, inside, left_image: means of the functions below and of ops/left_image.py.
     moved: mean absolute difference of theta's entries from the identity, all images alike.
@@ -59,19 +59,26 @@ def summary(
         return dict.fromkeys(MEASURES)
     quads = quadrilateral(theta, size)
     exact = theta.astype(np.float64)
-    measured = (
-        overlap(quads, boxes),
-        inside(quads, boxes),
-        left_image(theta),
-        np.abs(exact - IDENTITY),
-        exact.std(axis=0),
-    )
-    means = (values.mean() for values in measured)
-    still = np.broadcast_to(IDENTITY, exact.shape)
-    before, after = wander(still, boxes, size), wander(exact, boxes, size)
-    whole = overlap(quadrilateral(still, size), boxes).mean()
-    values = *means, correlation(theta, boxes), before[0], after[0], before[1], after[1], whole
-    return {name: float(value) for name, value in zip(MEASURES, values, strict=True)}
+    found: dict[str, float] = {}
+    if boxes is not None:
+        still = np.broadcast_to(IDENTITY, exact.shape)
+        before, after = wander(still, boxes, size), wander(exact, boxes, size)
+        found = {
+            "overlap": overlap(quads, boxes).mean(),
+            "inside": inside(quads, boxes).mean(),
+            "correlation": correlation(theta, boxes),
+            "wander_in": before[0],
+            "wander_out": after[0],
+            "widths_in": before[1],
+            "widths_out": after[1],
+            "overlap_in": overlap(quadrilateral(still, size), boxes).mean(),
+        }
+    found |= {
+        "left_image": left_image(theta).mean(),
+        "moved": np.abs(exact - IDENTITY).mean(),
+        "spread": exact.std(axis=0).mean(),
+    }
+    return {name: float(found[name]) if name in found else None for name in MEASURES}
 
 
 def watched(
@@ -90,7 +97,7 @@ def watched(
         when = f" (epoch {now['epoch']})" if "epoch" in now else ""
         return (
             f"COLLAPSE at step {now['step']}{when}: the attention of {left} of {images} images has "
-            "left the image, where theta gets hardly any gradient"
+            "left the image, where theta gets hardly any gradient: a lower loc_lr helps"
         )
     if lost and 4 * left < images:  # well below a half, so that it cannot flicker
         collapses[-1]["end"] = now

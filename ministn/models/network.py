@@ -10,6 +10,7 @@ from ministn.errors import check_arrays, check_kind
 from ministn.layers import Sequential
 from ministn.parameter import Parameter, unique
 from ministn.randomness import Step
+from ministn.shapes import Shape, met, table
 from ministn.transformer import Attended, Front, SpatialTransformer
 
 
@@ -24,19 +25,41 @@ class Network:
     """Images (N, H, W, C) -> logits (N, classes), through what is in ``front`` if anything is.
 
     front: a transformer, several in parallel, or one that hands theta on or looks several times.
-    There may be more among the classifier's layers. Raises TypeError for anything else.
+    There may be more among the classifier's layers. shape: of the images, (H, W, C), if layers are
+    to be told at once, see ``meet``. Raises TypeError for anything else, and as ``meet`` does.
 
     turns: after how many steps training comes back to the same part of it, see ``at``.
     """
 
     turns = 1
 
-    def __init__(self, classifier: Sequential, front: Front | None = None) -> None:
+    def __init__(
+        self, classifier: Sequential, front: Front | None = None, shape: Shape | None = None
+    ) -> None:
         check_kind("classifier", classifier, Sequential)
         if front is not None:
             check_kind("front", front, *get_args(Front))
         self.classifier = classifier
         self.front = front
+        self.shape: Shape | None = None  # of the images that it has met
+        self.outputs: dict[str, Shape] = {}  # then, by the layers' paths
+        self.fitted: Any = None  # what fit came to, with which another call goes on
+        if shape is not None:
+            self.meet(shape)
+
+    def meet(self, shape: Shape) -> None:
+        """Tell layers that do not know it what their input is like, for images of shape (H, W, C).
+
+        Raises ValueError, with the layer's path, where a layer cannot have what the one before
+        makes; for a shape as check_size does.
+        """
+        self.outputs = dict(met(self._all(), shape))
+        self.shape = tuple(shape)
+
+    def __repr__(self) -> str:
+        """A table of the layers, with their outputs where the images' shape is known."""
+        images = "" if self.shape is None else f", images {'x'.join(map(str, self.shape))}"
+        return table(self._all(), self.outputs, type(self).__name__ + images)
 
     def at(self, number: int) -> "Network":
         """What the step of this number, from 0, trains: all of it."""
@@ -79,6 +102,10 @@ class Network:
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, list[Attended]]:
         """Logits (N, classes), and where each of ``transformers`` looked; in evaluation mode."""
         return self._all().predict(x)
+
+    def at_work(self, x: np.ndarray) -> list[tuple[Front, np.ndarray]]:
+        """Its transformers as they are arranged, in order, and what each arrangement is given."""
+        return list(self._all().at_work(x))
 
     def parameters(self) -> list[Parameter]:
         """Every parameter once; the classifier's first, so it names what both networks share."""

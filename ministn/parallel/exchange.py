@@ -167,4 +167,6 @@ def unpacked(content: bytes | bytearray) -> Any:
         return pickle.loads(content)
     except Exception as error:
         reason = f"a message cannot be read there, {type(error).__name__}: {error}"
+        if isinstance(error, AttributeError):  # a class of a notebook, or of a script's main part
+            reason += "; what goes to other processes must be defined in a module that they import"
         return Failure(reason, isinstance(error, MemoryError))

@@ -14,13 +14,14 @@ import mmap
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
+from multiprocessing.process import BaseProcess, current_process
 from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ from ministn.parallel.worker import serve
 
 IN_MEMORY = Path("/dev/shm")  # Linux's file system that has no disk
 PATIENCE = 5.0  # seconds for a worker to end by itself
+UNGUARDED = 64  # the status of a worker that has found itself importing what started it
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -166,6 +168,8 @@ def processes(size: int, threads: int) -> Iterator[Leader]:
 
     threads: of the linear algebra library, in each.
     """
+    if getattr(current_process(), "_inheriting", False):  # and would import it again, for ever
+        sys.exit(UNGUARDED)
     context = get_context("spawn")
     workers: list[tuple[BaseProcess, Connection]] = []
     try:
@@ -225,6 +229,11 @@ def _end(workers: list[tuple[BaseProcess, Connection]], patience: float = PATIEN
 def _died(process: BaseProcess) -> UserError:
     process.join(PATIENCE)
     code = process.exitcode
+    if code == UNGUARDED:
+        return UserError(
+            "workers import the program that starts them: in a script of your own, put what it "
+            'does below if __name__ == "__main__":'
+        )
     how = f"was killed by {signal.Signals(-code).name}" if code and code < 0 else "ended"
     return UserError(
         f"{process.name} (process {process.pid}) {how}. The last checkpoint is kept: --resume goes "

@@ -15,8 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ministn.backend import parted, to_cpu
-from ministn.data import Form
-from ministn.errors import UserError, check_arrays, check_count, check_kind
+from ministn.data import Form, as_batch
+from ministn.errors import UserError, check_arrays, check_count, check_index, check_kind
+from ministn.fit.predicting import network_images
+from ministn.models import Network
 from ministn.plot.drawing import (
     CHANNELS,
     GREEN,
@@ -123,6 +125,26 @@ def draw_transformer(transformer: Front, images: np.ndarray) -> Figure:
     figure = sheet([view], len(images))
     caption(figure, explanation(len(transformers)))
     return figure
+
+
+def draw(network: Network, images: np.ndarray, number: int = 0, *, rows: int = 8) -> Figure:
+    """One of a network's transformers at work, see draw_transformer, wherever it stands.
+
+    images: (N, H, W) or (N, H, W, C), bytes or float32, as the network is trained on; the first
+    ``rows`` are drawn. number: of the transformer, or arrangement of several, from 0 in the order
+    in which they look.
+
+    Raises UserError where there is no such transformer, TypeError or ValueError as ``predict``.
+    """
+    number, rows = check_index("number", number), check_count("rows", rows)
+    images = network_images(network, images)[:rows]
+    found = network.at_work(as_batch(images))
+    if number >= len(found):
+        has = f"{len(found)}, numbered from 0" if found else "none"
+        raise UserError(
+            f"number must be that of a transformer, the network has {has}; got {number}"
+        )
+    return draw_transformer(*found[number])
 
 
 def sampling_grid(transformer: SpatialTransformer, theta: np.ndarray) -> np.ndarray:

@@ -33,8 +33,9 @@ from ministn.runs import environment, format1
 from ministn.runs.record import FORMAT, RECORD, Record, folder_name, read_record
 from ministn.runs.settings import Settings
 from ministn.runs.signals import interruptible, say
+from ministn.training.checkpoint import check_same
 from ministn.training.examples import examples
-from ministn.training.trainer import BEST, LAST, Trainer, check_same
+from ministn.training.trainer import BEST, LAST, Trainer
 
 LOCK = "run.lock"
 LESS_MEMORY = "a smaller --batch-size needs less"
@@ -209,7 +210,7 @@ class Run:
                     trainer.step()
                     if progress.update():  # drawn anew: not every step, nor where there is no bar
                         trainer.catch_up()
-                        _describe(progress, trainer)
+                        progress.set_postfix_str(trainer.so_far)
                     if interrupted():
                         trainer.save(self.folder)
                         write("interrupted")
@@ -363,12 +364,3 @@ def _packed(best: dict[str, Any] | None) -> dict[str, Any] | None:
     correct = best.pop("correct")
     packed = base64.b64encode(np.packbits(correct).tobytes()).decode()
     return {**best, "test_correct": packed, "test_size": correct.size}
-
-
-def _describe(progress: tqdm, trainer: Trainer) -> None:
-    state = trainer.state
-    if state.seen:
-        progress.set_postfix_str(
-            f"epoch {state.epoch + 1}, loss {state.loss_sum / state.seen:.3f}, "
-            f"error {trainer.train_error:.1f} %",
-        )

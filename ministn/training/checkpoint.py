@@ -92,7 +92,7 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
     except SafetensorError as error:
-        raise UserError(f"{path} is not a readable checkpoint: {error}; delete it") from error
+        raise UserError(f"{path} is not a readable checkpoint: {error}; move it away") from error
     except (TypeError, AttributeError) as error:
         raise UserError(f"{path} was not written by ministn: {error}") from error
     return arrays, state
@@ -133,3 +133,30 @@ def fill(path: Path, arrays: dict[str, np.ndarray], into: dict[str, np.ndarray])
             )
     for name, wanted in into.items():
         assign(wanted, arrays[name])
+
+
+def check_same(path: Path, name: str, content: dict[str, Any], wanted: Any) -> None:
+    """Raise UserError unless ``content[name]`` of the file at ``path`` is what is wanted.
+
+    A field that there was not yet may be nothing: None, False or 0.
+    """
+    found = content.get(name)
+    if found == wanted:
+        return
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        found, wanted = _flat(found), _flat(wanted)
+        known = found.keys() | {k for k, value in wanted.items() if value}
+        keys = sorted(k for k in known if found.get(k) != wanted.get(k))
+        if not keys:
+            return
+        name = f"{name} ({', '.join(keys)})"
+        found, wanted = [found.get(k) for k in keys], [wanted.get(k) for k in keys]
+    raise UserError(f"{path} has other {name}: found {found}, expected {wanted}")
+
+
+def _flat(content: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """What dictionaries in dictionaries hold, by paths."""
+    found: dict[str, Any] = {}
+    for name, held in content.items():
+        found |= _flat(held, f"{path}{name}.") if isinstance(held, dict) else {path + name: held}
+    return found

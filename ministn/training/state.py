@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from ministn.errors import UserError
 from ministn.training import checkpoint
@@ -22,6 +24,17 @@ class State:
     best_epoch: int | None = None
     collapses: list[dict[str, Any]] = field(default_factory=list)
     diverged: dict[str, Any] | None = None
+
+
+class Kept(NamedTuple):
+    """A course of training, in NumPy: what it takes to go on with it.
+
+    arrays: the weights by their names, and the optimiser's moments. best: the best epoch's weights.
+    """
+
+    state: State
+    arrays: dict[str, np.ndarray]
+    best: dict[str, np.ndarray]
 
 
 def state_of(path: Path, content: dict[str, Any]) -> State:

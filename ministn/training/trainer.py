@@ -1,18 +1,19 @@
 """The epoch loop: shuffle, step, evaluate, keep the best by validation, resume."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from ministn.backend import Device
+from ministn.backend import Device, assign, to_cpu
 from ministn.cuda.choice import check_precision, precision
 from ministn.data import DataSet, Split, as_batch
-from ministn.errors import UserError
 from ministn.fast.threads import limited
 from ministn.metrics.attention import watched
 from ministn.models import Network, prediction
@@ -24,7 +25,7 @@ from ministn.tasks import Evaluation, Task
 from ministn.training import checkpoint
 from ministn.training.examples import shown
 from ministn.training.protocol import Training
-from ministn.training.state import State, state_of
+from ministn.training.state import Kept, State, state_of
 from ministn.training.steps import Epoch, Outcome, PlainSteps, QueuedSteps, Steps
 
 LAST, BEST = "last.safetensors", "best.safetensors"
@@ -51,7 +52,7 @@ class Trainer:
     device: the GPU to train on, None for the CPU; there, team: the processes that train, by default
     this one alone. ``say`` receives one-line events: a collapse, an epoch's results. pretrained: a
     checkpoint whose weights the network begins with, as far as it names them; it must name those
-    that are not learned.
+    that are not learned. weights: others to begin with, by their names.
     identity: what must be the same for a checkpoint to be continued, JSON-able.
 
     Raises UserError where the device cannot train in that precision, and for a checkpoint that is
@@ -71,6 +72,7 @@ class Trainer:
         device: Device | None = None,
         team: Team | None = None,
         pretrained: Path | None = None,
+        weights: Mapping[str, np.ndarray] = MappingProxyType({}),
         identity: Any = None,
     ) -> None:
         self.training, self.data, self.say = training, data, say
@@ -81,6 +83,9 @@ class Trainer:
         self.buffer = self.optimizer.buffer
         if pretrained is not None:
             self._begin_with(pretrained)
+        own = _values(self.network)
+        for name, values in weights.items():
+            assign(own[name], to_cpu(values))
         self.task = task.prepare(self.network, data.train, seed)
         self.state = State()
         self.images = len(data.train)
@@ -211,6 +216,15 @@ class Trainer:
         return 100.0 * self.state.errors / answers
 
     @property
+    def so_far(self) -> str:
+        """The epoch that is under way, in words; nothing before it is known how its steps went."""
+        state = self.state
+        if not state.seen:
+            return ""
+        loss = state.loss_sum / state.seen
+        return f"epoch {state.epoch + 1}, loss {loss:.3f}, error {self.train_error:.1f} %"
+
+    @property
     def best(self) -> dict[str, Any] | None:
         """The results of the epoch with the lowest validation error, the earliest of equals.
 
@@ -232,6 +246,25 @@ class Trainer:
             return False
         return self.state.epoch - best >= patience
 
+    # -- in memory -------------------------------------------------------------------------------
+
+    def kept(self) -> Kept:
+        """All that ``go_on`` needs, as it is now."""
+        return Kept(
+            deepcopy(self.state),
+            {name: to_cpu(array).copy() for name, array in self._arrays.items()},
+            {name: to_cpu(array).copy() for name, array in self.buffer.views(self._best).items()},
+        )
+
+    def go_on(self, kept: Kept) -> None:
+        """Go on from there, as if it had been this trainer's own course."""
+        best = self.buffer.views(self._best)
+        for own, values in ((self._arrays, kept.arrays), (best, kept.best)):
+            for name, array in own.items():
+                assign(array, values[name])
+        self.state = deepcopy(kept.state)
+        self._begun = None
+
     # -- checkpoints -----------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
@@ -248,7 +281,7 @@ class Trainer:
         }
         if not self._at_best:
             self._save_best(folder)
-        checkpoint.save(folder / LAST, self._weights | self._moments, content)
+        checkpoint.save(folder / LAST, self._arrays, content)
         self._save_best(folder)
 
     @property
@@ -268,8 +301,9 @@ class Trainer:
         return self.buffer.views(self.buffer.data)
 
     @property
-    def _moments(self) -> dict[str, np.ndarray]:
-        return {
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """The weights, and the optimiser's moments of them."""
+        return self._weights | {
             f"{moment}/{name}": part
             for moment, flat in self.optimizer.state().items()
             for name, part in self.buffer.views(flat).items()
@@ -281,10 +315,10 @@ class Trainer:
         Raises UserError if the checkpoint is damaged or of other settings or data.
         """
         arrays, content = checkpoint.load(folder / LAST)
-        check_same(folder / LAST, "settings", content, self.identity)
-        check_same(folder / LAST, "data_sha256", content, self.data.sha256)
+        checkpoint.check_same(folder / LAST, "settings", content, self.identity)
+        checkpoint.check_same(folder / LAST, "data_sha256", content, self.data.sha256)
         state = state_of(folder / LAST, content)
-        checkpoint.fill(folder / LAST, arrays, self._weights | self._moments)
+        checkpoint.fill(folder / LAST, arrays, self._arrays)
         self.state = state
         self._begun = None
         self._saved_best = self.state.best_epoch
@@ -299,7 +333,7 @@ class Trainer:
         if best is None:
             return None
         arrays, content = checkpoint.load(folder / BEST)
-        check_same(folder / BEST, "epoch", content, best["epoch"])
+        checkpoint.check_same(folder / BEST, "epoch", content, best["epoch"])
         checkpoint.fill(folder / BEST, arrays, self._weights)
         with precision(self.precision), limited(self.threads):
             found = self.steps.evaluate(self.test)
@@ -339,33 +373,6 @@ def _tested(found: Evaluation, test: Split) -> dict[str, Any]:
     return {**found.errors("test"), **named, "correct": found.correct}
 
 
-def check_same(path: Path, name: str, content: dict[str, Any], wanted: Any) -> None:
-    """Raise UserError unless ``content[name]`` of the file at ``path`` is what is wanted.
-
-    A field that there was not yet may be nothing: None, False or 0.
-    """
-    found = content.get(name)
-    if found == wanted:
-        return
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        found, wanted = _flat(found), _flat(wanted)
-        known = found.keys() | {k for k, value in wanted.items() if value}
-        keys = sorted(k for k in known if found.get(k) != wanted.get(k))
-        if not keys:
-            return
-        name = f"{name} ({', '.join(keys)})"
-        found, wanted = [found.get(k) for k in keys], [wanted.get(k) for k in keys]
-    raise UserError(f"{path} has other {name}: found {found}, expected {wanted}")
-
-
-def _flat(content: dict[str, Any], path: str = "") -> dict[str, Any]:
-    """What dictionaries in dictionaries hold, by paths."""
-    found: dict[str, Any] = {}
-    for name, held in content.items():
-        found |= _flat(held, f"{path}{name}.") if isinstance(held, dict) else {path + name: held}
-    return found
-
-
 def _summary(result: dict[str, Any], epochs: int) -> str:
     text = (
         f"epoch {result['epoch']}/{epochs}: loss {result['train_loss']:.4f}, "
@@ -379,8 +386,10 @@ def _summary(result: dict[str, Any], epochs: int) -> str:
     if result["overlap"] is not None:
         text += (
             f", overlap {result['overlap']:.2f}, digit inside {100 * result['inside']:.0f} %, "
-            f"follows it {result['correlation']:.2f}, left image {100 * result['left_image']:.0f} %"
+            f"follows it {result['correlation']:.2f}"
         )
+    if result["left_image"] is not None:
+        text += f", left image {100 * result['left_image']:.0f} %"
     if result.get("pose_spread") is not None:
         text += f", pose {result['pose_spread']:.1f} of {result['pose_unmoved']:.1f} pixels"
     return text

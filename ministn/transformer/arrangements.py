@@ -12,6 +12,7 @@ from ministn.layers import Layer, Sequential
 from ministn.ops.dropout import rows
 from ministn.parameter import Parameter, unique
 from ministn.randomness import Step
+from ministn.shapes import INSIDE
 from ministn.transformer.spatial import (
     FRAME,
     Attended,
@@ -81,6 +82,9 @@ class Parallel(Layer):
         """The joined outputs, and where the transformers looked, in evaluation mode."""
         warped, looks = zip(*(t.predict(x) for t in self.at_input), strict=True)
         return joined(warped), [one for looked in looks for one in looked]
+
+    def at_work(self, x: np.ndarray) -> Iterator[tuple["Parallel", np.ndarray]]:
+        yield self, x
 
     def parameters(self) -> list[Parameter]:
         return unique(p for t in self.at_input for p in t.parameters())
@@ -183,6 +187,10 @@ class HandOn(_Read):
         warped, looked = self.transformer.predict(x)
         features, others = self.reader.predict(warped)
         return joined([features, self.theta(x)]), looked + others
+
+    def at_work(self, x: np.ndarray) -> Iterator[tuple[Any, np.ndarray]]:
+        yield self, x
+        yield from self.reader.at_work(self.transformer.forward(x)[0])
 
     def outputs(self, x: np.ndarray, step: Step) -> Iterator[tuple[str, np.ndarray]]:
         """(path, output) of the transformer's layers and V, of the layers that read it, and y."""
@@ -327,10 +335,14 @@ class Glimpses(_Read):
         ]
         return features.reshape(len(x), self.glimpses, *features.shape[1:]), each
 
+    def at_work(self, x: np.ndarray) -> Iterator[tuple[Any, np.ndarray]]:
+        yield self, x
+        yield from self.reader.at_work(self._warp(x, self.transformer.theta(x))[0])
+
     def outputs(self, x: np.ndarray, step: Step) -> Iterator[tuple[str, np.ndarray]]:
         """(path, output) of the localisation network's layers, V, of the layers, and y."""
         for path, theta in self.transformer.localisation.outputs(x, step):
-            yield f"{path} in the localisation network", theta
+            yield path + INSIDE, theta
         y, _, _ = self._warp(x, theta)
         yield self.transformer.path, y
         for path, found in self.reader.outputs(y, self._of_crops(step)):

@@ -21,12 +21,11 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any, TypeVar
 
-import numpy as np
-
 from ministn.errors import check_kind, is_whole
 from ministn.layers import Layer, Sequential
 from ministn.ops.affine_grid import check_size
-from ministn.parameter import Parameter, ParameterBuffer, unique
+from ministn.parameter import Parameter
+from ministn.shapes import met
 from ministn.transformer.iterated import Iterated
 from ministn.transformer.samplers import BILINEAR, Sampler
 from ministn.transformer.spatial import SpatialTransformer
@@ -113,17 +112,16 @@ def _below(place: str, layers: Sequence[Layer], owner: str) -> Sequence[Layer]:
 def map_shape(layers: Sequence[Layer], shape: Shape) -> Shape:
     """(h, w, c) of the map that layers make of an image of shape (H, W, C).
 
-    It is found by running copies of them on a black one. Raises TypeError for what is no layer,
+    Copies of them meet a black one. Raises TypeError for what is no layer,
     ValueError for a shape that is not three whole numbers of at least 1, and for layers that cannot
     have such an image or make no map of it.
     """
-    image = np.zeros((1, *check_size(shape, "H W C", "shape")), np.float32)
-    trial = deepcopy(Sequential(*layers))
-    ParameterBuffer(unique(trial.parameters() + trial.fixed_parameters()), seed=0)
-    _, *made = trial.forward(image)[0].shape
+    made = check_size(shape, "H W C", "shape")
+    if layers:
+        *_, (_, made) = met(deepcopy(Sequential(*layers)), shape)
     if len(made) != 3:
-        raise ValueError(f"layers must make a map (h, w, c) of an image, got {tuple(made)}")
-    return tuple(made)
+        raise ValueError(f"layers must make a map (h, w, c) of an image, got {made}")
+    return made
 
 
 def fresh(layer: Made, owner: str) -> Made:

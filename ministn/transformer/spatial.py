@@ -16,6 +16,7 @@ from ministn.ops.affine_grid import check_size
 from ministn.ops.dropout import rows
 from ministn.parameter import Parameter
 from ministn.randomness import Step
+from ministn.shapes import INSIDE
 from ministn.transformer.samplers import BILINEAR, Sampler, SamplerCache
 from ministn.transformer.transforms import AFFINE, Transform
 
@@ -51,7 +52,7 @@ class TransformerCache(NamedTuple):
     warp: Warp
 
 
-def regression_layer(path: str, in_features: int, transform: Transform = AFFINE) -> Dense:
+def regression_layer(path: str, in_features: int | None, transform: Transform = AFFINE) -> Dense:
     """The last layer of a localisation network: (N, D) -> theta (N, P), at first the identity.
 
     STN section 3.1 calls for it; the weights begin at zero, so every image gets the identity.
@@ -171,6 +172,9 @@ class SpatialTransformer(Layer):
         affine = self.transform.affine(theta, grid)
         return y, [Attended(to_cpu(affine), to_cpu(pose))]
 
+    def at_work(self, x: np.ndarray) -> Iterator[tuple["SpatialTransformer", np.ndarray]]:
+        yield self, x
+
     def _warp(self, x: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, Warp]:
         """V, T_theta(G) and what going back needs."""
         grid, grid_cache = self.transform.forward(theta, self.sampler.grid_size(self.size))
@@ -218,5 +222,5 @@ class SpatialTransformer(Layer):
     def outputs(self, x: np.ndarray, step: Step) -> Iterator[tuple[str, np.ndarray]]:
         """(path, output) of every layer of the localisation network, and V last."""
         for path, theta in self.localisation.outputs(x, step):
-            yield f"{path} in the localisation network", theta
+            yield path + INSIDE, theta
         yield self.path, self.warp(x, theta)

@@ -344,6 +344,7 @@ class General(Transform):
     def __init__(self, path: str, start: Linear, size: Size) -> None:
         check_kind("path", path, str)
         check_kind("start", start, Linear)
+        self.start = start
         self.identity = start.identity
         self.size = check_size(size)
         basis = start.grids(self.size, np.dtype(np.float32))
