@@ -195,9 +195,9 @@ def metrics_calls() -> Iterator[tuple[str, Call]]:
         "metrics.final_pose.summary",
         Call(
             lambda **k: [v for v in final_pose.summary(**k).values() if v is not None],
-            {"theta": theta, "poses": poses, "labels": classes} | size,
+            {"theta": theta, "poses": poses, "labels": classes, "field": floats(3, 2)} | size,
             also="values",
-            any_kind="theta",
+            any_kind="theta field",
         ),
     )
     yield "metrics.final_pose.turns", Call(final_pose.turns, {"theta": theta, "poses": poses})
