@@ -202,6 +202,7 @@ def metrics_calls() -> Iterator[tuple[str, Call]]:
     )
     yield "metrics.final_pose.turns", Call(final_pose.turns, {"theta": theta, "poses": poses})
     yield "metrics.final_pose.angle", Call(final_pose.angle, {"theta": theta})
+    yield "metrics.final_pose.nearest_affine", Call(final_pose.nearest_affine, {"poses": poses})
     yield "metrics.final_pose.log2_area", Call(final_pose.log2_area, {"theta": theta})
     within = {"values": floats(3, 2), "labels": classes}
     yield "metrics.final_pose.within_classes", Call(final_pose.within_classes, within)

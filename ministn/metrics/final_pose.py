@@ -59,7 +59,7 @@ def summary(
     check_arrays(theta=(theta, "N 2 3"), field=(field, "N 2"))
     theta = np.concatenate([theta[:, :, :2], theta[:, :, 2:] * field[:, :, None]], axis=2)
     found = spread(theta, poses, labels, ((width - 1) / 2, (height - 1) / 2))
-    applied, predicted = angle(_affine(as_float64("poses", poses))), angle(theta)
+    applied, predicted = angle(nearest_affine(poses)), angle(theta)
     measured: dict[str, float | None] = {
         **{f"final_{name}": value for name, value in found._asdict().items()},
         "turn_slope": orthogonal_regression(applied, predicted).slope,
@@ -78,7 +78,7 @@ def turns(theta: np.ndarray, poses: np.ndarray) -> list[list[int]] | None:
     """
     theta, poses = as_float64("theta", theta), as_float64("poses", poses)
     check_arrays(theta=(theta, "N 2 3"), poses=(poses, f"{len(theta)} 4 4 2"))
-    applied, predicted = angle(_affine(poses)), angle(theta)
+    applied, predicted = angle(nearest_affine(poses)), angle(theta)
     if np.ptp(applied) < TURNED:
         return None
     pairs = np.stack([applied, predicted], axis=1)[:DRAWN]
@@ -99,7 +99,7 @@ def spread(
     """
     theta, poses = as_float64("theta", theta), as_float64("poses", poses)
     check_arrays(theta=(theta, "N 2 3"), poses=(poses, f"{len(theta)} 4 4 2"))
-    lies = _affine(poses)
+    lies = nearest_affine(poses)
     with np.errstate(invalid="ignore", divide="ignore"):
         left = {
             "degrees": angle(lies) - angle(theta),
@@ -126,6 +126,19 @@ def log2_area(theta: np.ndarray) -> np.ndarray:
     check_arrays(theta=(theta, "N 2 3"))
     with np.errstate(divide="ignore"):
         return np.log2(abs(theta[:, 0, 0] * theta[:, 1, 1] - theta[:, 0, 1] * theta[:, 1, 0]))
+
+
+def nearest_affine(poses: np.ndarray) -> np.ndarray:
+    """(N, 2, 3), float64: the affine transform nearest to each pose (N, 4, 4, 2), see pose.py.
+
+    Raises TypeError or ValueError for another array.
+    """
+    poses = as_float64("poses", poses)
+    check_arrays(poses=(poses, "N 4 4 2"))
+    # FRAME's x, y and 1 are orthogonal.
+    basis = np.concatenate([FRAME, np.ones((*FRAME.shape[:2], 1))], axis=2)
+    duals = basis / (basis**2).sum(axis=(0, 1))
+    return np.einsum("nija,ijb->nab", poses, duals)
 
 
 def within_classes(values: np.ndarray, labels: np.ndarray) -> float:
@@ -169,10 +182,3 @@ def orthogonal_regression(x: np.ndarray, y: np.ndarray) -> Line:
         slope = np.inf if steeper > 0 else 0.0 if steeper < 0 else np.nan
     with np.errstate(invalid="ignore"):
         return Line(float(slope), float(y.mean() - slope * x.mean()))
-
-
-def _affine(poses: np.ndarray) -> np.ndarray:
-    """(N, 2, 3): the affine transform nearest to each pose. FRAME's x, y and 1 are orthogonal."""
-    basis = np.concatenate([FRAME, np.ones((*FRAME.shape[:2], 1))], axis=2)
-    duals = basis / (basis**2).sum(axis=(0, 1))
-    return np.einsum("nija,ijb->nab", poses, duals)
