@@ -41,9 +41,8 @@ def write(request):
 def command(name: str, monkeypatch, path: Path) -> None:
     """What the user types with a file to be written."""
     if name == "demo":
-        monkeypatch.setattr(sys, "argv", ["demo", "--out", str(path)])
-        monkeypatch.setattr(demo, "load_network", lambda: pytest.fail("worked before it looked"))
-        demo.main()
+        monkeypatch.setattr(demo, "load_network", lambda *a: pytest.fail("worked before it looked"))
+        demo.main(["--out", str(path)])
     elif name == "data":
         monkeypatch.setattr(
             "ministn.data.__main__.contact_sheet", lambda *a: pytest.fail("worked before it looked")
