@@ -207,11 +207,12 @@ def figure(sets: Sequence[dict[str, Any]]) -> Figure:
         axes.spines[:].set_visible(False)
     for below, (each, number) in zip(grid.T, columns, strict=True):
         images, lies = from_text(each), np.array(each["lies"])
-        show_image(below[0], images[number])
+        white = 255 / images.max()  # plankton is faint
+        show_image(below[0], white * images[number])
         below[0].set_title(f"{title(each)}\n{spelled(each, lies[number])}", fontsize=9)
         for net in each["networks"]:
             axes, theta = below[1 + rows.index(net["name"])], np.array(net["theta"])
-            show_image(axes, warped(images, theta, net["size"])[number])
+            show_image(axes, white * warped(images, theta, net["size"])[number])
             left = (np.linalg.inv(_square(theta)) @ _square(lies))[:, :2]
             axes.set_title(spelled(each, left[number]), fontsize=9)
     for axes, name in zip(grid[:, 0], ["input", *rows], strict=True):
