@@ -59,6 +59,19 @@ DEMOS = {
         "follows the digit: correlation of their centres {correlation:.2f}; undoes part of the "
         "distortion: points lie {pose_spread:.1f} pixels off, of {pose_unmoved:.1f}",
     ),
+    "rnn-spn": Demo(
+        "rnn-spn",
+        "an RNN-SPN on three digits in a row, among clutter",
+        "its glimpses follow their digits: correlation of the centres {correlation:.2f}; each "
+        "covers its own more than another in {glimpses[0][overlaps_most][0]:.0%}, "
+        "{glimpses[1][overlaps_most][1]:.0%} and {glimpses[2][overlaps_most][2]:.0%}",
+    ),
+    "placement": Demo(
+        "placement",
+        "an STN-SL1 (placement paper) on digits that are translated among clutter",
+        "follows the digit: correlation of their centres {correlation:.2f}; shows the digits of a "
+        "class with a spread of {final_pixels:.1f} pixels",
+    ),
 }
 
 
@@ -120,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "digits.",
         epilog="examples:\n"
         "  python -m ministn.demo            (a few seconds; writes ministn-demo.png here)\n"
-        "  python -m ministn.demo tstn       (the tied network; writes ministn-demo-tstn.png)",
+        "  python -m ministn.demo rnn-spn    (three glimpses; writes ministn-demo-rnn-spn.png)",
     )
     parser.add_argument(
         "demo",

@@ -67,7 +67,7 @@ def test_the_weights_are_of_the_recorded_run(name):
 ATTENDS = {
     "small": ("test_overlap", 0.4), "tstn": ("test_correlation", 0.9),
     "stn": ("test_correlation", 0.9), "rnn-spn": ("test_correlation", 0.8),
-    "placement": ("test_turn_slope", 0.5),
+    "placement": ("test_correlation", 0.9),
 }  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def test_the_transformer_attends(name):
     best = recorded(name)["best"]
     assert best[measure] > least
     for number, glimpse in enumerate(best.get("test_glimpses", [])):
-        assert glimpse["overlaps_most"][number] > 0.7
+        assert glimpse["overlaps_most"][number] > 0.5
 
 
 @each
