@@ -5,9 +5,10 @@ import os
 import re
 import secrets
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ministn.errors import UserError
 
@@ -19,7 +20,7 @@ KINDS = {
     stat.S_ISBLK: "a device",
 }
 # What write_atomically calls a file before it gets its name; earlier versions without the digits.
-TEMPORARY = re.compile(r".+\.(safetensors|json|png|gif)(\.[0-9a-f]{8})?\.tmp")
+TEMPORARY = re.compile(r".+\.(safetensors|json|png|gif|npz)(\.[0-9a-f]{8})?\.tmp")
 
 
 def read_json(path: Path) -> Any:
@@ -45,31 +46,40 @@ def check_output(path: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data``: written beside it as .tmp, synced, renamed.
+    """Replace ``path`` by ``data``. Raises UserError as ``replacing`` does."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write what is to replace ``path``: beside it as .tmp, at the end synced, renamed.
 
     A symbolic link is followed: what it leads to is replaced. The file keeps its mode, and its
     owner where that is allowed. Of a file with several names (hard links) this one becomes the new
     file and the others stay the old one, as copies that were made by linking expect.
 
     Raises UserError for anything but a regular file, as a folder, a pipe or a device, for one that
-    is write-protected, and when the disk is full or not writable; the old file is then still there.
+    is write-protected, and when the disk is full or not writable. Then, and whatever else ends the
+    writing, as Ctrl-C does, the old file is still there and nothing of the new one.
     """
     place, before = _place(path)
     temporary = place.with_name(f"{place.name}.{secrets.token_hex(4)}.tmp")  # nobody else's
     try:
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+        with open(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), "w+b") as file:
             if before is not None:
                 _keep(before, file.fileno())
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, place)
         _sync_folder(place.parent)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         kept = "the previous one is kept" if os.path.exists(path) else "there is no previous one"
         raise UserError(f"cannot save {path}: {error.strerror}; {kept}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def _place(path: Path) -> tuple[Path, os.stat_result | None]:

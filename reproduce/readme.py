@@ -18,6 +18,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import benchmarks.figure
 import benchmarks.page
@@ -27,6 +28,7 @@ from papers import (
     placement,
     placement_figures,
     placement_plankton,
+    placement_poses,
     placement_sets_figures,
     placement_sets_report,
     placement_svhn,
@@ -61,6 +63,7 @@ STN = {
 COLOCALISATION = RECORDS / "stn-colocalisation"
 RNN_SPN = RECORDS / "rnn-spn-table1"
 PLACEMENT, THEORY = RECORDS / "placement-mnist", RECORDS / "placement-theory.json"
+POSES = RECORDS / "placement-poses.json"
 PLACED = placement_svhn.STUDY, placement_plankton.STUDY
 COMMANDS, BENCHMARK = RECORDS / "commands.json", RECORDS / "benchmark-cpu.json"
 ORACLE = RECORDS / "torch-oracle.json"
@@ -81,6 +84,8 @@ examples:
   python reproduce/readme.py           rewrite the pages and figures/ from the records
   python reproduce/readme.py --check   only say whether the pages agree with them
   python reproduce/readme.py --time    run the first screen's commands and record their times
+  python reproduce/readme.py --poses runs
+      look with the best weights of recorded runs under runs/ at pictures in several poses
 """
 
 
@@ -185,6 +190,12 @@ def study_section(study: Study) -> str:
     return placement_sets_report.section(study, runs_of(study))
 
 
+def poses() -> list[dict[str, Any]]:
+    """What networks of the placement paper make of pictures in three poses."""
+    found: list[dict[str, Any]] = read_json(POSES)["sets"]
+    return found
+
+
 def stn_table(folder: Path) -> str:
     """One of the STN paper's tables."""
     return stn_report.report(of(folder), markdown=True).strip()
@@ -209,6 +220,10 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "rnn-spn": lambda: rnn_spn_report.section(some(RNN_SPN)),
         "placement-theory": lambda: placement_theory.report(read_json(THEORY), markdown=True),
         "placement": lambda: placement.section(some(PLACEMENT)),
+        **{
+            Path(file).stem: partial(lambda file: placement_poses.section(poses(), file), file)
+            for file in placement_poses.FIGURES
+        },
         **{study.title: partial(study_section, study) for study in PLACED},
         "quick": lambda: tstn_report.report(of(QUICK), markdown=True).strip(),
         "conformance": lambda: conformance.table(read_json(CONFORMANCE)),
@@ -269,6 +284,7 @@ def draw() -> None:
             for name, folder in STN.items()
         },
         **(placement_figures.figures(some(PLACEMENT)) if some(PLACEMENT) else {}),
+        **placement_poses.figures(poses()),
         "placement-theory.png": placement_theory.figure(read_json(THEORY)),
         **colocalisation_report.figures(of(COLOCALISATION)),
         **(rnn_spn_figures.figures(some(RNN_SPN)) if some(RNN_SPN) else {}),
@@ -298,15 +314,30 @@ def measure() -> None:
             seconds[command] = round(time.perf_counter() - start, 1)
             for path in Path(folder).glob("runs/*/record.json"):
                 write_atomically(QUICK / f"{path.parent.name}.json", path.read_bytes())
-    record = {
-        "command": "python reproduce/readme.py --time",
+    write(COMMANDS, "--time", commit, {"device": environment.device(), "seconds": seconds})
+
+
+def look_again(folder: Path) -> None:
+    """Record what the best weights of recorded runs under a folder make of three poses.
+
+    What is recorded of other data sets stays.
+    """
+    records = [*some(PLACEMENT), *runs_of(placement_plankton.STUDY)]
+    found = placement_poses.measured(records, folder)
+    new = [each["data"] for each in found]
+    kept = [each for each in poses() if each["data"] not in new] if POSES.exists() else []
+    write(POSES, "--poses runs", environment.commit(), {"sets": [*kept, *found]})
+
+
+def write(path: Path, words: str, commit: dict[str, Any], content: dict[str, Any]) -> None:
+    """A record of what this script with these words has made."""
+    made_by = {
+        "command": f"python reproduce/readme.py {words}",
         **commit,
         "source_sha256": environment.source_sha256(),
         "versions": environment.versions(),
-        "device": environment.device(),
-        "seconds": seconds,
     }
-    write_atomically(COMMANDS, (json.dumps(record, indent=1) + "\n").encode())
+    write_atomically(path, (json.dumps(made_by | content, indent=1) + "\n").encode())
 
 
 def main() -> int:
@@ -318,9 +349,14 @@ def main() -> int:
     )
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if outdated")
     parser.add_argument("--time", action="store_true", help="measure the first screen's commands")
+    parser.add_argument(
+        "--poses", type=Path, metavar="FOLDER", help="record what runs under FOLDER make of poses"
+    )
     arguments = parser.parse_args()
     if arguments.time:
         measure()
+    if arguments.poses:
+        look_again(arguments.poses)
     if arguments.check:
         outdated = [page for page in PAGES if filled(page) != page.read_text()]
         for page in PAGES:

@@ -97,6 +97,9 @@ FLAGS = [
         int, metavar="N",
     ),
     Flag(
+        "--state", "network.state", "units of the RNN-SPN's GRU; default: 256", int, metavar="N",
+    ),
+    Flag(
         "--convolutions", "network.convolutions",
         "of the other classification networks: 3 as in the authors' code, 4 as in the paper's "
         "text, where d is at most 3; default: 3",

@@ -18,6 +18,7 @@ from ministn.data import Distorted
 from ministn.data.distorted import SIZES
 from ministn.models import stn
 from ministn.runs import Settings, sweep
+from ministn.runs.flags import Flag
 
 SETS = {recipe.lower(): recipe for recipe in ("R", "RTS", "TC", "P", "E")}
 MODELS = {network.name: network for network in stn.TABLE}
@@ -25,12 +26,20 @@ AFFINE = "fcn", "cnn", "st-fcn-affine", "st-cnn-affine"  # the paper's four figu
 HALVED = {"RTS": "pooled", "TC": "pooled"}  # how the networks read half as much, see models/stn.py
 
 # At loc-lr 1 an ST-CNN lost the image.
-FLAGS = stn_runs.flags(
-    f"--data digits --sets r --models {' '.join(AFFINE)} --iterations 1500 --batch-size 32 "
-    "--loc-lr 0.3 --seeds 0",
-    sets=list(SETS),
-    models=list(MODELS),
-)
+FLAGS = [
+    *stn_runs.flags(
+        f"--data digits --sets r --models {' '.join(AFFINE)} --iterations 1500 --batch-size 32 "
+        "--loc-lr 0.3 --seeds 0",
+        sets=list(SETS),
+        models=list(MODELS),
+    ),
+    Flag(
+        "--width", "network.width",
+        "neurons of each layer of the classifier, or maps; default: as many as make 400,000 "
+        "parameters of the network",
+        int, metavar="N",
+    ),
+]  # fmt: skip
 
 EXAMPLES = """\
 examples (times on two cores of a 2020 server; --plan tells those on yours):

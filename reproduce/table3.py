@@ -119,6 +119,11 @@ FLAGS = [
         int, metavar="N",
     ),
     Flag(
+        "--share", "network.share",
+        "how much of the paper's maps and neurons the tstn and untied networks have; default: 1",
+        float, metavar="FACTOR",
+    ),
+    Flag(
         "--stop-gradient", "network.stop_gradient",
         "the tstn networks' tied weights learn from classifying alone, not from where to look",
         bool,

@@ -201,6 +201,7 @@ def transformer_calls() -> Iterator[tuple[str, Call]]:
                 "sampler": Sampler(),
                 "path": "transformer",
                 "start": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+                "field": (1.0, 0.5),
             },
             any_kind="start downsample",
         ),

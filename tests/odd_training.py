@@ -232,13 +232,14 @@ def metrics_calls() -> Iterator[tuple[str, Call]]:
         "metrics.final_pose.summary",
         Call(
             lambda **k: [v for v in final_pose.summary(**k).values() if v is not None],
-            {"theta": theta, "poses": poses, "labels": classes} | size,
+            {"theta": theta, "poses": poses, "labels": classes, "field": floats(3, 2)} | size,
             also="values",
-            any_kind="theta",
+            any_kind="theta field",
         ),
     )
     yield "metrics.final_pose.turns", Call(final_pose.turns, {"theta": theta, "poses": poses})
     yield "metrics.final_pose.angle", Call(final_pose.angle, {"theta": theta})
+    yield "metrics.final_pose.nearest_affine", Call(final_pose.nearest_affine, {"poses": poses})
     yield "metrics.final_pose.log2_area", Call(final_pose.log2_area, {"theta": theta})
     within = {"values": floats(3, 2), "labels": classes}
     yield "metrics.final_pose.within_classes", Call(final_pose.within_classes, within)

@@ -285,10 +285,13 @@ def placed_written(script, line, *, wrong=0, seed=0, done=3, tests=(), seconds=1
     }  # fmt: skip
 
 
-def of_placement(name, model, *, wrong=range(1000), seed=0, source="mnist", final=1.25, **fields):
+def of_placement(
+    name, model, *, wrong=range(1000), seed=0, source="mnist", final=1.25, field=None, **fields
+):
     """A finished run of a network of the placement paper, as it is written.
 
-    It misses the test images `wrong` of 100,000. final: Table I's measure. fields: of the training.
+    It misses the test images `wrong` of 100,000. final: Table I's measure. field: of what the
+    transformer samples, None as in records that lack it. fields: of the training.
     """
     line = ["--sets", name, "--models", model, "--data", source, "--seeds", str(seed)]
     (whole,) = placement_mnist.EXPERIMENT.parse(line)
@@ -299,6 +302,7 @@ def of_placement(name, model, *, wrong=range(1000), seed=0, source="mnist", fina
     finals = dict.fromkeys(
         ("test_final_degrees", "test_final_pixels", "test_final_log2_area"), final
     )
+    found["best"] |= {} if field is None else {"test_field": field}
     found["best"] |= finals | {
         "valid_error": None, "test_error": 100 * float(1 - correct.mean()),
         "test_correct": packed(correct), "test_size": correct.size,

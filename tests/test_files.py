@@ -12,6 +12,7 @@ from benchmarks.record import Record
 from matplotlib.figure import Figure
 
 from ministn import demo
+from ministn.data import Data
 from ministn.data.__main__ import main as data_command
 from ministn.errors import UserError
 from ministn.files import check_output, read_json, write_atomically
@@ -40,14 +41,16 @@ def write(request):
 def command(name: str, monkeypatch, path: Path) -> None:
     """What the user types with a file to be written."""
     if name == "demo":
-        monkeypatch.setattr(sys, "argv", ["demo", "--out", str(path)])
-        monkeypatch.setattr(demo, "load_network", lambda: pytest.fail("worked before it looked"))
-        demo.main()
+        monkeypatch.setattr(demo, "load_network", lambda *a: pytest.fail("worked before it looked"))
+        demo.main(["--out", str(path)])
     elif name == "data":
         monkeypatch.setattr(
             "ministn.data.__main__.contact_sheet", lambda *a: pytest.fail("worked before it looked")
         )
         data_command(["show", "RTS", "--out", str(path)])
+    elif name == "export":
+        monkeypatch.setattr(Data, "load", lambda *a: pytest.fail("worked before it looked"))
+        data_command(["export", "digits", "--out", str(path)])
     else:
         plot_command([RECORD, name, str(path)])
 
@@ -82,7 +85,7 @@ def test_what_is_no_file_is_refused_and_left_alone(kind, write, tmp_path):
     assert os.listdir(tmp_path) == ["out"]
 
 
-@pytest.mark.parametrize("name", ["demo", "data", "--gif", "--figure"])
+@pytest.mark.parametrize("name", ["demo", "data", "export", "--gif", "--figure"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_command_says_so_before_it_works(kind, name, monkeypatch, tmp_path):
     in_the_way(kind, tmp_path / "out")
@@ -183,7 +186,7 @@ def test_of_a_file_with_two_names_one_is_replaced(write, tmp_path):
     assert other.read_bytes() == old != path.read_bytes()
 
 
-@pytest.mark.parametrize("name", ["demo", "data", "--gif", "--figure"])
+@pytest.mark.parametrize("name", ["demo", "data", "export", "--gif", "--figure"])
 def test_a_folder_that_is_missing_is_named_before_a_command_works(name, monkeypatch, tmp_path):
     with pytest.raises(UserError, match=f"cannot save .*: there is no folder {tmp_path}/plots; ma"):
         command(name, monkeypatch, tmp_path / "plots" / "out")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ministn import ops
+from ministn.data import Digits, Form, as_batch
 from ministn.data.digits import load
 from ministn.data.distorted import RECIPES, generate
 from ministn.metrics.final_pose import (
@@ -15,6 +16,8 @@ from ministn.metrics.final_pose import (
     turns,
     within_classes,
 )
+from ministn.models import Placement
+from ministn.parameter import ParameterBuffer
 from ministn.transformer import Attended, theta_of
 
 rng = np.random.default_rng(5)
@@ -85,10 +88,36 @@ def test_what_a_record_has():
     half = summary(turned, split.poses, split.labels, (28, 28))
     assert half["turn_slope"] == pytest.approx(0.5, abs=1e-6)
     assert half["final_degrees"] == pytest.approx(found["final_degrees"] / 2, rel=1e-5)
-    look = Attended(identity.astype(np.float32), poses_of(identity).astype(np.float32))
+    grid = poses_of(identity).astype(np.float32)
+    look = Attended(identity.astype(np.float32), grid, np.ones((200, 2)))
     measured = split.measure([look])
     assert split.shown([look]) == {"turns": points} and split.shown([]) == {"turns": None}
     assert found == pytest.approx({name: measured[name] for name in found})
+
+
+def test_shifts_of_a_feature_map_are_counted_in_pixels_of_the_image():
+    """Of STN-C1 on T: cell i of its map is around pixel 4.5 + 2 i, so a shift of 1 is 25 pixels."""
+    network = Placement("C", "T").build(Form((60, 60)))
+    ParameterBuffer(network.parameters(), seed=0)
+    split = generate(RECIPES["TC"], "test", digits_of_mnists_size(), 40, seed=0)
+    _, (look,) = network.predict(as_batch(split.images))
+    assert look.field.shape == (40, 2)
+    np.testing.assert_allclose(look.field, 25 / 29.5)
+    off = split.measure([look])
+    shifts = 29.5 * lies_in(split)[:, :, 2]
+    about = shifts - [shifts[split.labels == label].mean(axis=0) for label in split.labels]
+    assert off["final_pixels"] == pytest.approx(np.sqrt((about**2).sum() / 40), rel=1e-6)
+    look.theta[:, :, 2] = shifts / 25
+    right = split.measure([look])
+    assert right["final_pixels"] < 1e-4 and right["field"] == pytest.approx(25 / 29.5)
+    of_the_image = split.measure([look._replace(field=np.ones((40, 2)))])
+    assert of_the_image["final_pixels"] == pytest.approx(off["final_pixels"] * 4.5 / 25, rel=1e-5)
+
+
+def digits_of_mnists_size():
+    """Embedded digits in the middle of 28x28 pixels."""
+    digits = load()["test"]
+    return Digits(np.pad(digits.images, [(0, 0), (6, 6), (6, 6)]), digits.labels)
 
 
 def test_a_record_has_finite_numbers_only():

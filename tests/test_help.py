@@ -10,8 +10,13 @@ import pytest
 from test_cli import COMMANDS, words
 
 ORDER = ["what to", "data", "how to run", "instead of"]
-NO_DEFAULT = {"--minutes", "--gif", "--figure"}  # without them the command does nothing, or less
-SUBCOMMANDS = {"ministn/data/__main__.py": ["fetch", "show"]}
+NO_DEFAULT = {
+    "--minutes",
+    "--gif",
+    "--figure",
+    "--poses",
+}  # without them the command does nothing, or less
+SUBCOMMANDS = {"ministn/data/__main__.py": ["fetch", "show", "export"]}
 HELPED = [
     [name, *more]
     for name in COMMANDS

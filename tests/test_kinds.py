@@ -329,6 +329,7 @@ CHANGED = [
         Settings(Addition(), UntiedStn(1), STEPS),
         SET | {
             "network.architecture": 2, "network.downsample": 1.5, "network.dropout": 0.1,
+            "network.share": 0.5,
         },
     ),
     (
@@ -360,7 +361,7 @@ CHANGED = [
         Settings(Sequences(), RnnSpn(1), STEPS),
         SET | {
             "data.slope": 1, "network.downsample": 1.5, "network.dropout": 0.1,
-            "network.units": 256,
+            "network.units": 256, "network.state": 64,
         },
     ),
     (

@@ -15,12 +15,14 @@ from ministn.randomness import Step
 from ministn.recurrent import GRU
 from ministn.transformer import (
     Iterated,
+    Resize,
     SpatialTransformer,
     fresh,
     map_shape,
     placed,
     regression_layer,
 )
+from ministn.transformer.placed import field
 from ministn.transformer.samplers import Sampler
 
 STEP = Step(seed=5, number=7)
@@ -269,6 +271,21 @@ def test_the_shape_of_a_map_is_that_of_a_run_and_leaves_layers_alone():
         (6, 9, 3), (4, 7, 4), (4, 7, 3)
     ]  # fmt: skip
     assert not any("data" in vars(p) for one in made for p in one.parameters())
+
+
+def test_a_maps_field_is_the_way_from_its_first_cell_to_its_last():
+    """Counted by hand: after 'valid' 9x9 and 2x2, cells lie 2 pixels apart."""
+    valid = Conv2d("conv1", 2, 3, 9, padding="valid", pool=True)
+    assert field([], SHAPE) == (1, 1)
+    assert field([valid], (60, 28, 2)) == (9 * 2 / 27, 25 * 2 / 59)
+    pools = [Conv2d("conv", 2, 3), MaxPool2d("pool1", 3, 2), MaxPool2d("pool2", 3, 2)]
+    assert field(pools, (95, 95, 2)) == (22 * 4 / 94, 22 * 4 / 94)
+    inner = SpatialTransformer(Sequential(*head((13, 18, 2), "look")), (5, 6))
+    assert field([inner], SHAPE) == field([Resize("resize", (5, 6))], SHAPE) == (1, 1)
+    _, front = placed("SL", layers(), (1,), head, SHAPE)
+    assert front.field == (1, 1)
+    (behind,) = network("C", (1,)).transformers
+    assert behind.field == (8 * 2 / 17, 5 * 2 / 12)
 
 
 # ---- what is refused

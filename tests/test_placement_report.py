@@ -69,6 +69,8 @@ def test_ours_stand_beside_the_papers():
     assert shared[3:] == ["0", "1", *errors, "0.98", "21.5", "18.7", "0.5"]
     assert row_of(text, "T", "STN-C1")[-4:] == ["1.16", "-", "1.15", "-"]
     assert row_of(text, "T", "STN-C0")[-4:] == ["1.10", "1.5", "1.16", "-"]
+    counted = placement.report([*records[:3], run("t", "stn-c1", final=1.4, field=25 / 29.5)])
+    assert row_of(counted, "T", "STN-C1")[-4:] == ["1.16", "1.4", "1.15", "-"]
     assert max(map(len, text.splitlines())) <= 112
     assert "| R STN-SL1 |" in placement.report(records, markdown=True)
 

@@ -108,6 +108,7 @@ def test_dropout_is_where_the_code_has_it(monkeypatch):
         (lambda: RnnSpn(0), r"downsample must be a number from 1\.2e-38 up, got 0"),
         (lambda: RnnSpn(2, dropout=1), "dropout must be at least 0 and below 1, got 1"),
         (lambda: RnnSpn(2, units=0), "units must be at least 1, got 0"),
+        (lambda: RnnSpn(2, state=0), "state must be at least 1, got 0"),
         (lambda: FfnSpn(2, convolutions=5), "convolutions must be 3 or 4, got 5"),
         (lambda: RnnSpn(6).build(FORM), "what the classifier reads must have at least 18x18"),
         (lambda: FfnSpn(4, 0, 4).build(FORM), "what the classifier reads must have at least 26x26"),

@@ -40,6 +40,7 @@ OTHER = {
     "network.architecture": 2,
     "network.downsample": 3.0,
     "network.dropout": 0.5,
+    "network.share": 0.5,
     "network.stop_gradient": True,
     "training.optimizer": SGD(),
     "training.optimizer.beta1": 0.8,

@@ -231,7 +231,8 @@ def looks_at(boxes):
     low, high = (boxes[:, :2] - 49.5) / 49.5, (boxes[:, 2:] - 49.5) / 49.5
     theta = np.zeros((len(boxes), 2, 3), np.float32)
     theta[:, [0, 1], [0, 1]], theta[:, :, 2] = (high - low) / 2, (low + high) / 2
-    return Attended(theta, np.zeros((len(boxes), 4, 4, 2), np.float32))
+    count = len(boxes)
+    return Attended(theta, np.zeros((count, 4, 4, 2), np.float32), np.ones((count, 2)))
 
 
 def test_each_glimpse_is_measured_against_the_digit_that_it_reads():

@@ -103,6 +103,7 @@ def started(line: str, folder: Path, **options) -> subprocess.Popen[str]:
         ("--nets arch1-trstn --loc-dropout 0.5", "--loc-dropout is not for trstn: leave it out"),
         ("--loc-dropout 1", "dropout must be at least 0 and below 1, got 1.0"),
         ("--nets arch1-tstn --width 9", "--width is not for tstn: leave it out"),
+        ("--nets arch1-tstn --share 0", "share must be a number from"),
         ("--width 0", "width must be at least 1, got 0"),
         ("--crop 1", "side must be at least 2, got 1"),
         ("--data digits --crop 7", "images must be at least 8x8 for three poolings, got 7x7"),
@@ -172,7 +173,7 @@ def test_help_names_all_flags_and_ends_with_examples(table3):
     assert status == 0
     flags = (
         "quick nets epochs compress train-size batch-size lr loc-lr decay-every downsample seeds "
-        "glimpses width stop-gradient loc-dropout crop "
+        "glimpses width share stop-gradient loc-dropout crop "
         "data data-dir data-seed out resume shard threads gpu precision plan report"
     ).split()
     assert not [flag for flag in flags if not re.search(rf"^  --{flag}\b", out, re.MULTILINE)]

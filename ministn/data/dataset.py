@@ -229,9 +229,10 @@ class DigitSplit(PosedSplit):
 
     def measure_one(self, looks: Sequence[Attended]) -> dict[str, float | None]:
         """The same, and how alike the digits of a class come out."""
-        theta = looks[0].theta if looks else None
+        theta, _, field = looks[0] if looks else (None, None, None)
         size = self.size[-2], self.size[-1]
-        return super().measure_one(looks) | final_pose.summary(theta, self.poses, self.labels, size)
+        final = final_pose.summary(theta, self.poses, self.labels, size, field)
+        return super().measure_one(looks) | final
 
     def shown(self, looks: Sequence[Attended]) -> dict[str, Any]:
         """How theta turns with the digit."""

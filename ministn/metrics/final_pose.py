@@ -34,25 +34,36 @@ class Line(NamedTuple):
 
 
 def summary(
-    theta: np.ndarray | None, poses: np.ndarray, labels: np.ndarray, size: tuple[int, int]
+    theta: np.ndarray | None,
+    poses: np.ndarray,
+    labels: np.ndarray,
+    size: tuple[int, int],
+    field: np.ndarray | None = None,
 ) -> dict[str, float | None]:
     """The spread of the final poses for a record, and how theta's angle follows; None without any.
 
     final_degrees, final_pixels, final_log2_area: see Spread. turn_slope: of Figure 6's line, 1
     where theta turns with the digit and 0 where it does not; None where digits are not turned. What
-    is not finite, as of a singular theta, is None.
+    is not finite, as of a singular theta, is None. field: that of the transformer in x, 1 where it
+    samples the image; a record without it takes the shifts of a feature map for the image's.
 
-    theta: (N, 2, 3), None for a network without a transformer. size: the images' (H, W). theta is
-    taken as one of the image: of a feature map final_pixels is not what it says, see ``spread``.
+    theta: (N, 2, 3), None for a network without a transformer. size: the images' (H, W). field:
+    (N, 2), see Attended, by default 1.
     """
     if theta is None:
-        return dict.fromkeys([*(f"final_{name}" for name in Spread._fields), "turn_slope"])
+        names = [*(f"final_{name}" for name in Spread._fields), "turn_slope", "field"]
+        return dict.fromkeys(names)
     height, width = check_size(size)
+    theta = as_float64("theta", theta)
+    field = np.ones((len(theta), 2)) if field is None else as_float64("field", field)
+    check_arrays(theta=(theta, "N 2 3"), field=(field, "N 2"))
+    theta = np.concatenate([theta[:, :, :2], theta[:, :, 2:] * field[:, :, None]], axis=2)
     found = spread(theta, poses, labels, ((width - 1) / 2, (height - 1) / 2))
-    applied, predicted = angle(_affine(as_float64("poses", poses))), angle(theta)
+    applied, predicted = angle(nearest_affine(poses)), angle(theta)
     measured: dict[str, float | None] = {
         **{f"final_{name}": value for name, value in found._asdict().items()},
         "turn_slope": orthogonal_regression(applied, predicted).slope,
+        "field": float(field[:, 0].mean()),
     }
     if np.ptp(applied) < TURNED:
         measured["turn_slope"] = None
@@ -67,7 +78,7 @@ def turns(theta: np.ndarray, poses: np.ndarray) -> list[list[int]] | None:
     """
     theta, poses = as_float64("theta", theta), as_float64("poses", poses)
     check_arrays(theta=(theta, "N 2 3"), poses=(poses, f"{len(theta)} 4 4 2"))
-    applied, predicted = angle(_affine(poses)), angle(theta)
+    applied, predicted = angle(nearest_affine(poses)), angle(theta)
     if np.ptp(applied) < TURNED:
         return None
     pairs = np.stack([applied, predicted], axis=1)[:DRAWN]
@@ -79,16 +90,16 @@ def spread(
 ) -> Spread:
     """The spread of the final poses within the classes, over N images.
 
-    theta: (N, 2, 3). poses: (N, 4, 4, 2), where the digits truly lie, see pose.py. labels: (N,),
-    the classes. reach: (x, y), how many pixels a shift of 1 is: (W - 1) / 2 of an image, and of a
-    feature map so many times as many as its cells are wide.
+    theta: (N, 2, 3), its shifts in units of the image. poses: (N, 4, 4, 2), where the digits truly
+    lie, see pose.py. labels: (N,), the classes. reach: (x, y), how many pixels a shift of 1 is, so
+    (W - 1) / 2 and (H - 1) / 2.
 
     Angles are not wrapped, as in the paper: theta's lie within +-180 degrees. A mirror image has
     the area of what it mirrors. Raises TypeError or ValueError for other arrays.
     """
     theta, poses = as_float64("theta", theta), as_float64("poses", poses)
     check_arrays(theta=(theta, "N 2 3"), poses=(poses, f"{len(theta)} 4 4 2"))
-    lies = _affine(poses)
+    lies = nearest_affine(poses)
     with np.errstate(invalid="ignore", divide="ignore"):
         left = {
             "degrees": angle(lies) - angle(theta),
@@ -115,6 +126,19 @@ def log2_area(theta: np.ndarray) -> np.ndarray:
     check_arrays(theta=(theta, "N 2 3"))
     with np.errstate(divide="ignore"):
         return np.log2(abs(theta[:, 0, 0] * theta[:, 1, 1] - theta[:, 0, 1] * theta[:, 1, 0]))
+
+
+def nearest_affine(poses: np.ndarray) -> np.ndarray:
+    """(N, 2, 3), float64: the affine transform nearest to each pose (N, 4, 4, 2), see pose.py.
+
+    Raises TypeError or ValueError for another array.
+    """
+    poses = as_float64("poses", poses)
+    check_arrays(poses=(poses, "N 4 4 2"))
+    # FRAME's x, y and 1 are orthogonal.
+    basis = np.concatenate([FRAME, np.ones((*FRAME.shape[:2], 1))], axis=2)
+    duals = basis / (basis**2).sum(axis=(0, 1))
+    return np.einsum("nija,ijb->nab", poses, duals)
 
 
 def within_classes(values: np.ndarray, labels: np.ndarray) -> float:
@@ -158,10 +182,3 @@ def orthogonal_regression(x: np.ndarray, y: np.ndarray) -> Line:
         slope = np.inf if steeper > 0 else 0.0 if steeper < 0 else np.nan
     with np.errstate(invalid="ignore"):
         return Line(float(slope), float(y.mean() - slope * x.mean()))
-
-
-def _affine(poses: np.ndarray) -> np.ndarray:
-    """(N, 2, 3): the affine transform nearest to each pose. FRAME's x, y and 1 are orthogonal."""
-    basis = np.concatenate([FRAME, np.ones((*FRAME.shape[:2], 1))], axis=2)
-    duals = basis / (basis**2).sum(axis=(0, 1))
-    return np.einsum("nija,ijb->nab", poses, duals)

@@ -155,15 +155,19 @@ class RnnSpn(Architecture):
     """A GRU lets the transformer look once for each digit.
 
     downsample: d, the output's side is floor(H / d). dropout: the rate p. units: of the
-    classification network's dense layer.
+    classification network's dense layer. state: units of the GRU, None for
+    the paper's 256.
     """
 
     downsample: float
     dropout: float = 0.0
     units: int = NEURONS
+    state: int | None = None
 
     def __post_init__(self) -> None:
         check_values(self.dropout, self.downsample, self.units)
+        if self.state is not None:
+            check_whole(state=self.state)
 
     @property
     def name(self) -> str:
@@ -171,11 +175,11 @@ class RnnSpn(Architecture):
 
     def build(self, form: Form) -> Network:
         size = checked(form, self.name, self.downsample)
-        (glimpses,) = form.labels
+        (glimpses,), state = form.labels, self.state or STATE
         localisation = Sequential(
             *localisation_layers(size, form.channels, self.dropout),
-            GRU("localisation/gru", looked_at(size), STATE, glimpses),
-            regression_layer("localisation/theta", STATE),
+            GRU("localisation/gru", looked_at(size), state, glimpses),
+            regression_layer("localisation/theta", state),
         )
         transformer = SpatialTransformer(localisation, size, downsample=self.downsample)
         front = Glimpses(

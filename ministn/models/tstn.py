@@ -17,6 +17,7 @@ from math import inf
 
 from ministn.data import Form
 from ministn.errors import (
+    ABOVE_0,
     FROM_0_BELOW_1,
     UserError,
     check_numbers,
@@ -32,19 +33,27 @@ from ministn.models.network import Network
 from ministn.transformer import SpatialTransformer, downsampled, regression_layer
 
 MAPS = (32, 64, 128)
+LOOKING, NEURONS = 200, 625  # neurons of the two dense layers
 SMALLEST = 8  # pixels each way, which three poolings make one of
 
 Size = tuple[int, ...]  # (H, W)
 
 
-def convolutional_layers(owner: str, architecture: int, channels: int = 1) -> list[Conv2d]:
+def scaled(count: int, share: float) -> int:
+    """So many of the paper's maps or neurons."""
+    return max(1, round(count * share))
+
+
+def convolutional_layers(
+    owner: str, architecture: int, channels: int = 1, share: float = 1.0
+) -> list[Conv2d]:
     """The three convolutional layers; ``architecture`` convolutions each, the last one pooled.
 
-    channels: of the images.
+    channels: of the images. share: see Tstn.
     """
     convolutions = []
     in_channels = channels
-    for number, maps in enumerate(MAPS, 1):
+    for number, maps in enumerate((scaled(maps, share) for maps in MAPS), 1):
         for repeat in range(1, architecture + 1):
             path = f"{owner}/conv{number}" + (f"_{repeat}" if architecture > 1 else "")
             convolutions.append(Conv2d(path, in_channels, maps, pool=repeat == architecture))
@@ -53,14 +62,14 @@ def convolutional_layers(owner: str, architecture: int, channels: int = 1) -> li
 
 
 def classification_layers(
-    convolutions: list[Conv2d], size: Size, classes: int, neurons: int = 625
+    convolutions: list[Conv2d], size: Size, classes: int, neurons: int = NEURONS
 ) -> Sequential:
     """The right-hand column of the tables, for (H, W) images."""
     height, width = size[0] // 8, size[1] // 8
     return Sequential(
         *convolutions,
         Flatten("classifier/flatten"),
-        Dense("classifier/dense", height * width * MAPS[-1], neurons),
+        Dense("classifier/dense", height * width * convolutions[-1].weight.shape[3], neurons),
         ReLU("classifier/relu"),
         Dropout("classifier/dropout", 0.5),
         Dense("classifier/softmax", neurons, classes),
@@ -73,19 +82,22 @@ def looking_layers(convolutions: list[Conv2d]) -> list[Layer]:
     return [*first, last.with_pool(False), Flatten("localisation/flatten")]
 
 
-def looked_at(size: Size) -> int:
+def looked_at(size: Size, share: float = 1.0) -> int:
     """How many features these layers make of (H, W) images."""
-    return (size[0] // 4) * (size[1] // 4) * MAPS[-1]
+    return (size[0] // 4) * (size[1] // 4) * scaled(MAPS[-1], share)
 
 
-def localisation_layers(looking: list[Layer], size: Size, dropout: float = 0.0) -> Sequential:
+def localisation_layers(
+    looking: list[Layer], size: Size, dropout: float = 0.0, share: float = 1.0
+) -> Sequential:
     """The left-hand column of the tables, with dropout after its neurons where there is a rate."""
+    neurons = scaled(LOOKING, share)
     return Sequential(
         *looking,
-        Dense("localisation/dense", looked_at(size), 200),
+        Dense("localisation/dense", looked_at(size, share), neurons),
         ReLU("localisation/relu"),
         *([Dropout("localisation/dropout", dropout)] if dropout else []),
-        regression_layer("localisation/theta", 200),
+        regression_layer("localisation/theta", neurons),
     )
 
 
@@ -114,7 +126,7 @@ class ClassificationCnn(Architecture):
         size = plane(form)
         check_size(size)
         convolutions = convolutional_layers("classifier", self.architecture, form.channels)
-        neurons = self.width or 625
+        neurons = self.width or NEURONS
         return Network(classification_layers(convolutions, size, form.classes, neurons))
 
 
@@ -124,17 +136,21 @@ class UntiedStn(Architecture):
 
     downsample: factor d by which the transformer's output is smaller than the image, floor(H / d).
     dropout: rate after the localisation network's neurons, where the classifier has 0.5. In the
-    paper d is 1, and there is no dropout there.
+    paper d is 1, and there is no dropout there. share: how much of the paper's maps and neurons
+    each layer has, for a network that is small; None for all.
     """
 
     architecture: int
     downsample: float = 1.0
     dropout: float = 0.0
+    share: float | None = None
 
     def __post_init__(self) -> None:
         check_architecture(self.architecture)
         check_downsample(self.downsample)
         check_numbers(FROM_0_BELOW_1, dropout=self.dropout)
+        if self.share is not None:
+            check_numbers(ABOVE_0, share=self.share)
 
     @property
     def name(self) -> str:
@@ -142,17 +158,21 @@ class UntiedStn(Architecture):
 
     def build(self, form: Form) -> Network:
         size = plane(form)
-        output = transformed_size(size, self.downsample)
-        convolutions = convolutional_layers("classifier", self.architecture, form.channels)
-        looking = self.looking_layers(convolutions, form)
+        output, share = transformed_size(size, self.downsample), self.share or 1.0
+        convolutions = convolutional_layers("classifier", self.architecture, form.channels, share)
+        looking = localisation_layers(
+            self.looking_layers(convolutions, form), size, self.dropout, share
+        )
         return Network(
-            classification_layers(convolutions, output, form.classes),
-            SpatialTransformer(localisation_layers(looking, size, self.dropout), output),
+            classification_layers(convolutions, output, form.classes, scaled(NEURONS, share)),
+            SpatialTransformer(looking, output),
         )
 
     def looking_layers(self, classifier: list[Conv2d], form: Form) -> list[Layer]:
         """Those of the localisation network down to flatten: its own."""
-        own = convolutional_layers("localisation", self.architecture, form.channels)
+        own = convolutional_layers(
+            "localisation", self.architecture, form.channels, self.share or 1.0
+        )
         return looking_layers(own)
 
 

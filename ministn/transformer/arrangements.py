@@ -327,11 +327,10 @@ class Glimpses(_Read):
         features, others = self.reader.predict(crops)
         transform = self.transformer.transform
         pose = transform.resized(theta, grid, FRAME)
-        looks = Attended(to_cpu(transform.affine(theta, grid)), to_cpu(pose)), *others
+        fields = np.tile(self.transformer.field, (len(theta), 1))
+        looks = Attended(to_cpu(transform.affine(theta, grid)), to_cpu(pose), fields), *others
         each = [
-            Attended(*fields)
-            for look in looks
-            for fields in zip(*map(self._each, look), strict=True)
+            Attended(*parts) for look in looks for parts in zip(*map(self._each, look), strict=True)
         ]
         return features.reshape(len(x), self.glimpses, *features.shape[1:]), each
 

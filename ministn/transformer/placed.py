@@ -33,6 +33,7 @@ from ministn.transformer.spatial import SpatialTransformer
 Made = TypeVar("Made", bound=Layer)
 
 PLACES = "C", "DL", "SL"
+ENLARGED = 48  # pixels, a multiple of most strides
 
 Shape = tuple[int, ...]  # (h, w, c) of a map
 # The shape of a map and a path -> layers that make theta (N, 6) of it, with names below that path.
@@ -91,6 +92,7 @@ def placed(
             downsample=downsample if depth == max(looks) else 1,
             sampler=sampler,
             path=f"transformer{depth}",
+            field=field(layers[:depth], shape),
         )
         for depth, each in looks.items()
     }
@@ -122,6 +124,28 @@ def map_shape(layers: Sequence[Layer], shape: Shape) -> Shape:
     if len(made) != 3:
         raise ValueError(f"layers must make a map (h, w, c) of an image, got {made}")
     return made
+
+
+def field(layers: Sequence[Layer], shape: Shape) -> tuple[float, float]:
+    """How much of an image of shape (H, W, C) the map spans that layers make of it, in x and y.
+
+    From the centre of the map's first cell to that of its last: as many steps as there are cells
+    less one, of as many pixels as a larger image must have for one cell more. Of a map that does
+    not grow with the image, and of layers that can have no larger one, as where a transformer is
+    among them, it is 1. Raises as map_shape does.
+    """
+    if not layers:
+        return 1.0, 1.0
+    cells = map_shape(layers, shape)
+    try:
+        more = map_shape(layers, (shape[0] + ENLARGED, shape[1] + ENLARGED, shape[2]))
+    except ValueError:
+        more = cells
+    y, x = (
+        (now - 1) * ENLARGED / (then - now) / max(side - 1, 1) if then > now else 1.0
+        for now, then, side in zip(cells[:2], more[:2], shape[:2], strict=True)
+    )
+    return x, y
 
 
 def fresh(layer: Made, owner: str) -> Made:

@@ -34,11 +34,13 @@ class Attended(NamedTuple):
     """Where a transformer looks in its input, in NumPy.
 
     theta: (N, 2, 3), as TransformerCache has it. grid: (N, 4, 4, 2), what T_theta makes of a
-    regular grid of 4x4 points: what metrics/pose.py compares with a pose.
+    regular grid of 4x4 points: what metrics/pose.py compares with a pose. field: (N, 2), the
+    transformer's, for each image.
     """
 
     theta: np.ndarray
     grid: np.ndarray
+    field: np.ndarray
 
 
 class TransformerCache(NamedTuple):
@@ -102,7 +104,9 @@ class SpatialTransformer(Layer):
     downsampled. transform: what the P numbers
     mean, see transforms.py. sampler: how the input is read between its pixels and outside, see
     samplers.py. path: its name in messages. start: the theta that the localisation network begins
-    with, if it is not the transform's identity; for figures.
+    with, if it is not the transform's identity; for figures. field: how much of the image its input
+    spans, from the first cell's centre to the last one's, in x and y: what a shift of 1 there is in
+    the image; for measures. 1 where the input is the image.
 
     Volumes (N, D, H, W) are transformed to size (d, h, w) by Affine3d and Sampler("trilinear").
 
@@ -110,7 +114,8 @@ class SpatialTransformer(Layer):
     what is sampled; where ``need_dx`` is true its gradient is the sum of both.
 
     Raises TypeError for a part that is none, as a class is not; ValueError for a size that is
-    not whole numbers of at least 1, one for each axis, or for a start that is not P numbers; either
+    not whole numbers of at least 1, one for each axis, a start that is not P numbers, or a field
+    that is not two; either
     as downsampled does, and ValueError where that leaves nothing.
     """
 
@@ -124,6 +129,7 @@ class SpatialTransformer(Layer):
         sampler: Sampler = BILINEAR,
         path: str = "transformer",
         start: Sequence[float] | None = None,
+        field: Sequence[float] = (1.0, 1.0),
     ) -> None:
         super().__init__(path)
         check_kind("localisation", localisation, Layer)
@@ -131,6 +137,7 @@ class SpatialTransformer(Layer):
         check_kind("sampler", sampler, Sampler)
         identity = transform.identity
         self.start = identity if start is None else check_list("start", start, len(identity))
+        self.field = check_list("field", field, 2)
         self.localisation = localisation
         whole = check_size(size, transform.axes)
         self.size = downsampled(whole, downsample)
@@ -170,7 +177,7 @@ class SpatialTransformer(Layer):
         y, grid, _ = self._warp(x, theta)
         pose = self.transform.resized(theta, grid, FRAME)
         affine = self.transform.affine(theta, grid)
-        return y, [Attended(to_cpu(affine), to_cpu(pose))]
+        return y, [Attended(to_cpu(affine), to_cpu(pose), np.tile(self.field, (len(x), 1)))]
 
     def at_work(self, x: np.ndarray) -> Iterator[tuple["SpatialTransformer", np.ndarray]]:
         yield self, x

@@ -23,7 +23,10 @@ PAPER: dict[str, dict[float | None, float]] = {
 NAMES = {RnnSpn.kind: "RNN-SPN", FfnSpn.kind: "FFN-SPN", SequenceCnn.kind: "conv. net"}
 
 # Of a network, what is not as in the authors' code, in words.
-VARIANTS = {"dropout": "dropout {:g}", "units": "{} units", "convolutions": "{} convolutions"}
+VARIANTS = {
+    "dropout": "dropout {:g}", "units": "{} units", "state": "state of {}",
+    "convolutions": "{} convolutions",
+}  # fmt: skip
 
 # What the protocol has for the RNN-SPN alone.
 OF_THE_RNN = "training.clip", "training.dropout_ramp"

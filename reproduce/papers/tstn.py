@@ -67,12 +67,14 @@ PAPER_DECAY = 20  # epochs
 # Settings that say nothing of a CNN.
 TRANSFORMERS_ONLY = (
     "training.loc_lr", "network.downsample", "network.dropout", "network.stop_gradient",
+    "network.share",
 )  # fmt: skip
 
 # Settings of networks, the paper's value if it has one, and words for others. Beside a control no
 # number of the paper belongs.
 CONTROLS: tuple[tuple[str, Any, str], ...] = (
     ("network.width", None, "{} neurons"),
+    ("network.share", None, "{:g} of all maps and neurons"),
     ("network.dropout", 0, "loc. dropout {:g}"),
     ("network.stop_gradient", False, "gradient stopped"),
 )

@@ -38,10 +38,10 @@ class RecurrentReader(nn.Module):
     def __init__(self, network: RnnSpn, form: Form) -> None:
         super().__init__()
         (self.glimpses,), size = form.labels, plane(form)
-        looked_at = _looked_at(size)
+        looked_at, state = _looked_at(size), network.state or STATE
         self.looking = nn.Sequential(*_looking(form.channels), nn.Flatten())
-        self.gru = Recurrent("localisation/gru", looked_at, STATE, self.glimpses)
-        self.theta = Regression("localisation/theta", STATE)
+        self.gru = Recurrent("localisation/gru", looked_at, state, self.glimpses)
+        self.theta = Regression("localisation/theta", state)
         self.size = _shown(size, network.downsample)
         layers = _reading(self.size, form.channels, 32, network.units)
         softmax = Dense("classifier/softmax", (1, 1, network.units), form.classes)

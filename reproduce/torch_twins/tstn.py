@@ -3,6 +3,7 @@
 from torch import nn
 
 from ministn.data import Form
+from ministn.errors import UserError
 from ministn.models import ClassificationCnn, SmallStn, Tstn, UntiedStn
 from ministn.models.architecture import plane
 from torch_twins.layers import Classifier, Convolution, Dense, Regression, rectified
@@ -15,13 +16,15 @@ def cnn(network: ClassificationCnn, form: Form) -> Classifier:
 
 
 def untied(network: UntiedStn, form: Form) -> Classifier:
-    """A localisation CNN with convolutions of its own in front of it."""
+    """A localisation CNN with convolutions of its own in front of it. Raises UserError for less
+    than the paper's maps and neurons.
+    """
     own = _convolutions("localisation", network.architecture)
     return _behind(network, form, _convolutions("classifier", network.architecture), own)
 
 
 def tied(network: Tstn, form: Form) -> Classifier:
-    """Both CNNs have the same convolutions."""
+    """Both CNNs have the same convolutions. Raises UserError as ``untied`` does."""
     convolutions = _convolutions("classifier", network.architecture)
     return _behind(network, form, convolutions, convolutions)
 
@@ -32,6 +35,8 @@ def _behind(
     classifying: list[list[Convolution]],
     looking: list[list[Convolution]],
 ) -> Classifier:
+    if network.share is not None:
+        raise UserError(f"{network.name} has a twin with the paper's maps and neurons only")
     size = plane(form)
     shown = int(size[0] // network.downsample), int(size[1] // network.downsample)
     return Classifier(
