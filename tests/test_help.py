@@ -10,12 +10,8 @@ import pytest
 from test_cli import COMMANDS, words
 
 ORDER = ["what to", "data", "how to run", "instead of"]
-NO_DEFAULT = {
-    "--minutes",
-    "--gif",
-    "--figure",
-    "--poses",
-}  # without them the command does nothing, or less
+# Without them the command does nothing, or less.
+NO_DEFAULT = {"--minutes", "--gif", "--figure", "--poses"}
 SUBCOMMANDS = {"ministn/data/__main__.py": ["fetch", "show", "export"]}
 HELPED = [
     [name, *more]
