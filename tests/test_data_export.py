@@ -123,10 +123,10 @@ def test_on_a_plainer_machine_too(tmp_path):
     found = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
     plain = {"NPY_DISABLE_CPU_FEATURES": " ".join(found), "OPENBLAS_CORETYPE": "Nehalem"}
     code = (
-        "import sys, test_data_export\n"
+        "import sys, test_data_export as exports\n"
         "from pathlib import Path\n"
         "for name in ('S', 'E'):\n"
-        "    print(test_data_export.export(test_data_export.small(name), Path('s.npz'), bar=False)[:16])"
+        "    print(exports.export(exports.small(name), Path('s.npz'), bar=False)[:16])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,

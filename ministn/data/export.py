@@ -26,8 +26,8 @@ then its bytes.
 The same set and seed have the same sha256 elsewhere. Where all draws are whole numbers, as for
 clutter, sequences and TC, nothing could differ. The other sets are drawn and placed in float64,
 where other versions and processors round the last bit otherwise, and sampled in float32, which
-hides that but for one number in some 10^8: tests/test_data_export.py has what came out alike under three
-versions of NumPy, with and without vector units. Should a byte differ, the sha256 tells. The
+hides that but for one number in some 10^8: tests/test_data_export.py has what came out alike under
+three versions of NumPy, with and without vector units. Should a byte differ, the sha256 tells. The
 pictures of plankton and SVHN are besides resized by Pillow and decoded by its JPEG library. Only
 the file's size may differ with the version of zlib.
 """
