@@ -24,6 +24,7 @@ from ministn.gradcheck.networks import (
     series_problem,
     transformer_problem,
     volume_problem,
+    windows_problem,
 )
 from ministn.gradcheck.operations import OPERATIONS, TOGETHER
 from ministn.models import Stn, projection, stn
@@ -120,6 +121,11 @@ PROBLEMS: dict[str, tuple[Callable[[], Problem], dict[str, Any]]] = (
         "spatial transformer, 3 glimpses": (partial(glimpses_problem, AFFINE), SEVERAL),
         "spatial transformer, 3 glimpses by homographies, averaged": (
             partial(glimpses_problem, Projective(), border="zeros", supersampling=2),
+            SEVERAL,
+        ),
+        "spatial transformers, 2 windows": (partial(windows_problem, 2, 0.5), SEVERAL),
+        "spatial transformers, 4 windows, averaged": (
+            partial(windows_problem, 4, 0.6, border="zeros", supersampling=2),
             SEVERAL,
         ),
         "spatial transformer, 3 looks": (partial(iterated_problem, "aab", "right"), SEVERAL),
