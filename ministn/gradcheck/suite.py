@@ -97,6 +97,10 @@ NETWORKS["svhn"] = partial(
     network_problem, models.SvhnNetwork("C", (2,), 0.05, "large"), (16, 19), 2, (2,)
 )
 NETWORKS["plankton"] = partial(network_problem, models.PlanktonNetwork("DL", (2,), 0.1), (33, 31))
+NETWORKS |= {
+    f"parts-{network.name}": partial(network_problem, network, (17, 21), 2)
+    for network in (models.PartNetwork(2), models.PartNetwork(0))
+}
 NETWORKS["encoder"] = partial(network_problem, models.CropEncoder(), (22, 25))
 NETWORKS["colocalisation"] = colocalisation_problem
 
