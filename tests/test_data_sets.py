@@ -62,7 +62,10 @@ KNOWN = {
     "one digit": [Known(OneDigit(4, source=EMBEDDED), "1d429f92e23a", (25.4826, 29.7, 0.0068))],
     "crops": [Known(Crops(EMBEDDED, 30), "3251c47ad08d", (53.6562, 10.71, 0.0203))],
     "sequences": [Known(Sequences(EMBEDDED, train_size=30), "e0d11e4ce876", (18.7595, 45.2458))],
-    "svhn": [Known(Svhn(EMBEDDED, 30), "93b0c50bfd64", (122.6439, 31.5))],
+    "svhn": [
+        Known(Svhn(EMBEDDED, 30), "93b0c50bfd64", (122.6439, 31.5)),
+        Known(Svhn(EMBEDDED, 31, side=128), "581629e6b359", (121.0154, 63.5)),
+    ],
     "cub": [Known(Cub(DRAWN, 29, 30), "f8fba58ae73f", (83.4339, 13.985))],
     "plankton": [Known(Plankton(21, EMBEDDED, 30), "978c9a5aedb7", (84.7279, 10.0))],
 }
