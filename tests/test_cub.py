@@ -8,7 +8,7 @@ from ministn.data import Cub, PartSplit, cub
 from ministn.data.sources import Sizes
 from ministn.errors import UserError
 
-SIDE = 35
+SIDE = 49
 BEAK, TAIL = 1, 3  # parts of the made birds; the second one, an eye, is never seen
 
 # id: its class, whether to train, its size, the bird's box and where its beak and tail are.
@@ -110,7 +110,7 @@ def test_boxes_and_parts_are_where_the_pictures_have_them(folder):
                 np.testing.assert_allclose((x, y), place - 0.5, atol=1e-5)
     # The middle of a photograph is the middle of its square; a tail in a corner is cut off.
     beak, _, tail = made.train.parts[1]
-    np.testing.assert_allclose(beak, [17, 17, 1], atol=1e-5)
+    np.testing.assert_allclose(beak, [24, 24, 1], atol=1e-5)
     assert tail[2] == 0
 
 

@@ -66,7 +66,7 @@ KNOWN = {
         Known(Svhn(EMBEDDED, 30), "93b0c50bfd64", (122.6439, 31.5)),
         Known(Svhn(EMBEDDED, 31, side=128), "581629e6b359", (121.0154, 63.5)),
     ],
-    "cub": [Known(Cub(DRAWN, 29, 30), "f8fba58ae73f", (83.4339, 13.985))],
+    "cub": [Known(Cub(DRAWN, 43, 30), "753fd8261b2b", (84.5515, 21.2525))],
     "plankton": [Known(Plankton(21, EMBEDDED, 30), "978c9a5aedb7", (84.7279, 10.0))],
 }
 every = pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_what_none_can_be(kind):
         ({"kind": "one digit", "digit": 3, "train_size": 10}, "all 9900 pairs, got 10"),
         ({"kind": "sequences", "slope": 1.1}, "slope must be from 1/28 to 1, got 1.1"),
         ({"kind": "sequences", "source": "digits", "slope": 0.04}, "slope must be from 1/20 to 1"),
-        ({"kind": "cub", "side": 25}, "side must be at least 26, got 25"),
+        ({"kind": "cub", "side": 41}, "side must be at least 42, got 41"),
         ({"kind": "cub", "train_size": 5_995}, "train_size must be at most 5994, got"),
         ({"kind": "plankton", "side": 1}, "side must be at least 2, got 1"),
         ({"kind": "svhn", "train_size": 13_001}, "train_size must be at most 13000, got"),

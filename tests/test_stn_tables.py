@@ -13,6 +13,7 @@ import placement_plankton
 import placement_svhn
 import pytest
 from synthetic import (
+    birds_written,
     found_in,
     of_placement,
     of_sequences,
@@ -159,6 +160,9 @@ COMMANDS = {
                            "--data digits --quick --weight-decay 0 --batch-size 7 --seeds 3"],
     "placement_mnist": ["", "--quick", "--sets s t --models cnn stn-sl1 --momentum 0.9 --seeds 4",
                         "--data digits --iterations 300 --decay-every 20 --loc-lr 0.1"],
+    "stn_birds": ["", "--quick", "--models 4xst-cnn --side 60 --train-size 70 --loc-lr 0.2",
+                  "--data cub --models cnn 2xst-cnn --side 96 --iterations 300 --seeds 3",
+                  "--lr 0.01 --batch-size 7 --data-seed 2"],
     "stn_colocalisation": ["", "--quick", "--digits none", "--digits none --data digits",
                            "--digits 3 --iterations 20 --data-seed 4 --seeds 3 --loc-lr 0.5"],
 }  # fmt: skip
@@ -285,6 +289,7 @@ SHARED = {
     "stn_table1": lambda: stn_written("r-fcn"),
     "stn_addition": lambda: stn_written("addition-fcn"),
     "stn_projection3d": lambda: stn_written("projection-fcn"),
+    "stn_birds": birds_written,
     "stn_colocalisation": lambda: found_in(3, 0, 5.0),
     "rnn_spn_table1": lambda: of_sequences("rnn-spn-d3"),
     "placement_svhn": lambda: placed_written(placement_svhn, "--nets sl3x2"),

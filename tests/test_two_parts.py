@@ -5,11 +5,12 @@ import pytest
 
 from ministn.data import Cub, two_parts
 from ministn.data.cub import DRAWN
+from ministn.data.two_parts import MARKS
 from ministn.errors import UserError
 from ministn.metrics import parts
 from ministn.transformer import Attended
 
-SIDE = 31
+SIDE = 43
 
 
 @pytest.fixture(scope="module")
@@ -17,42 +18,59 @@ def split():
     return two_parts.generate("train", 1003, SIDE, seed=3)
 
 
-def test_patterns_differ():
-    heads, bodies = two_parts.patterns()
-    assert heads.shape == bodies.shape == (4, 9, 9)
-    flat = np.concatenate([heads, bodies]).reshape(8, -1)
-    differing = (flat[:, None] != flat).sum(axis=-1)
-    assert (differing + 99 * np.eye(8) > 20).all()
-    np.testing.assert_array_equal(bodies[0], bodies[1].T)
-    np.testing.assert_array_equal(bodies[2], bodies[3][::-1])
+def test_colours_and_shapes_differ():
+    """By more than they vary, in some channel; heads have no corners."""
+    colours = np.concatenate([two_parts.PARTS, two_parts.MARKS, [two_parts.GREEN]])
+    away = abs(colours[:, None] - colours).max(axis=-1) + 999 * np.eye(7)
+    assert away.min() > 2 * two_parts.VARIATION
+    disc, square = two_parts.shapes()
+    assert square.all() and not disc[[0, 0, -1, -1], [0, -1, 0, -1]].any()
+    np.testing.assert_array_equal(disc, disc[::-1].T)
+    assert disc[0].any() and disc[:, 0].any()
 
 
 def test_what_a_picture_shows(split):
-    """Its pattern has a part's colour, at its place."""
+    """A disc and a square at their places, and in their middle the marks of the label."""
+    mark = np.zeros((9, 9), bool)
+    mark[2:7, 2:7] = True
     for image, label, boxes, found in zip(
         split.images[:50], split.labels, split.boxes, split.parts, strict=False
     ):
         for k, kind in enumerate(divmod(int(label), 4)):
             left, top, right, bottom = boxes[k]
             crop = image[top : bottom + 1, left : right + 1].astype(int)
-            ink = two_parts.patterns()[k, kind]
-            colours = crop[ink]
-            assert (colours == colours[0]).all()
-            strongest = (0, 2)[k]
-            assert (colours[0, strongest] >= 170) and (np.delete(colours[0], strongest) < 100).all()
-            assert not (crop[~ink] == colours[0]).all(axis=-1).any()
+            shape = two_parts.shapes()[k]
+            for where, colour in ((shape & ~mark, two_parts.PARTS[k]), (mark, MARKS[kind])):
+                (ink,) = np.unique(crop[where], axis=0)
+                assert abs(ink - colour).max() <= two_parts.VARIATION
+                assert not (crop[~shape] == ink).all(axis=-1).any()
             np.testing.assert_array_equal(found[k], [(left + right) / 2, (top + bottom) / 2, 1])
 
 
-def test_places_and_patterns_are_uniform_and_parts_apart(split):
+def test_places_and_marks_are_uniform_and_parts_apart(split):
+    """Heads in the left two thirds of the columns, bodies in the right two."""
     corners = split.boxes[..., :2].astype(int)
     assert split.boxes[..., :2].min() == 0 and split.boxes[..., 2:].max() == SIDE - 1
     assert abs(corners[:, 0] - corners[:, 1]).max(axis=1).min() >= two_parts.PART
-    for part in np.moveaxis(corners, 1, 0):
-        for place in part.T:
-            counts = np.bincount(place, minlength=SIDE - 8)
-            assert len(counts) == SIDE - 8 and abs(counts - 1003 / (SIDE - 8)).max() < 35
+    places = SIDE - 8
+    columns = round(places * 2 / 3)
+    ranges = [(0, columns), (0, places)], [(places - columns, places), (0, places)]
+    for part, ranged in zip(np.moveaxis(corners, 1, 0), ranges, strict=True):
+        for place, (first, last) in zip(part.T, ranged, strict=True):
+            counts = np.bincount(place, minlength=places)
+            expected = np.zeros(places)
+            expected[first:last] = 1003 / (last - first)
+            assert not counts[expected == 0].any() and abs(counts - expected).max() < 27
     assert abs(np.bincount(split.labels, minlength=16) - 1003 / 16).max() < 35
+
+
+@pytest.mark.parametrize("side", [two_parts.SMALLEST, 43, 60])
+def test_parts_never_overlap(side):
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        head, body = np.moveaxis(two_parts.places_of(rng, side), 1, 0)
+        assert abs(head - body).max(axis=1).min() >= two_parts.PART
+        assert head.min() == body[:, 1].min() == 0 and body.max() == side - two_parts.PART
 
 
 def test_fewer_pictures_are_the_first(split):
@@ -72,7 +90,7 @@ def test_fewer_pictures_are_the_first(split):
     ("changed", "words"),
     [
         ({"count": 0}, "test_size must be at least 1, got 0"),
-        ({"side": 25}, "side must be at least 26, got 25"),
+        ({"side": 41}, "side must be at least 42, got 41"),
         ({"seed": -1}, "data seed must be at least 0, got -1"),
     ],
 )
@@ -119,13 +137,13 @@ def test_shares_are_of_the_pictures_that_have_the_part():
 def test_a_split_measures_every_window_and_those_of_others(split):
     size = (SIDE, SIDE)
     follows = looking(split.parts[:, 1, :2], 0.5, size)
-    still = looking([(15, 15)] * len(split), 0.5, size)
+    still = looking([(21, 21)] * len(split), 0.5, size)
     looks = [Attended(theta, np.zeros((len(split), 4, 4, 2))) for theta in (follows, still)]
     found = split.measure(looks)
-    assert found["shows"][0][1] == 1 and found["shows_elsewhere"][0][1] < 0.7
+    assert found["shows"][0][1] == 1 and found["shows_elsewhere"][0][1] < 0.8
     assert found["shows"][1] == found["shows_elsewhere"][1]
     middles = split.parts[:, 0, :2]
-    assert found["shows"][1][0] == pytest.approx((abs(middles - 15) <= 7.5).all(axis=1).mean())
+    assert found["shows"][1][0] == pytest.approx((abs(middles - 21) <= 10.5).all(axis=1).mean())
     assert len(found["transformers"]) == 2
     none = split.measure([])
     assert none["shows"] is None and none["shows_elsewhere"] is None

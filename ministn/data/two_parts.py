@@ -1,10 +1,15 @@
 """Pictures of a head and a body among clutter, drawn by ourselves: they stand in for birds.
 
-A picture in colour shows a head and a body, each of 9x9 pixels at a place of its own, on dull
-ground. A head is a red disc of one of four patterns, a body a blue square with stripes in one of
-four directions, and the class is which two there are, one of sixteen: no part tells it alone.
-Places are uniform, and parts do not overlap. Clutter are pieces of 5x5 pixels cut out of heads and
-bodies, in green. All colours vary from picture to picture, and the ground is noisy.
+A picture in colour shows a head, a red disc, and a body, a blue square, on dull ground. Both have
+9x9 pixels, and in their middle a mark of 5x5 pixels in one of four colours. The class is which two
+marks there are, one of sixteen: no part tells it alone, and a part tells nothing unless its middle
+is seen. Heads are anywhere in the left two thirds of a picture and bodies anywhere in the right
+two, each at a place of its own: as birds are not turned in all ways, either. Where parts are drawn
+uniformly over the whole picture, one of two windows comes to look for the part that is farther
+left, head or body, and the other one for the other.
+
+Clutter are eight green squares of 5x5, below the parts. All colours vary a little from picture to
+picture, and the ground is noisy.
 """
 
 from typing import NamedTuple
@@ -17,44 +22,44 @@ from ministn.data.dataset import PartSplit
 from ministn.errors import check_kind, check_whole
 from ministn.randomness import generator
 
-PART, PIECE, PIECES = 9, 5, 8  # pixels, pixels, pieces in a picture
+PART, MARK, PIECE, PIECES = 9, 5, 5, 8  # pixels of sides; pieces of clutter in a picture
 NAMES = "head", "body"
-KINDS = 4  # of each
-SMALLEST = 3 * PART - 1  # a side on which there is a place for the other part, wherever one is
-NOISE = 12  # of 255: the ground's deviation in each pixel
-# Of red, green and blue, from and below: where there is much of a colour, and little.
-GROUND, MUCH, LITTLE = (40, 120), (170, 256), (0, 100)
+# Red, green and blue of parts, of marks, which are white, yellow, pink and black, and of clutter.
+PARTS = np.array([[220, 50, 40], [50, 80, 220]])
+MARKS = np.array([[240, 240, 240], [240, 220, 40], [220, 60, 220], [20, 20, 20]])
+GREEN = np.array([60, 210, 60])
+VARIATION = 20  # of 255, at most, in each channel of a colour
+GROUND, NOISE = (40, 120), 4  # of 255: its colours' channels, the deviation in each pixel
+KINDS = len(MARKS)
+REACH = 2 / 3  # of the picture's columns, where a part may be
+SMALLEST = 4 * PART + 6  # a side where parts do not overlap, see places_of
 
 
-def patterns() -> np.ndarray:
-    """(2, 4, 9, 9) bool: where the four heads, and the four bodies, have ink."""
+def shapes() -> np.ndarray:
+    """(2, 9, 9) bool: which pixels are a head's, and a body's."""
     y, x = np.mgrid[:PART, :PART] - PART // 2
-    far, stripe = np.hypot(x, y), PART // 2
-    heads = [(far > 2.4), (y < 0), (x * y > 0), (far < 2.9)]
-    bodies = [(n + 2 * stripe) % 4 < 2 for n in (y, x, x + y, x - y)]
-    return np.array([[(far < 4.6) & ink for ink in heads], bodies])
+    disc = np.hypot(x, y) < PART / 2
+    return np.array([disc, np.ones_like(disc)])
 
 
 class Drawn(NamedTuple):
     """What n pictures are made of, but for the noise. Corners are first pixels, (x, y).
 
-    kinds: (n, 2), of head and body. corners: (n, 2, 2), theirs. pieces: (n, 8, 3), of which of the
-    eight patterns each is and from which corner there. places: (n, 8, 2), their corners.
-    ground: (n, 3). ink: (n, 10, 3), the colours of head, body and pieces.
+    kinds: (n, 2), of the marks of head and body. corners: (n, 2, 2), of the parts. pieces:
+    (n, 8, 2), of clutter. Colours: ground (n, 3), inks (n, 12, 3) of the parts, marks and clutter.
     """
 
     kinds: np.ndarray
     corners: np.ndarray
     pieces: np.ndarray
-    places: np.ndarray
     ground: np.ndarray
-    ink: np.ndarray
+    inks: np.ndarray
 
 
 def generate(name: str, count: int, side: int, *, seed: int) -> PartSplit:
     """The first `count` pictures (N, side, side, 3) of the split called `name`.
 
-    Labels are (N,) uint8, 4 times the head's pattern and the body's; boxes (N, 2, 4) and parts
+    Labels are (N,) uint8, 4 times the head's mark and the body's; boxes (N, 2, 4) and parts
     (N, 2, 3) of head and body.
 
     Every draw depends on (seed, name) and the chunk of 1,000 pictures. Raises UserError for a
@@ -84,47 +89,48 @@ def generate(name: str, count: int, side: int, *, seed: int) -> PartSplit:
 def draw(rng: np.random.Generator, side: int) -> Drawn:
     """What a chunk is made of."""
     kinds = rng.integers(KINDS, size=(CHUNK, 2))
-    head, body = apart(rng, side)
-    pieces = rng.integers((2 * KINDS, PART - PIECE + 1, PART - PIECE + 1), size=(CHUNK, PIECES, 3))
-    places = rng.integers(side - PIECE + 1, size=(CHUNK, PIECES, 2))
+    corners = places_of(rng, side)
+    pieces = rng.integers(side - PIECE + 1, size=(CHUNK, PIECES, 2))
     ground = rng.integers(*GROUND, size=(CHUNK, 3))
-    ink = rng.integers(*LITTLE, size=(CHUNK, 2 + PIECES, 3))
-    channels = np.array([0, 2] + [1] * PIECES)  # a red head, a blue body, green pieces
-    ink[:, np.arange(2 + PIECES), channels] = rng.integers(*MUCH, size=(CHUNK, 2 + PIECES))
-    return Drawn(kinds, np.stack([head, body], axis=1), pieces, places, ground, ink)
+    parts, green = (np.tile(ink, (CHUNK, 1, 1)) for ink in (PARTS, [GREEN] * PIECES))
+    inks = np.concatenate([parts, MARKS[kinds], green], axis=1)
+    inks += rng.integers(-VARIATION, VARIATION + 1, size=inks.shape)
+    return Drawn(kinds, corners, pieces, ground, inks.clip(0, 255))
 
 
-def apart(rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Corners (n, 2) of heads and of bodies, each uniform, that do not overlap.
+def places_of(rng: np.random.Generator, side: int) -> np.ndarray:
+    """Corners (n, 2, 2) of heads and of bodies, which do not overlap.
 
-    A body's place is its head's and an offset, going round from the last place to the first. An
-    offset of at least a part's width one way, going either way round, keeps them apart.
+    A body that would is moved by half the places down, going round from the last one to the first:
+    so its row stays uniform.
     """
     places = side - PART + 1
-    offsets = np.argwhere(np.ones((places, places)))
-    away = np.minimum(offsets, places - offsets).max(axis=1) >= PART
-    head = rng.integers(places, size=(CHUNK, 2))
-    return head, (head + offsets[away][rng.integers(away.sum(), size=CHUNK)]) % places
+    columns = round(REACH * places)
+    corners = rng.integers((columns, places), size=(CHUNK, 2, 2))
+    corners[:, 1, 0] += places - columns
+    across, down = abs(corners[:, 0] - corners[:, 1]).T
+    meets = (across < PART) & (np.minimum(down, places - down) < PART)
+    corners[meets, 1, 1] = (corners[meets, 1, 1] + places // 2) % places
+    return corners
 
 
 def compose(drawn: Drawn, rng: np.random.Generator, side: int) -> np.ndarray:
-    """The pictures (n, side, side, 3) uint8: the ground with noise from rng, pieces, body, head."""
+    """The pictures (n, side, side, 3) uint8: the ground with noise from rng, clutter, the parts."""
     count = len(drawn.kinds)
     noise = rng.normal(0, NOISE, (count, side, side, 3))
     images = np.clip(drawn.ground[:, None, None] + noise, 0, 255).astype(np.uint8)
-    inked = patterns()
-    cut = sliding_window_view(inked.reshape(-1, PART, PART), (PIECE, PIECE), axis=(1, 2))
+    clutter, mark = np.ones((PIECE, PIECE), bool), np.ones((MARK, MARK), bool)
     for k in range(PIECES):
-        of, top, left = drawn.pieces[:, k].T
-        paint(images, drawn.places[:, k], cut[of, top, left], drawn.ink[:, 2 + k])
-    for k in range(2):
-        paint(images, drawn.corners[:, k], inked[k, drawn.kinds[:, k]], drawn.ink[:, k])
+        paint(images, drawn.pieces[:, k], clutter, drawn.inks[:, 4 + k])
+    for k, shape in enumerate(shapes()):
+        paint(images, drawn.corners[:, k], shape, drawn.inks[:, k])
+        paint(images, drawn.corners[:, k] + (PART - MARK) // 2, mark, drawn.inks[:, 2 + k])
     return images
 
 
-def paint(images: np.ndarray, corners: np.ndarray, inked: np.ndarray, ink: np.ndarray) -> None:
-    """Colour pixels of each picture. corners: (n, 2). inked: (n, p, p) bool. ink: (n, 3)."""
-    windows = sliding_window_view(images, inked.shape[1:], axis=(1, 2), writeable=True)
+def paint(images: np.ndarray, corners: np.ndarray, shape: np.ndarray, ink: np.ndarray) -> None:
+    """Colour pixels of each picture. corners: (n, 2). shape: (p, p) bool. ink: (n, 3)."""
+    windows = sliding_window_view(images, shape.shape, axis=(1, 2), writeable=True)
     (x, y), row = corners.T, np.arange(len(images))
     there = windows[row, y, x]  # (n, 3, p, p), copies
-    windows[row, y, x] = np.where(inked[:, None], ink[:, :, None, None], there)
+    windows[row, y, x] = np.where(shape, ink[:, :, None, None], there)
