@@ -20,7 +20,7 @@ from ministn.runs import Settings, sweep
 from ministn.runs.flags import DATA, Flag, at_most
 from ministn.training.protocol import Training
 
-PROTOCOL = falling(Training(lr=0.002, batch_size=32, iterations=1, loc_lr=0.3), 3000)
+PROTOCOL = falling(Training(lr=0.002, batch_size=32, iterations=1, loc_lr=0.1), 3000)
 QUICK = falling(PROTOCOL, 1500)
 
 FLAGS = stn_runs.flags(
