@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import placement_plankton
 import placement_svhn
 import pytest
@@ -23,7 +24,7 @@ from synthetic import (
 )
 
 from ministn import backend, cli, runs
-from ministn.data import Distorted, distorted
+from ministn.data import Cub, Distorted, cub, distorted
 from ministn.data.sources import Sizes
 from ministn.kinds import replaced
 from ministn.models import Projected, Stn
@@ -246,6 +247,28 @@ def test_addition_runs(script, tmp_path):
     assert "addition 2xST-FCN Aff" in out
     (path,) = tmp_path.glob("runs/*/record.json")
     assert runs.read_record(path)["epochs"][-1]["pose_spread"] > 0
+
+
+def test_windows_on_parts_run(script, tmp_path, monkeypatch):
+    monkeypatch.setitem(cub.SIZES, cub.DRAWN, Sizes(60, 0, 20))
+    line = "--quick --iterations 3 --batch-size 20 --models cnn 2xst-cnn --threads 1"
+    status, out, err = script("stn_birds", line)
+    assert status == 0, err
+    assert "2xST-CNN < CNN" in out and "pictures drawn in place of birds, 60 of 48x48" in out
+    found = {
+        path.parent.name[:3]: runs.read_record(path) for path in tmp_path.glob("runs/*/*.json")
+    }
+    best = found["2xs"]["best"]
+    assert np.shape(best["test_shows"]) == np.shape(best["test_shows_elsewhere"]) == (2, 2)
+    assert found["cnn"]["best"]["test_shows"] is None
+    assert {path.name for path in tmp_path.glob("runs/*.png")} == {"birds-windows.png"}
+
+
+def test_the_birds_have_a_side_and_pictures_of_their_own(monkeypatch):
+    (drawn,) = chosen(monkeypatch, "stn_birds", "--models cnn --seeds 0")
+    (birds,) = chosen(monkeypatch, "stn_birds", "--models cnn --seeds 0 --data cub --side 96")
+    assert drawn.data == Cub("drawn", 48, 10_000) and birds.data == Cub(side=96)
+    assert drawn.training == birds.training and drawn.training.loc_lr == 0.1
 
 
 def test_projections_run(script, tmp_path, monkeypatch):
