@@ -47,7 +47,7 @@ def small_mnist(monkeypatch):
     monkeypatch.setattr(svhn, "read", lambda folder, chosen: Svhn().noise(len(chosen)))
     monkeypatch.setattr(cub, "find_folder", lambda folder: Path())
     monkeypatch.setattr(cub, "listed", lambda place: range(100))
-    monkeypatch.setattr(cub, "split", lambda place, found: {"train": found, "test": found})
+    monkeypatch.setattr(cub, "by_split", lambda place, found: {"train": found, "test": found})
     monkeypatch.setattr(cub, "read", birds)
 
 

@@ -90,7 +90,7 @@ class Cub(Data):
             train, test = (make(n, k, self.side, seed=self.seed) for n, k in counts.items())
         else:
             place = find_folder(folder)
-            splits = split(place, listed(place))
+            splits = by_split(place, listed(place))
             train, test = (read(place, splits[n][:k], self.side) for n, k in counts.items())
         return DataSet(train, None, test)
 
@@ -153,7 +153,7 @@ def listed(place: Path) -> list[Photograph]:
     ]
 
 
-def split(place: Path, found: Sequence[Photograph]) -> dict[str, list[Photograph]]:
+def by_split(place: Path, found: Sequence[Photograph]) -> dict[str, list[Photograph]]:
     """Those to train and to test. Raises UserError for others than are published."""
     splits = {"train": [p for p in found if p.train], "test": [p for p in found if not p.train]}
     expected = SIZES[CUB].train, SIZES[CUB].test, CLASSES[CUB]

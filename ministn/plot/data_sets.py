@@ -156,7 +156,7 @@ def _svhn(data_dir: Path | None, seed: int) -> Sheet:
 
 def _cub(data_dir: Path | None, seed: int) -> Sheet:
     place = cub.find_folder(data_dir)
-    chosen = cub.split(place, cub.listed(place))["test"][: ROWS * COLUMNS]
+    chosen = cub.by_split(place, cub.listed(place))["test"][: ROWS * COLUMNS]
     explanation = "Yellow: the bird's box, a dot at its top left, and dots where its parts are."
     return Sheet("CUB-200-2011", _with_parts(cub.read(place, chosen, BIRDS)), explanation)
 
