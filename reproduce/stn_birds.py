@@ -53,7 +53,7 @@ examples (times on one core of a 2020 server; --plan tells those on yours):
   python reproduce/stn_birds.py --quick
       two windows, nothing to download: less than a minute
   python reproduce/stn_birds.py
-      no window, two and four, three seeds each: about twenty minutes
+      no window, two and four, three seeds each: about ten minutes
   python reproduce/stn_birds.py --data cub --side 96 --models 2xst-cnn --seeds 0
       the same networks on the birds
 """

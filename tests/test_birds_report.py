@@ -46,7 +46,7 @@ def test_claims_commands_and_what_it_was_trained_on():
     for words in ("2xST-CNN < CNN", "4xST-CNN < 2xST-CNN", "HOLDS", "UNDECIDED"):
         assert words in text and words in page
     assert "--models 4xst-cnn" in text and page.count("<details>") == 1
-    assert "pictures drawn in place of birds, 10,000 of 48x48 pixels, data seed 0" in page
+    assert "Pictures drawn in place of birds, 10,000 of 48x48 pixels, data seed 0" in page
     pictures = birds_report.figures(runs)
     assert list(pictures) == ["birds-windows.png"] and birds_report.figures(runs[:1]) == {}
     assert list(birds_report.run_figures(runs[1])) == ["attention.png"]

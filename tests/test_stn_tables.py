@@ -254,7 +254,7 @@ def test_windows_on_parts_run(script, tmp_path, monkeypatch):
     line = "--quick --iterations 3 --batch-size 20 --models cnn 2xst-cnn --threads 1"
     status, out, err = script("stn_birds", line)
     assert status == 0, err
-    assert "2xST-CNN < CNN" in out and "pictures drawn in place of birds, 60 of 48x48" in out
+    assert "2xST-CNN < CNN" in out and "Pictures drawn in place of birds, 60 of 48x48" in out
     found = {
         path.parent.name[:3]: runs.read_record(path) for path in tmp_path.glob("runs/*/*.json")
     }

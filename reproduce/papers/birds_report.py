@@ -85,7 +85,7 @@ def tables(records: list[Record]) -> list[Table]:
 def title(record: Record) -> str:
     """What was trained on, and for how long."""
     data, training = record["settings"].data, record["settings"].training
-    what = "pictures drawn in place of birds" if data.source == DRAWN else "CUB-200-2011"
+    what = "Pictures drawn in place of birds" if data.source == DRAWN else "CUB-200-2011"
     return (
         f"{what}, {data.train_size:,} of {data.side}x{data.side} pixels, data seed {data.seed}; "
         f"{training.iterations:,} iterations of batch {training.batch_size}, learning rate "
