@@ -44,7 +44,7 @@ def small_mnist(monkeypatch):
     monkeypatch.setattr(mnist, "load", lambda data_dir: splits)
     pictures = plankton.Pictures(list(digits.images), digits.labels)
     monkeypatch.setattr(plankton, "pictures_of", lambda source, folder: pictures)
-    monkeypatch.setattr(svhn, "read", lambda folder, chosen: Svhn().noise(len(chosen)))
+    monkeypatch.setattr(svhn, "read", lambda folder, chosen, side: Svhn().noise(len(chosen)))
     monkeypatch.setattr(cub, "find_folder", lambda folder: Path())
     monkeypatch.setattr(cub, "listed", lambda place: range(100))
     monkeypatch.setattr(cub, "by_split", lambda place, found: {"train": found, "test": found})
