@@ -14,10 +14,10 @@ from papers.placement_sets_runs import Quick
 from papers.placement_svhn import STUDY, TRAINING, epochs
 
 from ministn import cli
-from ministn.data import Svhn
+from ministn.data import Svhn, svhn
 from ministn.data.sources import EMBEDDED
 from ministn.runs import sweep
-from ministn.runs.flags import Flag
+from ministn.runs.flags import DATA, Flag
 
 QUICK = Quick(
     ("cnn", "c0", "c3", "sl3", "sl3x2"),
@@ -30,6 +30,13 @@ RAMP = Flag(
     "--dropout-ramp", "training.dropout_ramp",
     f"epochs with less than all dropout, rising from none; default: {TRAINING.dropout_ramp}",
     int, metavar="N",
+)  # fmt: skip
+
+SIZE = Flag(
+    "--size", "data.side",
+    "of the images each way in pixels, 64 or 128; larger ones show more round the digits and are "
+    f"made of SVHN as it is published, or are in svhn128_*.zip; default: {svhn.SIDE}",
+    int, metavar="PIXELS", group=DATA,
 )  # fmt: skip
 
 EXAMPLES = """\
@@ -52,6 +59,7 @@ EXPERIMENT = placement_sets_runs.experiment(
     STUDY,
     QUICK,
     RAMP,
+    SIZE,
     description=__doc__,
     examples=EXAMPLES,
     smaller="--nets cnn c0 sl3 --width 0.25 --epochs 30 --batch-size 32 --seeds 0",

@@ -24,6 +24,7 @@ import benchmarks.figure
 import benchmarks.page
 import learning_rate
 from papers import (
+    birds_report,
     colocalisation_report,
     placement,
     placement_figures,
@@ -60,7 +61,7 @@ STN = {
     "addition": RECORDS / "stn-addition",
     "projection": RECORDS / "stn-projection3d",
 }
-COLOCALISATION = RECORDS / "stn-colocalisation"
+COLOCALISATION, BIRDS = RECORDS / "stn-colocalisation", RECORDS / "stn-birds"
 RNN_SPN = RECORDS / "rnn-spn-table1"
 PLACEMENT, THEORY = RECORDS / "placement-mnist", RECORDS / "placement-theory.json"
 POSES = RECORDS / "placement-poses.json"
@@ -217,6 +218,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "colocalisation": lambda: colocalisation_report.report(
             of(COLOCALISATION), markdown=True
         ).strip(),
+        "birds": lambda: birds_report.report(of(BIRDS), markdown=True).strip(),
         "rnn-spn": lambda: rnn_spn_report.section(some(RNN_SPN)),
         "placement-theory": lambda: placement_theory.report(read_json(THEORY), markdown=True),
         "placement": lambda: placement.section(some(PLACEMENT)),
@@ -287,6 +289,7 @@ def draw() -> None:
         **placement_poses.figures(poses()),
         "placement-theory.png": placement_theory.figure(read_json(THEORY)),
         **colocalisation_report.figures(of(COLOCALISATION)),
+        **birds_report.figures(of(BIRDS)),
         **(rnn_spn_figures.figures(some(RNN_SPN)) if some(RNN_SPN) else {}),
         **{
             name: figure

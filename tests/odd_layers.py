@@ -13,12 +13,14 @@ from ministn.models import Network
 from ministn.parameter import ParameterBuffer
 from ministn.recurrent import GRU, Mean
 from ministn.transformer import (
+    Apart,
     Glimpses,
     HandOn,
     Iterated,
     Parallel,
     Resize,
     SpatialTransformer,
+    Towers,
     downsampled,
     fresh,
     inverse,
@@ -26,6 +28,8 @@ from ministn.transformer import (
     placed,
     regression_layer,
     theta_of,
+    tiled,
+    windows,
 )
 from ministn.transformer.samplers import KERNELS, Sampler
 from ministn.transformer.transforms import (
@@ -111,6 +115,7 @@ POINTS = {"rows": 2, "columns": 3}
 BUILT = {  # of those transforms that take arguments
     "ThinPlateSpline": (ThinPlateSpline, POINTS),
     "PiecewiseAffine": (PiecewiseAffine, POINTS),
+    "Translation": (Translation, {"scale": 0.5}),
     "General": (General, {"path": "general", "start": Attention(), "size": (3, 4)}),
 }
 
@@ -186,6 +191,28 @@ def transformer_calls() -> Iterator[tuple[str, Call]]:
             {"localisation": localisation(), "order": "left", "sampler": Sampler()} | PATH,
         ),
     )
+    yield "transformer.Apart", Call(Apart, PATH | {"count": 2})
+    yield from passes("transformer.Apart", Apart("apart", 2), floats(3, 4))
+    crops, read = floats(2, 1, 3, 4, 1), {"network": Flatten("v")}
+    yield (
+        "transformer.Towers",
+        Call(lambda network, path: Towers(network, path=path), read | PATH),
+    )
+    yield from passes("transformer.Towers", Towers(Flatten("v")), crops)
+    yield (
+        "transformer.windows",
+        Call(
+            lambda layer, **given: windows([layer], **given),
+            {"layer": Flatten("flat"), "features": 30, "count": 2, "size": (3, 4)}
+            | {"scale": 0.5, "sampler": Sampler()}
+            | PATH,
+            also="in_features",
+        ),
+    )
+    yield (
+        "transformer.SpatialTransformer.starting",
+        Call(lambda start: one.starting(start).start, {"start": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)}),
+    )
     yield "transformer.Resize", Call(Resize, PATH | {"size": (3, 4), "sampler": Sampler()})
     yield from passes("transformer.Resize", Resize("resize", (3, 4)), GREY)
     yield "transformer.SpatialTransformer.warp", Call(one.warp, {"x": GREY, "theta": floats(2, 6)})
@@ -222,10 +249,14 @@ def transformer_calls() -> Iterator[tuple[str, Call]]:
     yield (
         "transformer.Glimpses",
         Call(
-            lambda transformer, layer, glimpses, path: Glimpses(
-                transformer, layer, glimpses=glimpses, path=path
+            lambda transformer, layer, glimpses, path, starts: Glimpses(
+                transformer, layer, glimpses=glimpses, path=path, starts=starts
             ),
-            {"transformer": one, "layer": Flatten("v"), "glimpses": 1} | PATH,
+            {"transformer": one, "layer": Flatten("v"), "glimpses": 1}
+            | {"starts": [AFFINE.identity]}
+            | PATH,
+            also="start",
+            any_kind="starts",
         ),
     )
     yield (
@@ -280,6 +311,7 @@ def transformer_calls() -> Iterator[tuple[str, Call]]:
             any_kind="scale shift",
         ),
     )
+    yield "transformer.tiled", Call(tiled, {"count": 4, "scale": 0.5})
     yield "transformer.inverse", Call(inverse, {"theta": floats(3, 2, 3)})
 
 

@@ -10,7 +10,7 @@ from odd_layers import network
 
 from ministn import fit, interop, optimizers, parallel, randomness, schedules
 from ministn.initializers import Constant, GlorotUniform, HeUniform, Normal, Uniform
-from ministn.metrics import alignment, attention, final_pose, pose, statistics
+from ministn.metrics import alignment, attention, final_pose, parts, pose, statistics
 from ministn.optimizers import SGD, Adam, Optimizer
 from ministn.parameter import Parameter, ParameterBuffer, unique
 from ministn.tasks import Classification
@@ -219,6 +219,10 @@ def metrics_calls() -> Iterator[tuple[str, Call]]:
     yield "metrics.attention.inside", Call(attention.inside, {"quad": quad, "boxes": boxes})
     yield "metrics.attention.correlation", Call(attention.correlation, attended)
     yield "metrics.attention.wander", Call(attention.wander, attended | size)
+    places = np.abs(floats(3, 4, 2))
+    yield "metrics.parts.within", Call(parts.within, {"theta": theta, "points": places} | size)
+    some = np.concatenate([places, np.ones((3, 4, 1), np.float32)], axis=2)
+    yield "metrics.parts.shares", Call(parts.shares, {"theta": theta, "parts": some} | size)
     yield "metrics.pose.distance", Call(pose.distance, {"grid": grid, "poses": poses} | size)
     yield "metrics.pose.spread", Call(pose.spread, {"grid": grid, "poses": poses} | size)
     yield (

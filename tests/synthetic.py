@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import placement_mnist
 import rnn_spn_table1
+import stn_birds
 from papers.tstn import TABLE3
 
 from ministn.data import Form
@@ -215,6 +216,34 @@ def stn_written(network, *, wrong=range(100), pose=None, embedded=False, **chang
         "valid_error": None, "test_pose_spread": pose, "test_pose_unmoved": 9.8 if pose else None,
     }  # fmt: skip
     return found
+
+
+def birds_written(network="2xst-cnn", *, wrong=range(90), seed=0, shows=None):
+    """A finished run of windows, as it is written, that misses the test pictures `wrong`.
+
+    shows: how often each window shows head and body, by default the second one the head.
+    """
+    settings = replace(stn_birds.EXPERIMENT.parse(["--models", network])[0], seed=seed)
+    found, size = written("arch1-tstn", seed, epochs=3), settings.data.test_size
+    count = settings.network.windows
+    shows = shows or [[0.2, 0.9], [0.8, 0.3], [0.1, 0.1], [0.4, 0.4]][:count] or None
+    correct = np.ones(size, bool)
+    correct[list(wrong)] = False
+    measured = {"shows": shows, "shows_elsewhere": shows and [[0.25, 0.35]] * count}
+    for entry in found["epochs"]:
+        entry |= measured | {"theta": [np.tile([0.1, -0.2], count).tolist()] * 6 if count else None}
+    found["best"] |= {
+        "valid_error": None, "test_error": 100 * float(1 - correct.mean()),
+        "test_correct": packed(correct), "test_size": size,
+        **{f"test_{name}": value for name, value in measured.items()},
+    }  # fmt: skip
+    images = np.random.default_rng(3).integers(0, 256, (6, *settings.data.form.shape))
+    boxes = [[[4, 5, 12, 13], [30, 20, 38, 28]]] * 6
+    return found | {
+        "format": 2, "experiment": "stn_birds", "settings": to_json(settings),
+        "command": stn_birds.EXPERIMENT.command(settings),
+        "examples": as_text(images.astype(np.uint8)) | {"labels": [3] * 6, "boxes": boxes},
+    }  # fmt: skip
 
 
 def of_sequences(network, *, wrong=range(90), seed=0, own=0.98, done=3, source="mnist", **fields):

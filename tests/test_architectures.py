@@ -16,6 +16,7 @@ from ministn.models import (
     Colocaliser,
     CropEncoder,
     FfnSpn,
+    PartNetwork,
     Placement,
     PlacementCnn,
     PlanktonNetwork,
@@ -107,6 +108,12 @@ BUILT = {
             (7 * 8 * 15 + 1) * 32 + 2 * 33 * 32 + 33 * 12
             + (24 * 30 + 1) * 6 + 7 * 6 + 7 * 5,
             1, (28, 27, 60),
+        ),
+        Built(
+            PartNetwork(2), Form((17, 27), 2, 5), 5,
+            (25 * 2 + 1) * 16 + (25 * 16 + 1) * 16 + (2 * 3 * 16 + 1) * 32 + 33 * 4
+            + 2 * ((9 * 2 + 1) * 16 + (9 * 16 + 1) * 16 + (1 * 1 * 16 + 1) * 32) + (2 * 32 + 1) * 5,
+            2, (15, 60),
         ),
         Built(
             CropEncoder(), Form((22, 25), classes=5), 5,

@@ -1,6 +1,7 @@
 """Contact sheets and their command."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +12,15 @@ from ministn.data import (
     Addition,
     CroppedToDigit,
     Crops,
+    Cub,
     Distorted,
     Extruded,
     OneDigit,
+    PartSplit,
     Plankton,
     Sequences,
     Svhn,
+    cub,
     distorted,
     mnist,
     plankton,
@@ -40,7 +44,19 @@ def small_mnist(monkeypatch):
     monkeypatch.setattr(mnist, "load", lambda data_dir: splits)
     pictures = plankton.Pictures(list(digits.images), digits.labels)
     monkeypatch.setattr(plankton, "pictures_of", lambda source, folder: pictures)
-    monkeypatch.setattr(svhn, "read", lambda folder, chosen: Svhn().noise(len(chosen)))
+    monkeypatch.setattr(svhn, "read", lambda folder, chosen, side: Svhn().noise(len(chosen)))
+    monkeypatch.setattr(cub, "find_folder", lambda folder: Path())
+    monkeypatch.setattr(cub, "listed", lambda place: range(100))
+    monkeypatch.setattr(cub, "by_split", lambda place, found: {"train": found, "test": found})
+    monkeypatch.setattr(cub, "read", birds)
+
+
+def birds(place, chosen, side):
+    """Noise, with three parts of which one cannot be seen."""
+    split = Cub(side=side).noise(len(chosen))
+    parts = np.zeros((len(split), 3, 3), np.float32)
+    parts[:, :2, 2] = 1
+    return PartSplit(*vars(split).values(), parts)
 
 
 SETS = [name for name in data_sets.SETS if name not in ("mnist", "digits")]
@@ -54,7 +70,8 @@ def test_a_sheet_shows_the_images_with_their_frames(name, small_mnist):
     for axes in figure.axes:
         shown = axes.images[0].get_array()
         assert shown.max() > (100 if shown.ndim == 2 else 0.4)  # colours are from 0 to 1
-        assert len(axes.lines) == {"extruded": 0, "svhn": 0, "sequences": 6}.get(name, 2)
+        lines = {"extruded": 0, "svhn": 0, "sequences": 6, "cub": 6, "cub-drawn": 8}
+        assert len(axes.lines) == lines.get(name, 2)
 
 
 # Of each kind of data set: the values that sheets show. Whatever is added has its entry here.
@@ -71,6 +88,7 @@ SHEETS = {
     "sequences": {"sequences": Sequences(train_size=1)},
     "plankton": {"plankton": Plankton()},
     "svhn": {"svhn": Svhn()},
+    "cub": {"cub": Cub(side=data_sets.BIRDS), "cub-drawn": Cub(cub.DRAWN, cub.DRAWN_SIDE)},
     "cluttered": CLUTTERED,
 }
 SHOWN = {name: value for values in SHEETS.values() for name, value in values.items()}

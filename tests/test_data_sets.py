@@ -10,6 +10,7 @@ from ministn.data import (
     Cluttered,
     CroppedToDigit,
     Crops,
+    Cub,
     Data,
     Distorted,
     Extruded,
@@ -20,6 +21,7 @@ from ministn.data import (
     Sequences,
     Svhn,
 )
+from ministn.data.cub import DRAWN
 from ministn.data.sources import EMBEDDED
 from ministn.errors import UserError
 from ministn.kinds import from_json, to_json
@@ -37,7 +39,8 @@ class Known(NamedTuple):
     means: tuple[float, ...]
 
 
-# By kind, of the embedded digits. Whatever is added has its entry here. Changing what is drawn
+# By kind, of the embedded digits or of what is drawn in place of photographs. Whatever is added has
+# its entry here. Changing what is drawn
 # changes every record's data: do it on purpose, and replace these.
 KNOWN = {
     "cluttered": [
@@ -59,7 +62,11 @@ KNOWN = {
     "one digit": [Known(OneDigit(4, source=EMBEDDED), "1d429f92e23a", (25.4826, 29.7, 0.0068))],
     "crops": [Known(Crops(EMBEDDED, 30), "3251c47ad08d", (53.6562, 10.71, 0.0203))],
     "sequences": [Known(Sequences(EMBEDDED, train_size=30), "e0d11e4ce876", (18.7595, 45.2458))],
-    "svhn": [Known(Svhn(EMBEDDED, 30), "93b0c50bfd64", (122.6439, 31.5))],
+    "svhn": [
+        Known(Svhn(EMBEDDED, 30), "93b0c50bfd64", (122.6439, 31.5)),
+        Known(Svhn(EMBEDDED, 31, side=128), "581629e6b359", (121.0154, 63.5)),
+    ],
+    "cub": [Known(Cub(DRAWN, 43, 30), "753fd8261b2b", (84.5515, 21.2525))],
     "plankton": [Known(Plankton(21, EMBEDDED, 30), "978c9a5aedb7", (84.7279, 10.0))],
 }
 every = pytest.mark.parametrize(
@@ -118,7 +125,7 @@ def test_what_none_can_be(kind):
     """Whose digits, how many, and from which seed."""
     kept = to_json(KNOWN[kind][0].data)
     for field, value, words in [
-        ("source", "cifar", "source must be [a-z]+ or digits, got 'cifar'"),
+        ("source", "cifar", "source must be [a-z]+ or [a-z]+, got 'cifar'"),
         ("seed", -1, "data_seed must be from 0 to"),
         ("train_size", 0, "train_size must be at least 1, got 0"),
     ]:
@@ -138,6 +145,8 @@ def test_what_none_can_be(kind):
         ({"kind": "one digit", "digit": 3, "train_size": 10}, "all 9900 pairs, got 10"),
         ({"kind": "sequences", "slope": 1.1}, "slope must be from 1/28 to 1, got 1.1"),
         ({"kind": "sequences", "source": "digits", "slope": 0.04}, "slope must be from 1/20 to 1"),
+        ({"kind": "cub", "side": 41}, "side must be at least 42, got 41"),
+        ({"kind": "cub", "train_size": 5_995}, "train_size must be at most 5994, got"),
         ({"kind": "plankton", "side": 1}, "side must be at least 2, got 1"),
         ({"kind": "svhn", "train_size": 13_001}, "train_size must be at most 13000, got"),
         ({"kind": "plankton", "train_size": 24_269}, "train_size must be at most 24268, got"),
@@ -152,7 +161,9 @@ def test_what_some_cannot_be(kept, words):
 def test_names_differ():
     """A run's folder has the name in it."""
     names = [known.data.name for each in KNOWN.values() for known in each]
-    assert len(set(names)) == len(names) and all(name.endswith("-digits") for name in names)
+    assert len(set(names)) == len(names) and all(
+        name.endswith(("-digits", "-drawn")) for name in names
+    )
 
 
 def test_where_poses_are_known():
@@ -160,5 +171,5 @@ def test_where_poses_are_known():
     for kind, (known, *_) in KNOWN.items():
         posed = isinstance(known.data.load().test, PosedSplit)
         assert posed == (
-            kind not in ("cluttered", "cropped to digit", "plankton", "sequences", "svhn")
+            kind not in ("cluttered", "cropped to digit", "cub", "plankton", "sequences", "svhn")
         )

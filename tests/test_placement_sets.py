@@ -40,6 +40,16 @@ def test_parameters_of_the_classifiers_are_those_of_the_sources():
     assert PlanktonNetwork(None, ()).build(PICTURE).count == 5_511_385
 
 
+def test_parameters_on_larger_house_numbers():
+    """The first layer of neurons reads four times as many values, 8x8 of 192 maps."""
+    larger = Svhn(side=128).form
+    more = (8 * 8 - 4 * 4) * 192 * 3072
+    assert SvhnNetwork(None, ()).build(larger).count == 32_820_951 + more == 61_132_503
+    single = SvhnNetwork("C", (0,), head="large").build(larger).localisation_only()
+    convolutions, neurons = (25 * 3 + 1) * 32 + (25 * 32 + 1) * 32, (64 * 64 * 32 + 1) * 32
+    assert sum(p.size for p in single) == convolutions + neurons + 33 * 32 + 33 * 6
+
+
 @pytest.mark.parametrize(
     ("network", "form", "own"),
     [

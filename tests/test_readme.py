@@ -43,6 +43,7 @@ SHORTER = {
     "python reproduce/table3.py --plan": "python reproduce/table3.py --plan --nets small-stn",
     "python reproduce/stn_table1.py --quick": "python reproduce/stn_table1.py --quick --plan",
     "python reproduce/stn_table1.py --plan": "python reproduce/stn_table1.py --plan --models fcn",
+    "python reproduce/stn_birds.py --quick": "python reproduce/stn_birds.py --quick --plan",
     "python reproduce/rnn_spn_table1.py --quick": "python reproduce/rnn_spn_table1.py --help",
     "python reproduce/rnn_spn_table1.py --plan": "python reproduce/rnn_spn_table1.py --help",
     "python reproduce/placement_mnist.py --quick": "python reproduce/placement_mnist.py --help",

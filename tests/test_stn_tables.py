@@ -9,10 +9,12 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import placement_plankton
 import placement_svhn
 import pytest
 from synthetic import (
+    birds_written,
     found_in,
     of_placement,
     of_sequences,
@@ -22,7 +24,7 @@ from synthetic import (
 )
 
 from ministn import backend, cli, runs
-from ministn.data import Distorted, distorted
+from ministn.data import Cub, Distorted, cub, distorted
 from ministn.data.sources import Sizes
 from ministn.kinds import replaced
 from ministn.models import Projected, Stn
@@ -155,11 +157,15 @@ COMMANDS = {
                        "--nets ffn-spn-d2 rnn-spn-d4 --units 256 --convolutions 4 --dropout 0.2",
                        "--nets cnn --decay-from 3 --decay-every 2 --slope 1 --patience 4"],
     "placement_svhn": ["", "--quick", "--nets sl3x2 c0-large --width 0.25 --epochs 30",
-                       "--data digits --momentum 0 --nets cnn --train-size 40"],
+                       "--data digits --momentum 0 --nets cnn --train-size 40",
+                       "--nets c0-large c0123 --size 128 --seeds 1"],
     "placement_plankton": ["", "--quick", "--nets sl2 --side 48 --epochs 15 --lr 0.01",
                            "--data digits --quick --weight-decay 0 --batch-size 7 --seeds 3"],
     "placement_mnist": ["", "--quick", "--sets s t --models cnn stn-sl1 --momentum 0.9 --seeds 4",
                         "--data digits --iterations 300 --decay-every 20 --loc-lr 0.1"],
+    "stn_birds": ["", "--quick", "--models 4xst-cnn --side 60 --train-size 70 --loc-lr 0.2",
+                  "--data cub --models cnn 2xst-cnn --side 96 --iterations 300 --seeds 3",
+                  "--lr 0.01 --batch-size 7 --data-seed 2"],
     "stn_colocalisation": ["", "--quick", "--digits none", "--digits none --data digits",
                            "--digits 3 --iterations 20 --data-seed 4 --seeds 3 --loc-lr 0.5"],
 }  # fmt: skip
@@ -245,6 +251,28 @@ def test_addition_runs(script, tmp_path):
     assert runs.read_record(path)["epochs"][-1]["pose_spread"] > 0
 
 
+def test_windows_on_parts_run(script, tmp_path, monkeypatch):
+    monkeypatch.setitem(cub.SIZES, cub.DRAWN, Sizes(60, 0, 20))
+    line = "--quick --iterations 3 --batch-size 20 --models cnn 2xst-cnn --threads 1"
+    status, out, err = script("stn_birds", line)
+    assert status == 0, err
+    assert "2xST-CNN < CNN" in out and "Pictures drawn in place of birds, 60 of 48x48" in out
+    found = {
+        path.parent.name[:3]: runs.read_record(path) for path in tmp_path.glob("runs/*/*.json")
+    }
+    best = found["2xs"]["best"]
+    assert np.shape(best["test_shows"]) == np.shape(best["test_shows_elsewhere"]) == (2, 2)
+    assert found["cnn"]["best"]["test_shows"] is None
+    assert {path.name for path in tmp_path.glob("runs/*.png")} == {"birds-windows.png"}
+
+
+def test_the_birds_have_a_side_and_pictures_of_their_own(monkeypatch):
+    (drawn,) = chosen(monkeypatch, "stn_birds", "--models cnn --seeds 0")
+    (birds,) = chosen(monkeypatch, "stn_birds", "--models cnn --seeds 0 --data cub --side 96")
+    assert drawn.data == Cub("drawn", 48, 10_000) and birds.data == Cub(side=96)
+    assert drawn.training == birds.training and drawn.training.loc_lr == 0.1
+
+
 def test_projections_run(script, tmp_path, monkeypatch):
     monkeypatch.setitem(distorted.SIZES, "digits", Sizes(8_000, 0, 20))
     monkeypatch.setattr(planning, "BATCH", 20)
@@ -286,6 +314,7 @@ SHARED = {
     "stn_table1": lambda: stn_written("r-fcn"),
     "stn_addition": lambda: stn_written("addition-fcn"),
     "stn_projection3d": lambda: stn_written("projection-fcn"),
+    "stn_birds": birds_written,
     "stn_colocalisation": lambda: found_in(3, 0, 5.0),
     "rnn_spn_table1": lambda: of_sequences("rnn-spn-d3"),
     "placement_svhn": lambda: placed_written(placement_svhn, "--nets sl3x2"),

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from ministn.data import Svhn, svhn
+from ministn.data.sources import EMBEDDED
 from ministn.data.svhn import Id
 from ministn.errors import UserError
 
@@ -51,6 +52,23 @@ def photograph(which):
 def test_boxes_are_joined_and_made_wider(which, expected):
     boxes = np.array(PHOTOGRAPHS[which][1])
     assert svhn.joined(boxes, photograph(which).size) == pytest.approx(expected)
+
+
+def test_larger_crops_have_twice_as_much_about_the_same_middle():
+    """So that digits are as large in both, where neither is cut off."""
+    boxes = np.array([[200, 90, 20, 30], [222, 94, 18, 26]])
+    small, large = (svhn.joined(boxes, (741, 350), svhn.WIDER[side]) for side in (64, 128))
+    assert large == pytest.approx((168, 66, 272, 144))
+    np.testing.assert_allclose(np.reshape(large, (2, 2)).mean(0), np.reshape(small, (2, 2)).mean(0))
+    assert np.ptp(large[::2]) == pytest.approx(2 * np.ptp(small[::2]))
+    pixels = np.zeros((350, 741, 3), np.uint8)
+    pixels[90:120, 200:240] = 255
+    image = Image.fromarray(pixels)
+    one, other = (np.asarray(svhn.crop(image, boxes, side)).astype(int) for side in (64, 128))
+    assert abs(other[32:96, 32:96] - one).max() <= 1
+    for shown, (left, top, right, bottom) in ((one, svhn.BOX), (other, svhn.box_of(128))):
+        assert shown[top + 1 : bottom, left + 1 : right].min() > 200
+        assert shown.sum() < 1.1 * shown[top : bottom + 1, left : right + 1].sum()
 
 
 def test_a_crop_of_the_whole_photograph_in_that_size_is_the_photograph():
@@ -139,7 +157,7 @@ def publish(folder):
     return folder
 
 
-def as_crops(folder, leave_out=()):
+def as_crops(folder, leave_out=(), side=64):
     """The same as crops, in the layout of those at hand."""
     folder.mkdir(exist_ok=True)
     fields = ["file", *(f"s{i + 1}" for i in range(5))]
@@ -149,10 +167,10 @@ def as_crops(folder, leave_out=()):
         for which, (digits, _) in PHOTOGRAPHS.items():
             writer.writerow([f"{which.split}/{which.number:05d}.jpg", *svhn.padded(digits)])
     for split in ("train", "test"):
-        with zipfile.ZipFile(folder / f"svhn64_{split}.zip", "w") as archive:
+        with zipfile.ZipFile(folder / f"svhn{side}_{split}.zip", "w") as archive:
             for which in PHOTOGRAPHS.keys() - {*leave_out}:
                 if which.split == split:
-                    shown = svhn.crop(photograph(which), np.array(PHOTOGRAPHS[which][1]))
+                    shown = svhn.crop(photograph(which), np.array(PHOTOGRAPHS[which][1]), side)
                     name = f"{split}/{which.number:05d}.jpg"
                     archive.writestr(name, svhn.as_jpeg(shown))
     return folder
@@ -180,9 +198,11 @@ def test_photographs_are_read_in_the_order_that_is_asked_for(write, tmp_path):
             assert np.abs(image.astype(int) - np.asarray(shown)).max() <= 4
 
 
-def test_both_layouts_give_the_same_set(tmp_path):
-    published = svhn.read(publish(tmp_path / "published"), [*EXPECTED])
-    crops = svhn.read(as_crops(tmp_path / "crops"), [*EXPECTED])
+@pytest.mark.parametrize("side", [64, 128])
+def test_both_layouts_give_the_same_set(side, tmp_path):
+    published = svhn.read(publish(tmp_path / "published"), [*EXPECTED], side)
+    crops = svhn.read(as_crops(tmp_path / "crops", side=side), [*EXPECTED], side)
+    assert crops.images.shape[1:] == (side, side, 3)
     for name, array in vars(published).items():
         np.testing.assert_array_equal(getattr(crops, name), array)
 
@@ -221,6 +241,18 @@ def test_what_is_wrong_with_crops(tmp_path):
     with zipfile.ZipFile(tmp_path / "svhn64_train.zip", "w") as archive:
         archive.write(tmp_path / "small.png", "test/00001.jpg")
     assert "images must have 64x64 pixels, got 54x64" in complaint(tmp_path, chosen)
+
+
+def test_crops_of_another_size_than_is_asked_for(tmp_path):
+    chosen = [Id("test", 1)]
+    as_crops(tmp_path)
+    with pytest.raises(UserError, match=r"lacks test/00001.jpg in labels.csv or svhn128_\*.zip$"):
+        svhn.read(tmp_path, chosen, 128)
+    (tmp_path / "svhn64_test.zip").rename(tmp_path / "svhn128_test.zip")
+    with pytest.raises(UserError, match=r"images must have 128x128 pixels, got 64x64: "):
+        svhn.read(tmp_path, chosen, 128)
+    with pytest.raises(UserError, match=r"^side must be 64 or 128, got 96$"):
+        Svhn(side=96)
 
 
 def test_what_is_wrong_with_published_files(tmp_path):
@@ -265,6 +297,16 @@ def test_digits_in_a_row():
     around = np.ones((8, 21), bool)
     around[2:7, 3:15] = False
     assert (pixels[around] == ground).all()
+
+
+def test_larger_crops_of_embedded_digits_show_more_round_them():
+    digits = svhn.Digits(np.full((9, 20, 20), 255, np.uint8), np.arange(9, dtype="u1"))
+    small, large = (svhn.generate("train", digits, 40, seed=3, side=side) for side in (64, 128))
+    np.testing.assert_array_equal(small.labels, large.labels)
+    assert Svhn(EMBEDDED, side=128).form.size == large.size == (128, 128)
+    assert (large.boxes == [39, 39, 88, 88]).all() and (small.boxes == svhn.BOX).all()
+    empty = [(s.images == s.images[:, :1, :1]).all(axis=-1).mean() for s in (small, large)]
+    assert empty[1] > empty[0] + 0.2
 
 
 def test_fewer_images_are_a_prefix_of_more():

@@ -6,7 +6,7 @@ import pytest
 from ministn.data import distorted
 from ministn.metrics.pose import FRAME
 from ministn.ops import affine_grid, compose
-from ministn.transformer import inverse, theta_of
+from ministn.transformer import inverse, theta_of, tiled
 from ministn.transformer.samplers import Sampler
 from ministn.transformer.transforms import AFFINE, Affine3d, Attention, Similarity
 
@@ -191,3 +191,53 @@ def test_pytorch_agrees():
     square[:, :2] = torch.from_numpy(theta)
     wanted = torch.linalg.inv(square)[:, :2].numpy()
     np.testing.assert_allclose(inverse(theta), wanted, atol=1e-12)
+
+
+# ---- windows that tile an image
+
+
+@pytest.mark.parametrize(
+    ("count", "scale", "expected"),
+    [
+        (1, 1, [[0, 0]]),
+        (1, 0.5, [[0, 0]]),
+        (2, 0.5, [[-0.5, 0], [0.5, 0]]),
+        (2, 0.8, [[-0.2, 0], [0.2, 0]]),
+        (3, 0.5, [[-0.5, 0], [0, 0], [0.5, 0]]),
+        (4, 0.5, [[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]]),
+        (4, 0.2, [[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]]),
+        (5, 0.25, [[-2 / 3, -0.5], [0, -0.5], [2 / 3, -0.5], [-0.5, 0.5], [0.5, 0.5]]),
+    ],
+)
+def test_where_tiles_are(count, scale, expected):
+    np.testing.assert_allclose(tiled(count, scale), expected, atol=1e-15)
+
+
+@pytest.mark.parametrize("side", [2, 3, 4])
+def test_as_many_windows_as_fit_cover_every_pixel_once(side):
+    """Each shows as many pixels as it covers: together they are the image, cut up."""
+    height, width = 3 * side, 5 * side
+    image = np.arange(height * width, dtype=float).reshape(1, height, width, 1)
+    shifts = tiled(side * side, 1 / side)
+    # In corner-aligned coordinates a window of h of H pixels has the scale (h - 1) / (H - 1).
+    parts = [np.split(rows, side, axis=2) for rows in np.split(image, side, axis=1)]
+    wanted = [part.mean() for row in parts for part in row]
+    for shift, mean in zip(shifts, wanted, strict=True):
+        theta = np.array([[2 / (width - 1), 0, shift[0] * width / (width - 1)],
+                          [0, 2 / (height - 1), shift[1] * height / (height - 1)]])  # fmt: skip
+        seen, _ = Sampler().forward(image, AFFINE.forward(theta.reshape(1, 6), (3, 5))[0])
+        assert seen.mean() == pytest.approx(mean)
+
+
+@pytest.mark.parametrize(
+    ("count", "scale", "words"),
+    [
+        (0, 0.5, "count must be a whole number of at least 1, got 0"),
+        (2.0, 0.5, "count must be a whole number of at least 1, got 2.0"),
+        (2, 1.01, "scale must be a finite number of at least 1.17549e-38 and at most 1, got 1.01"),
+        (2, 0, "scale must be a finite number of at least 1.17549e-38 and at most 1, got 0"),
+    ],
+)
+def test_tiles_that_cannot_be(count, scale, words):
+    with pytest.raises(ValueError, match=f"^{words}$"):
+        tiled(count, scale)

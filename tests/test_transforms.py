@@ -100,7 +100,7 @@ KNOWN = {
         np.array([[[s, 0, tx], [0, s, ty]] for s, tx, ty in theta]), size
     ),
     Translation: lambda it, theta, size: loops.affine_grid(
-        np.array([[[1, 0, tx], [0, 1, ty]] for tx, ty in theta]), size
+        np.array([[[it.scale, 0, tx], [0, it.scale, ty]] for tx, ty in theta]), size
     ),
     Similarity: lambda it, theta, size: loops.affine_grid(
         np.array([[[a, -b, tx], [b, a, ty]] for a, b, tx, ty in theta]), size
@@ -171,6 +171,26 @@ def test_translation_by_hand():
     grid = grid_of(Translation(), [0.5, -2], (2, 3))
     np.testing.assert_array_equal(grid[..., 0], [[-0.5, 0.5, 1.5]] * 2)
     np.testing.assert_array_equal(grid[..., 1], [[-3] * 3, [-1] * 3])
+
+
+@pytest.mark.parametrize("scale", [0.5, np.float32(0.25), 2])
+def test_translation_at_a_scale_is_attention_with_that_scale(scale):
+    theta = normal(3, 2)
+    attention = np.column_stack([np.full(3, float(scale)), theta])
+    grid, cache = Translation(scale).forward(theta, (5, 4))
+    wanted, wanted_cache = Attention().forward(attention, (5, 4))
+    np.testing.assert_allclose(grid, wanted, atol=1e-15)
+    dtheta = Translation(scale).backward(grid, cache)
+    np.testing.assert_array_equal(dtheta, Attention().backward(grid, wanted_cache)[:, 1:])
+    affine = Translation(scale).affine(theta, grid)
+    wanted = np.column_stack([attention[:, 0], np.zeros(3), theta[:, 0]])
+    np.testing.assert_allclose(affine[:, 0], wanted, atol=1e-15)
+
+
+@pytest.mark.parametrize("scale", [0, -0.5, np.nan, np.inf, "1", None, True])
+def test_a_scale_that_cannot_be(scale):
+    with pytest.raises(ValueError, match=r"^scale must be a finite number of at least "):
+        Translation(scale)
 
 
 def test_similarity_turns_and_scales():

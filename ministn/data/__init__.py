@@ -5,7 +5,18 @@ from ministn.data.batch import as_batch, labels_for_gpu, take_batch
 from ministn.data.cluttered import CLUTTERED, Cluttered
 from ministn.data.colocalisation import Crops, OneDigit, Pairs
 from ministn.data.cropped import CroppedToDigit
-from ministn.data.dataset import Data, DataSet, Digits, Form, Fresh, Map, PosedSplit, Split
+from ministn.data.cub import Cub
+from ministn.data.dataset import (
+    Data,
+    DataSet,
+    Digits,
+    Form,
+    Fresh,
+    Map,
+    PartSplit,
+    PosedSplit,
+    Split,
+)
 from ministn.data.distorted import Distorted
 from ministn.data.extruded import Extruded
 from ministn.data.pictures import resized
@@ -19,6 +30,7 @@ __all__ = [
     "Cluttered",
     "CroppedToDigit",
     "Crops",
+    "Cub",
     "Data",
     "DataSet",
     "Digits",
@@ -29,6 +41,7 @@ __all__ = [
     "Map",
     "OneDigit",
     "Pairs",
+    "PartSplit",
     "Plankton",
     "PosedSplit",
     "Sequences",

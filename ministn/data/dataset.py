@@ -15,7 +15,7 @@ import numpy as np
 
 from ministn.backend import Array, Device
 from ministn.errors import UserError, check_plain, check_together, check_whole
-from ministn.metrics import attention, final_pose, pose
+from ministn.metrics import attention, final_pose, parts, pose
 from ministn.transformer import Attended
 
 # Applies a function to each item, as Python's does or in several processes.
@@ -237,6 +237,31 @@ class DigitSplit(PosedSplit):
     def shown(self, looks: Sequence[Attended]) -> dict[str, Any]:
         """How theta turns with the digit."""
         return {"turns": final_pose.turns(looks[0].theta, self.poses) if looks else None}
+
+
+@dataclass(frozen=True, eq=False)
+class PartSplit(Split):
+    """A split of pictures of which it is known where their parts are.
+
+    parts: (N, K, 3) float32, of each part x and y in pixels, the first pixel's centre at 0, and
+    whether it can be seen, 1 or 0. boxes: (N, 4), or (N, b, 4) of several things in each picture.
+    """
+
+    parts: np.ndarray
+
+    def measure(self, looks: Sequence[Attended]) -> dict[str, Any]:
+        """The same, and how often windows show parts: for each transformer, of each part.
+
+        shows: the share of the pictures. shows_elsewhere: the same of windows that were meant for
+        another picture, the one before; what a window that follows nothing would have, too.
+        """
+        found: dict[str, Any] = {"shows": None, "shows_elsewhere": None}
+        if looks:
+            size = self.size[-2], self.size[-1]
+            for name, turn in (("shows", 0), ("shows_elsewhere", 1)):
+                thetas = (np.roll(look.theta, turn, axis=0) for look in looks)
+                found[name] = [parts.shares(theta, self.parts, size) for theta in thetas]
+        return super().measure(looks) | found
 
 
 @dataclass(frozen=True, eq=False)

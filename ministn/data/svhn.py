@@ -2,7 +2,9 @@
 
 Each image is a crop of a photograph of SVHN's format 1: the box round all boxes of digits, made
 30 % wider and higher about its middle as by Goodfellow et al. 2013, cut off at the photograph's
-edges, and resized. Labels are five digits from left to right, 10 for a blank.
+edges, and resized. Labels are five digits from left to right, 10 for a blank. The paper's other
+crops, of 128x128 pixels, "include more background", no source says how much: here they are about
+the same middle and twice as wide, so that digits are as large in both.
 
 The set is the part of SVHN that was at hand when it was put together, 14,952 of its photographs. To
 test are the official test photographs 1 to 1,000. To validate are 952 of which it is certain which
@@ -10,7 +12,7 @@ photograph they are, drawn at random: of the crops' labels.csv, those with match
 sorted by file, as default_rng(0).choice(files, 952, replace=False) draws. All others are to train.
 svhn_ids.json has their official splits and numbers. A folder holds either
 
-    labels.csv and svhn64_*.zip     crops, as JPEG of quality 95
+    labels.csv and svhn64_*.zip     crops, as JPEG of quality 95; larger ones are svhn128_*.zip
     train/ and test/                SVHN as it is published, from which the same crops are made,
                                     by way of JPEG too: digitStruct.mat and 1.png, 2.png, ...
 
@@ -24,6 +26,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -36,15 +39,15 @@ from ministn.data.cluttered import CHUNK, check_drawn
 from ministn.data.dataset import Data, DataSet, Digits, Form, Map, Split
 from ministn.data.folders import search_path
 from ministn.data.sources import EMBEDDED, SUFFIX, Sizes
-from ministn.errors import UserError
+from ministn.errors import UserError, is_whole
 from ministn.kinds import kind
 from ministn.randomness import generator
 
 SVHN = "svhn"
 SIDE = 64
+WIDER = {SIDE: 1.3, 2 * SIDE: 2.6}  # by a crop's side: how many times as wide as the joined boxes
 LENGTH = 5
 BLANK = 10
-WIDER = 1.3
 QUALITY = 95
 
 LABELS, STRUCT = "labels.csv", "digitStruct.mat"
@@ -52,7 +55,7 @@ IDS = Path(__file__).with_name("svhn_ids.json")
 SIZES = {SVHN: Sizes(13_000, 952, 1_000), EMBEDDED: Sizes(8_000, 1_000, 1_000)}
 # Of what was not cut off: the middle of the crop's 64 pixels, a 1.3th of its width.
 BOX = np.array([7, 7, 56, 56], np.int16)
-MARGIN = 10  # round a row of embedded digits, at most
+MARGIN = 10  # round a row of embedded digits, at most; for crops of 64 pixels
 
 
 class Id(NamedTuple):
@@ -67,23 +70,28 @@ class Svhn(Data):
     """The set as a value.
 
     source: "svhn", or the embedded "digits". train_size: the first of the full split; the other
-    splits stay whole. seed: of what embedded digits make. Raises UserError for what cannot be.
+    splits stay whole. seed: of what embedded digits make. side: of the crops in pixels, 64 or 128.
+    Raises UserError for what cannot be.
     """
 
     source: str = SVHN
     train_size: int = SIZES[SVHN].train
     seed: int = 0
+    side: int = SIDE
 
     def __post_init__(self) -> None:
         sources.check(self.source, self.seed, self.train_size, SIZES)
+        if not is_whole(self.side) or self.side not in WIDER:
+            raise UserError(f"side must be {' or '.join(map(str, WIDER))}, got {self.side!r}")
 
     @property
     def name(self) -> str:
-        return "svhn" + SUFFIX.get(self.source, "")
+        larger = "" if self.side == SIDE else f"-{self.side}"
+        return f"svhn{larger}{SUFFIX.get(self.source, '')}"
 
     @property
     def form(self) -> Form:
-        return Form((SIDE, SIDE), channels=3, classes=BLANK + 1, labels=(LENGTH,))
+        return Form((self.side, self.side), channels=3, classes=BLANK + 1, labels=(LENGTH,))
 
     @property
     def valid_size(self) -> int:
@@ -98,10 +106,11 @@ class Svhn(Data):
         counts = {"train": self.train_size, "valid": self.valid_size, "test": self.test_size}
         if self.source == EMBEDDED:
             digits = sources.load(self.source, folder)
-            made = [generate(name, digits[name], n, seed=self.seed) for name, n in counts.items()]
+            make = partial(generate, seed=self.seed, side=self.side)
+            made = [make(name, digits[name], n) for name, n in counts.items()]
         else:
             chosen = ids()
-            made = [read(folder, chosen[name][:n]) for name, n in counts.items()]
+            made = [read(folder, chosen[name][:n], self.side) for name, n in counts.items()]
         return DataSet(*made)
 
 
@@ -134,43 +143,56 @@ class Number(NamedTuple):
     boxes: np.ndarray
 
 
-def read(folder: Path | str | None, chosen: Sequence[Id]) -> Split:
-    """Some of the photographs. Raises UserError for files that are missing or damaged."""
+def read(folder: Path | str | None, chosen: Sequence[Id], side: int = SIDE) -> Split:
+    """Some of the photographs. side: of the crops, see WIDER.
+
+    Raises UserError for files that are missing or damaged, and for crops of another size.
+    """
     places = search_path(SVHN, folder)
     for place in places:
         if (place / LABELS).is_file():
-            images, labels = read_crops(place, chosen)
+            images, labels = read_crops(place, chosen, side)
         elif (place / "test" / STRUCT).is_file():
-            images, labels = read_published(place, chosen)
+            images, labels = read_published(place, chosen, side)
         else:
             continue
-        return Split(images, labels, np.tile(BOX, (len(chosen), 1)))
+        return Split(images, labels, np.tile(box_of(side), (len(chosen), 1)))
     raise UserError(
         f"there is no {LABELS} in {' or '.join(map(str, places))}, nor test/{STRUCT}: put there "
         "train and test of SVHN's format 1, http://ufldl.stanford.edu/housenumbers"
     )
 
 
-def read_crops(place: Path, chosen: Sequence[Id]) -> tuple[np.ndarray, np.ndarray]:
-    """Images (n, 64, 64, 3) and labels (n, 5) uint8 of crops that are at hand."""
+def box_of(side: int) -> np.ndarray:
+    """Where the joined boxes are in a crop that was not cut off: BOX, with more round it."""
+    return BOX + np.int16((side - SIDE) // 2)
+
+
+def read_crops(
+    place: Path, chosen: Sequence[Id], side: int = SIDE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images (n, side, side, 3) and labels (n, 5) uint8 of crops that are at hand."""
+    archives = f"svhn{side}_*.zip"
     files = [f"{split}/{number:05d}.jpg" for split, number in chosen]
     try:
         with (place / LABELS).open(newline="") as lines:
             known = {row["file"]: row for row in csv.DictReader(lines)}
         packed: dict[str, bytes] = {}
-        for path in sorted(place.glob("svhn64_*.zip")):
+        for path in sorted(place.glob(archives)):
             with zipfile.ZipFile(path) as archive:
                 packed |= {file: archive.read(file) for file in {*archive.namelist()} & {*files}}
         labels = [[int(known[file][f"s{i + 1}"]) for i in range(LENGTH)] for file in files]
-        images = [decoded(packed[file]) for file in files]
+        images = [decoded(packed[file], side) for file in files]
     except KeyError as error:
-        raise UserError(f"{place} lacks {error.args[0]} in {LABELS} or svhn64_*.zip") from error
+        raise UserError(f"{place} lacks {error.args[0]} in {LABELS} or {archives}") from error
     except (OSError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{place} cannot be read, {error}: put the right files there") from error
     return np.stack(images), np.array(labels, np.uint8)
 
 
-def read_published(place: Path, chosen: Sequence[Id]) -> tuple[np.ndarray, np.ndarray]:
+def read_published(
+    place: Path, chosen: Sequence[Id], side: int = SIDE
+) -> tuple[np.ndarray, np.ndarray]:
     """The same of SVHN as it is published."""
     images: dict[Id, np.ndarray] = {}
     labels: dict[Id, list[int]] = {}
@@ -181,7 +203,8 @@ def read_published(place: Path, chosen: Sequence[Id]) -> tuple[np.ndarray, np.nd
             path = place / official / f"{each.number}.png"
             try:
                 with Image.open(path) as photograph:
-                    images[each] = decoded(as_jpeg(crop(photograph.convert("RGB"), number.boxes)))
+                    shown = crop(photograph.convert("RGB"), number.boxes, side)
+                    images[each] = decoded(as_jpeg(shown), side)
             except OSError as error:
                 raise UserError(f"{path} cannot be read: {error}") from error
             labels[each] = padded(number.digits)
@@ -219,23 +242,25 @@ def read_struct(path: Path, wanted: Sequence[int]) -> list[Number]:
     return made
 
 
-def joined(boxes: np.ndarray, size: tuple[int, int]) -> tuple[float, float, float, float]:
+def joined(
+    boxes: np.ndarray, size: tuple[int, int], wider: float = WIDER[SIDE]
+) -> tuple[float, float, float, float]:
     """What is cut out of a photograph of size (W, H): left, top, right, bottom.
 
-    boxes: (n, 4), left, top, width, height. The box round them all, made wider and higher about its
-    middle, within the photograph.
+    boxes: (n, 4), left, top, width, height. The box round them all, made so many times as wide and
+    as high about its middle, within the photograph.
     """
     first, last = boxes[:, :2].min(axis=0), (boxes[:, :2] + boxes[:, 2:]).max(axis=0)
-    middle, reach = (first + last) / 2, (last - first) / 2 * WIDER
+    middle, reach = (first + last) / 2, (last - first) / 2 * wider
     left, top = np.maximum(middle - reach, 0)
     right, bottom = np.minimum(middle + reach, size)
     return float(left), float(top), float(right), float(bottom)
 
 
-def crop(photograph: Image.Image, boxes: np.ndarray) -> Image.Image:
-    """The joined boxes (n, 4), in 64x64 pixels."""
-    box = joined(boxes, photograph.size)
-    return photograph.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box)
+def crop(photograph: Image.Image, boxes: np.ndarray, side: int = SIDE) -> Image.Image:
+    """The joined boxes (n, 4), in side x side pixels."""
+    box = joined(boxes, photograph.size, WIDER[side])
+    return photograph.resize((side, side), Image.Resampling.BILINEAR, box=box)
 
 
 def as_jpeg(image: Image.Image) -> bytes:
@@ -245,12 +270,12 @@ def as_jpeg(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def decoded(file: bytes) -> np.ndarray:
-    """The image (64, 64, 3) uint8 in a file. Raises OSError for any other."""
+def decoded(file: bytes, side: int = SIDE) -> np.ndarray:
+    """The image (side, side, 3) uint8 in a file. Raises OSError for any other."""
     with Image.open(BytesIO(file)) as image:
-        if image.size != (SIDE, SIDE):
+        if image.size != (side, side):
             raise OSError(
-                f"images must have {SIDE}x{SIDE} pixels, got {image.width}x{image.height}"
+                f"images must have {side}x{side} pixels, got {image.width}x{image.height}"
             )
         return np.asarray(image.convert("RGB"))
 
@@ -265,29 +290,30 @@ def padded(digits: Sequence[int]) -> list[int]:
 # -- embedded digits -------------------------------------------------------------------------------
 
 
-def generate(name: str, digits: Digits, count: int, *, seed: int) -> Split:
+def generate(name: str, digits: Digits, count: int, *, seed: int, side: int = SIDE) -> Split:
     """The first `count` images of the split called `name`: one to five digits in a row.
 
     Every draw depends on (seed, name) and the chunk of 1,000 images. Raises UserError for a count
     or seed that cannot be.
     """
     count = check_drawn(name, digits, count, seed)
-    images = np.empty((count, SIDE, SIDE, 3), np.uint8)
+    images = np.empty((count, side, side, 3), np.uint8)
     labels = np.empty((count, LENGTH), np.uint8)
+    more = (WIDER[side] - 1) / (WIDER[SIDE] - 1)  # wider crops want wider margins
     for start in range(0, count, CHUNK):
         rng = generator(seed, f"data/svhn/{name}", start // CHUNK)
         # The whole chunk is drawn even where it is cut short: fewer images are the first of more.
         lengths = rng.integers(1, LENGTH + 1, CHUNK)
         rows = rng.integers(len(digits), size=(CHUNK, LENGTH))
-        margins = rng.integers(MARGIN + 1, size=(CHUNK, 2, 2))
+        margins = (more * rng.integers(MARGIN + 1, size=(CHUNK, 2, 2))).round().astype(int)
         ground = rng.integers(256, size=(CHUNK, 3))
         ink = (ground + rng.integers(64, 193, size=(CHUNK, 3))) % 256  # at least 64 away
         for i in range(min(CHUNK, count - start)):
             chosen = digits[rows[i, : lengths[i]]]
             photograph, boxes = in_a_row(chosen.images, margins[i], ground[i], ink[i])
-            images[start + i] = np.asarray(crop(photograph, boxes))
+            images[start + i] = np.asarray(crop(photograph, boxes, side))
             labels[start + i] = padded(chosen.labels.tolist())
-    return Split(images, labels, np.tile(BOX, (count, 1)))
+    return Split(images, labels, np.tile(box_of(side), (count, 1)))
 
 
 def in_a_row(

@@ -143,6 +143,26 @@ LAYER_FAULTS: dict[tuple[str, str], dict[str, How]] = {
     ("spatial transformer, 3 glimpses", "ops.gru_backward"): {
         "each glimpse forgets the one before": truncated,
     },
+    ("layer Apart", "transformer.parts.Apart.backward"): {
+        "all first things come first": arriving(
+            lambda dy: dy.reshape(3, 2, 2).swapaxes(0, 1).reshape(dy.shape)
+        ),
+    },
+    ("layer Towers", "transformer.parts.Towers.backward"): {
+        "the last tower's features come first": arriving(lambda dy: np.roll(dy, 24, axis=1)),
+        "the crops change places": result(lambda dx: dx[:, ::-1]),
+    },
+    ("spatial transformers, 2 windows", "transformer.parts.Apart.backward"): {
+        "each window gets the other's gradient": arriving(
+            lambda dy: dy.reshape(-1, 2, 2)[:, ::-1].reshape(dy.shape)
+        ),
+    },
+    ("spatial transformers, 2 windows", "transformer.transforms.Linear.backward"): {
+        "theta is taken for (t_y, t_x)": result(lambda dtheta: dtheta[:, ::-1].copy()),
+    },
+    ("spatial transformers, 4 windows, averaged", "transformer.parts.Towers.backward"): {
+        "a window gets the next one's gradient": result(lambda dx: np.roll(dx, 1, axis=1)),
+    },
     ("spatial transformer, 3 looks", "transformer.iterated.Iterated.backward"): {
         "the looks go backward twice": run_twice,
         "dx of what is looked at and sampled is halved": result(lambda dx: dx / 2),

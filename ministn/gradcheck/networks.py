@@ -33,13 +33,16 @@ from ministn.randomness import Step, generator
 from ministn.recurrent import GRU, Mean
 from ministn.tasks import Classification, Colocalisation
 from ministn.transformer import (
+    Apart,
     Glimpses,
     HandOn,
     Iterated,
     Parallel,
     Resize,
     SpatialTransformer,
+    Towers,
     transforms,
+    windows,
 )
 from ministn.transformer.samplers import Sampler
 from ministn.transformer.transforms import AFFINE, Size, Transform
@@ -49,6 +52,7 @@ CLASSES = 5
 TRANSFORMS: dict[str, Callable[[Size], Transform]] = {
     "attention": lambda output: transforms.Attention(),
     "translation": lambda output: transforms.Translation(),
+    "translation at a scale": lambda output: transforms.Translation(0.6),
     "similarity": lambda output: transforms.Similarity(),
     "projective": lambda output: transforms.Projective(),
     "thin plate spline": lambda output: transforms.ThinPlateSpline(),
@@ -156,6 +160,17 @@ def glimpses_problem(transform: Transform, **sampled: Any) -> Problem:
     return layer_problem(Sequential(Conv2d("a", 2, 2), Glimpses(transformer, *layers, glimpses=3)))
 
 
+def windows_problem(count: int, scale: float, **sampled: Any) -> Problem:
+    """Windows of feature maps that one localisation network moves, each read by its own tower."""
+    looking = [Conv2d("looking", 2, 2), Flatten("flatten")]
+    front = windows(looking, 5 * 7 * 2, count, (3, 4), scale=scale, sampler=Sampler(**sampled))
+    towers = [
+        Sequential(Conv2d(f"conv {k}", 2, k + 1, activation=None), Flatten(f"flatten {k}"))
+        for k in range(count)
+    ]
+    return layer_problem(Sequential(Conv2d("a", 2, 2), front, Towers(*towers)), moved=True)
+
+
 def iterated_problem(looks: str, order: str, **sampled: Any) -> Problem:
     """Several looks at feature maps: "aab" is the network a twice, then b. sampled: see Sampler.
 
@@ -196,9 +211,15 @@ def _transformer(owner: str, size: Size, output: Size, transform: Transform) -> 
     return SpatialTransformer(localisation, output, transform=transform)
 
 
-def layer_problem(layer: Any, shape: tuple[int, ...] = (5, 7, 2)) -> Problem:
-    """A product with what a layer makes of two images or volumes, by parameters and these."""
+def layer_problem(
+    layer: Any, shape: tuple[int, ...] = (5, 7, 2), *, moved: bool = False
+) -> Problem:
+    """A product with what a layer makes of two images or volumes, by parameters and these.
+
+    moved: whether the parameters are moved off their start.
+    """
     buffer = ParameterBuffer(layer.parameters(), 0, np.float64)
+    buffer = perturbed(buffer) if moved else buffer
     rng = generator(1, "gradcheck images")
     x = rng.uniform(-0.5, 0.5, (2, *shape))
     dx = np.zeros_like(x)
@@ -238,6 +259,10 @@ LAYERS: dict[str, Callable[[], Problem]] = {
     "Dropout, images": lambda: layer_problem(Dropout("dropout")),
     "Flatten": lambda: layer_problem(Flatten("flatten")),
     "Reshape": lambda: layer_problem(Reshape("reshape", 3, 2), (6,)),
+    "Apart": lambda: layer_problem(Apart("apart", 3), (6,)),
+    "Towers": lambda: layer_problem(
+        Towers(Sequential(Flatten("a"), Dense("b", 24, 3)), Flatten("c")), (2, 3, 4, 2)
+    ),
     "NextImage": lambda: layer_problem(NextImage("next")),
     "Resize": lambda: layer_problem(Resize("resize", (3, 4))),
 }

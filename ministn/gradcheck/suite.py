@@ -24,6 +24,7 @@ from ministn.gradcheck.networks import (
     series_problem,
     transformer_problem,
     volume_problem,
+    windows_problem,
 )
 from ministn.gradcheck.operations import OPERATIONS, TOGETHER
 from ministn.models import Stn, projection, stn
@@ -96,6 +97,10 @@ NETWORKS["svhn"] = partial(
     network_problem, models.SvhnNetwork("C", (2,), 0.05, "large"), (16, 19), 2, (2,)
 )
 NETWORKS["plankton"] = partial(network_problem, models.PlanktonNetwork("DL", (2,), 0.1), (33, 31))
+NETWORKS |= {
+    f"parts-{network.name}": partial(network_problem, network, (17, 21), 2)
+    for network in (models.PartNetwork(2), models.PartNetwork(0))
+}
 NETWORKS["encoder"] = partial(network_problem, models.CropEncoder(), (22, 25))
 NETWORKS["colocalisation"] = colocalisation_problem
 
@@ -120,6 +125,11 @@ PROBLEMS: dict[str, tuple[Callable[[], Problem], dict[str, Any]]] = (
         "spatial transformer, 3 glimpses": (partial(glimpses_problem, AFFINE), SEVERAL),
         "spatial transformer, 3 glimpses by homographies, averaged": (
             partial(glimpses_problem, Projective(), border="zeros", supersampling=2),
+            SEVERAL,
+        ),
+        "spatial transformers, 2 windows": (partial(windows_problem, 2, 0.5), SEVERAL),
+        "spatial transformers, 4 windows, averaged": (
+            partial(windows_problem, 4, 0.6, border="zeros", supersampling=2),
             SEVERAL,
         ),
         "spatial transformer, 3 looks": (partial(iterated_problem, "aab", "right"), SEVERAL),

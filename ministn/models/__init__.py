@@ -5,6 +5,7 @@ from ministn.models.architecture import Architecture
 from ministn.models.colocalisation import Colocaliser, CropEncoder
 from ministn.models.controls import Shuffled
 from ministn.models.network import Network
+from ministn.models.parts import PartNetwork
 from ministn.models.placement import Placement, PlacementCnn
 from ministn.models.plankton import PlanktonNetwork
 from ministn.models.projection import Projected
@@ -24,6 +25,7 @@ __all__ = [
     "CropEncoder",
     "FfnSpn",
     "Network",
+    "PartNetwork",
     "Placement",
     "PlacementCnn",
     "PlanktonNetwork",

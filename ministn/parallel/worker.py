@@ -36,7 +36,6 @@ class Worker:
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
-        keep_freed()
 
     def do(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Anything."""
@@ -57,6 +56,7 @@ class Worker:
         if fixed is not None:
             _fix(self.network, fixed)
         self.exchange.lay_out(self.optimizer)
+        keep_freed()  # from now on: what parameters were made in before goes back
 
     def spread(self) -> None:
         """Have rank 0's parameters and moments."""

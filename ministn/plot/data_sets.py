@@ -10,13 +10,24 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ministn import data
-from ministn.data import addition, colocalisation, distorted, extruded, mnist, sources, svhn
+from ministn.data import (
+    addition,
+    colocalisation,
+    cub,
+    distorted,
+    extruded,
+    mnist,
+    sources,
+    svhn,
+    two_parts,
+)
 from ministn.data.dataset import Digits
 from ministn.metrics.attention import BOX_CORNERS
 from ministn.plot.drawing import YELLOW, caption, outline, show_image
 
 ROWS, COLUMNS = 5, 10
 DIGIT = 4  # whose co-localisation is shown
+BIRDS = 96  # pixels of each side of a bird's picture
 FRAME = "Yellow: the frame of the digit's own image, a dot at its top left."
 
 
@@ -143,6 +154,29 @@ def _svhn(data_dir: Path | None, seed: int) -> Sheet:
     return Sheet("SVHN: house numbers", panels[: ROWS * COLUMNS], "The boxes of all digits, +30 %.")
 
 
+def _cub(data_dir: Path | None, seed: int) -> Sheet:
+    place = cub.find_folder(data_dir)
+    chosen = cub.by_split(place, cub.listed(place))["test"][: ROWS * COLUMNS]
+    explanation = "Yellow: the bird's box, a dot at its top left, and dots where its parts are."
+    return Sheet("CUB-200-2011", _with_parts(cub.read(place, chosen, BIRDS)), explanation)
+
+
+def _drawn(data_dir: Path | None, seed: int) -> Sheet:
+    split = two_parts.generate("test", ROWS * COLUMNS, cub.DRAWN_SIDE, seed=seed)
+    explanation = "Yellow: the boxes of head and body, a dot at the top left and in the middle."
+    return Sheet("Pictures drawn in place of birds", _with_parts(split), explanation)
+
+
+def _with_parts(split: data.PartSplit) -> list[Panel]:
+    panels = []
+    each = zip(split.images, split.labels, split.boxes, split.parts, strict=True)
+    for image, label, boxes, parts in each:
+        dots = [part[None, :2] for part in parts if part[2]]
+        outlines = [*boxes.reshape(-1, 4)[:, BOX_CORNERS], *dots]
+        panels.append(Panel(image, f"class {label + 1}", outlines))
+    return panels
+
+
 def _posed(split: data.PosedSplit) -> list[Panel]:
     size = split.images.shape[1:]
     return [
@@ -160,6 +194,8 @@ SETS |= {
     "colocalisation-clutter": partial(_colocalisation, colocalisation.DISTRACTORS),
     "cropped": _cropped,
     "crops": _crops,
+    "cub": _cub,
+    "cub-drawn": _drawn,
     "extruded": _extruded,
     "plankton": _plankton,
     "sequences": _sequences,

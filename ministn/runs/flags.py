@@ -85,7 +85,7 @@ def parser(
         type=Path,
         metavar="DIR",
         help="the only folder to look in for the data set's files; default: $MINISTN_DATA/mnist, "
-        "or svhn or plankton there; MNIST's four then in the user's cache, or by a download",
+        "or svhn, plankton or cub there; MNIST's four then in the user's cache, or by a download",
     )
     _running(groups[HOW])
     _instead(groups[INSTEAD])

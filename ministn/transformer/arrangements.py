@@ -226,7 +226,8 @@ class Glimpses(_Read):
 
     transformer: its localisation network gives (N T, P), the T thetas of the first image first, as
     a GRU and a Dense behind it do. Each glimpse is watched, and attention is measured for each,
-    as if there were T transformers.
+    as if there were T transformers. starts: (T, P), the thetas that it begins with where the
+    glimpses have one each, see SpatialTransformer.
 
     Raises TypeError for a transformer that is not a SpatialTransformer, as Parallel is not, and
     ValueError for ``glimpses``, T, that are not a whole number of at least 1; in forward ValueError
@@ -239,9 +240,17 @@ class Glimpses(_Read):
         *layers: Layer,
         glimpses: int,
         path: str = "glimpses",
+        starts: Sequence[Sequence[float]] | None = None,
     ) -> None:
         super().__init__(transformer, layers, path)
         self.glimpses = check_count("glimpses", glimpses)
+        self._at_input = (transformer,) * self.glimpses
+        if starts is not None:
+            if np.shape(starts)[:1] != (self.glimpses,):
+                raise ValueError(
+                    f"starts must be {self.glimpses} thetas, got shape {np.shape(starts)}"
+                )
+            self._at_input = tuple(transformer.starting(start) for start in starts)
 
     def forward(
         self, x: np.ndarray, step: Step | None = None
@@ -303,13 +312,13 @@ class Glimpses(_Read):
     @property
     def transformers(self) -> Sequence[SpatialTransformer]:
         """The transformer, once for each glimpse, and so those among the layers."""
-        found = self.transformer, *self.reader.transformers
-        return [one for one in found for _ in range(self.glimpses)]
+        inside = [one for one in self.reader.transformers for _ in range(self.glimpses)]
+        return [*self.at_input, *inside]
 
     @property
     def at_input(self) -> Sequence[SpatialTransformer]:
         """Those that look at the layer's own input: the transformer, once for each glimpse."""
-        return (self.transformer,) * self.glimpses
+        return self._at_input
 
     def thetas(self, cache: GlimpsesCache) -> Sequence[np.ndarray]:
         found = cache.theta, *self.reader.thetas(cache.reader)
@@ -347,7 +356,7 @@ class Glimpses(_Read):
         for path, found in self.reader.outputs(y, self._of_crops(step)):
             yield path, found
             y = found
-        yield self.path, y
+        yield self.path, y.reshape(len(x), self.glimpses, *y.shape[1:])
 
 
 Front = SpatialTransformer | Parallel | HandOn | Glimpses  # what may stand in front of a network

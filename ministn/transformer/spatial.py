@@ -1,6 +1,7 @@
 """The spatial transformer: localisation network + grid generator + sampler (STN section 3)."""
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from fractions import Fraction
 from math import inf, prod
 from numbers import Real
@@ -145,6 +146,12 @@ class SpatialTransformer(Layer):
             raise ValueError(f"downsample {downsample} leaves nothing of size {whole}")
         self.transform = transform
         self.sampler = sampler
+
+    def starting(self, start: Sequence[float]) -> "SpatialTransformer":
+        """The same transformer, sharing all that it is made of, with another start."""
+        twin = copy(self)
+        twin.start = check_list("start", start, len(self.transform.identity))
+        return twin
 
     @property
     def transformers(self) -> Sequence["SpatialTransformer"]:

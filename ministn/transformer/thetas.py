@@ -6,7 +6,8 @@ learned see transforms.py; for the product of two, with its gradient, ops/compos
 
 import numpy as np
 
-from ministn.errors import PLAIN, check_arrays
+from ministn.errors import PLAIN, check_arrays, check_count, check_number
+from ministn.layers import SMALLEST
 
 
 def theta_of(
@@ -45,6 +46,31 @@ def theta_of(
     if shift is not None:
         theta[:, :, 2] = shift
     return theta.astype(angle.dtype)
+
+
+def tiled(count: int, scale: float) -> np.ndarray:
+    """Middles (count, 2) of windows that part an image among them, pairs (t_x, t_y), float64.
+
+    So transformers of STN section 4.3 begin. They stand in as many rows as columns, or fewer, from
+    the top left: two beside each other, four in the quarters. scale: of the windows' sides over the
+    image's. Each stands in the middle of its cell, or where that is too near to an edge, at it.
+
+    Raises ValueError for a count that is no whole number of at least 1, a scale not in (0, 1].
+    """
+    count = check_count("count", count)
+    reach = 1 - check_number("scale", scale, SMALLEST, 1)
+    rows = np.array_split(np.arange(count), int(count**0.5))
+    middles = [
+        (_middle(column, len(columns)), _middle(row, len(rows)))
+        for row, columns in enumerate(rows)
+        for column in range(len(columns))
+    ]
+    return np.clip(middles, -reach, reach)
+
+
+def _middle(cell: int, cells: int) -> float:
+    """Of the n-th cell of so many from -1 to 1."""
+    return (2 * cell + 1) / cells - 1
 
 
 def inverse(theta: np.ndarray) -> np.ndarray:

@@ -27,8 +27,9 @@ from scipy.special import xlogy
 
 from ministn.backend import Device, device_of, joined
 from ministn.engines import function, implementation
-from ministn.errors import FLOATS, check_arrays, check_count, check_kind, is_whole
+from ministn.errors import FLOATS, check_arrays, check_count, check_kind, check_number, is_whole
 from ministn.initializers import Constant
+from ministn.layers import SMALLEST
 from ministn.ops.affine_grid import check_size, pixel_centres
 from ministn.parameter import Parameter
 
@@ -136,7 +137,7 @@ class OfMatrix(Linear):
 
     def grids(self, size: Size, dtype: np.dtype) -> np.ndarray:
         pixels = regular_grid(size, dtype)
-        # The matrices hold 0, 1 and -1: no sum is rounded.
+        # The matrices hold 0, 1 and -1, or a scale and 0: no sum is rounded.
         matrices = np.array(self.matrices, dtype)
         linear = np.einsum("pab,hwb->phwa", matrices[:, :, :2], pixels)
         return np.ascontiguousarray(linear + matrices[:, None, None, :, 2])
@@ -150,10 +151,17 @@ class Attention(OfMatrix):
 
 
 class Translation(OfMatrix):
-    """A = [[1, 0, t_x], [0, 1, t_y]], theta = (t_x, t_y)."""
+    """A = [[s, 0, t_x], [0, s, t_y]], theta = (t_x, t_y), with s the same always.
+
+    scale: s, of the window's sides over the image's: of STN section 4.3 a half. Where it is not 1,
+    what ``identity`` shows is the window in the middle. Raises ValueError for one not above 0.
+    """
 
     identity = (0.0, 0.0)
-    matrices = (UNIT, SHIFT_X, SHIFT_Y)
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self.scale = check_number("scale", scale, SMALLEST)
+        self.matrices = ((self.scale, 0, 0), (0, self.scale, 0)), SHIFT_X, SHIFT_Y
 
 
 class Similarity(OfMatrix):

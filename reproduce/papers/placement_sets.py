@@ -110,8 +110,11 @@ def one_more(settings: Settings) -> dict[str, Settings]:
 
 
 def on_paper_data(record: Record) -> bool:
-    """Whether the images are the set's, so that errors can be set beside the paper's."""
-    return bool(record["settings"].data.source != EMBEDDED)
+    """Whether the images are the set's and show what the paper's do, so that errors can be set
+    beside its own. Larger ones of SVHN show more.
+    """
+    data = record["settings"].data
+    return bool(data.source != EMBEDDED and data.side <= type(data).side)
 
 
 def published(study: Study, cell: str) -> str | None:

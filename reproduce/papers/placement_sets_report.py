@@ -7,6 +7,7 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
+from ministn.data.sources import EMBEDDED
 from ministn.runs import Settings
 from papers.claims import Record, Row, Table, missing
 from papers.layout import NONE, columns, pipes, wrapped
@@ -162,7 +163,7 @@ def title(study: Study, table: Table) -> str:
     data, network, training = settings.data, settings.network, settings.training
     optimizer = training.optimizer
     source, whole = study.set_name, study.images
-    if not on_paper_data(first):
+    if data.source == EMBEDDED:
         source, whole = "scikit-learn's digits, enlarged", study.sizes[data.source].train
     size = "x".join(map(str, data.form.size))
     width = getattr(network, "width", 1)

@@ -76,11 +76,13 @@ def flags(
     protocol: Training = PROTOCOL,
     table: bool = True,
     examples: str = "images",
+    data: Sequence[Flag] = (),
     **chosen_from: Sequence[str],
 ) -> list[Flag]:
     """A script's flags. quick: what --quick changes, in words. protocol: what it trains by. table:
-    whether it is a table of errors. examples: what a batch is made of. chosen_from: the values that
-    a flag of this name takes, by default all.
+    whether it is a table of errors. examples: what a batch is made of. data: the flags of a set
+    that is not made of digits. chosen_from: the values that a flag of this name takes, by default
+    all.
     """
     found = [
         Flag(
@@ -135,9 +137,18 @@ def flags(
     found += [
         Flag(
             "--loc-lr", "training.loc_lr",
-            "times --lr for the layers that only a localisation network has; default: 1",
+            "times --lr for the layers that only a localisation network has; default: "
+            f"{protocol.loc_lr:g}",
             float, metavar="FACTOR",
         ),
+        *(data or of_digits(table)),
+    ]  # fmt: skip
+    return found
+
+
+def of_digits(table: bool) -> list[Flag]:
+    """The flags of a set that is made of digits; table: as in ``flags``."""
+    found = [
         Flag(
             "--data", "",
             "whose digits: MNIST's, or the small ones that come with scikit-learn; default: mnist",
