@@ -59,7 +59,7 @@ def gru(layer: recurrent.GRU) -> Arguments:
 
 
 def spatial_transformer(layer: transformer.SpatialTransformer) -> Arguments:
-    return by_name("localisation size transform sampler path start")(layer)
+    return by_name("localisation size transform sampler path start field")(layer)
 
 
 def general(transform: transforms.General) -> Arguments:
@@ -70,6 +70,11 @@ def general(transform: transforms.General) -> Arguments:
 def read(name: str) -> Describe:
     """Of a transformer and layers that read it."""
     return lambda part: {"": [part.transformer, *part.reader.layers]} | by_name(name)(part)
+
+
+def glimpses(layer: transformer.Glimpses) -> Arguments:
+    starts = [one.start for one in layer.at_input]
+    return read("glimpses path")(layer) | {"starts": starts}
 
 
 KINDS: dict[str, tuple[type, Describe]] = {
@@ -98,16 +103,18 @@ KINDS: dict[str, tuple[type, Describe]] = {
         lambda part: {"": part.at_input, "path": part.path},
     ),
     "hand on": (transformer.HandOn, read("path")),
-    "glimpses": (transformer.Glimpses, read("glimpses path")),
+    "glimpses": (transformer.Glimpses, glimpses),
     "iterated": (
         transformer.Iterated,
         lambda part: {"": part.localisations} | by_name("order sampler path")(part),
     ),
+    "apart": (transformer.Apart, by_name("path count")),
+    "towers": (transformer.Towers, lambda part: {"": part.networks, "path": part.path}),
     "resize": (transformer.Resize, by_name("path size sampler")),
     "sampler": (samplers.Sampler, by_name("kernel border fill supersampling a")),
     "affine": (transforms.Affine, by_name("")),
     "attention": (transforms.Attention, by_name("")),
-    "translation": (transforms.Translation, by_name("")),
+    "translation": (transforms.Translation, by_name("scale")),
     "similarity": (transforms.Similarity, by_name("")),
     "projective": (transforms.Projective, by_name("")),
     "affine 3d": (transforms.Affine3d, by_name("")),

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from ministn.data import Form
+from ministn.data import Cub, Form
 from ministn.interop.extras import needed
 from ministn.interop.onnx_file import model_of
 from ministn.interop.pytorch import to_torch
@@ -20,6 +20,7 @@ from ministn.models import (
     Architecture,
     Colocaliser,
     CropEncoder,
+    PartNetwork,
     PlanktonNetwork,
     Shuffled,
     SvhnNetwork,
@@ -67,6 +68,7 @@ def networks() -> Iterator[tuple[Architecture, Form]]:
         yield narrow, Form((64, 64), 3, 11, (5,))
     for one in plankton.TABLE:
         yield PlanktonNetwork(one.place, one.depths, 0.25), Form((95, 95), classes=121)
+    yield from ((PartNetwork(windows), Cub("drawn").form) for windows in (0, 2, 4))
 
 
 def check(network: Architecture, form: Form) -> Checked:

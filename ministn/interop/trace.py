@@ -38,12 +38,14 @@ from ministn.models.controls import NextImage, Stopped
 from ministn.ops.conv2d import checked_margin, convolved_size
 from ministn.recurrent import GRU, Mean
 from ministn.transformer import (
+    Apart,
     Glimpses,
     HandOn,
     Iterated,
     Parallel,
     Resize,
     SpatialTransformer,
+    Towers,
 )
 from ministn.transformer.samplers import BILINEAR
 from ministn.transformer.transforms import AFFINE
@@ -303,6 +305,21 @@ def glimpses(graph: Graph, layer: Glimpses, x: Value) -> Value:
     return graph.reshaped(features, count, *features.shape)
 
 
+def apart(graph: Graph, layer: Apart, x: Value) -> Value:
+    return graph.reshaped(x, x.shape[0] // layer.count)
+
+
+def towers(graph: Graph, layer: Towers, x: Value) -> Value:
+    """The crops lie one after another, in rows or in columns."""
+    count, *shape = x.shape
+    crops = [
+        graph.reshaped(graph.add("Slice", x, shape=(1, *shape), axis=1, start=t, end=t + 1), *shape)
+        for t in range(count)
+    ]
+    each = zip(layer.networks, crops, strict=True)
+    return joined(graph, [through(graph, network, crop) for network, crop in each])
+
+
 def iterated(graph: Graph, layer: Iterated, x: Value) -> Value:
     """Products of 2x3 matrices, of which the right one gets its third row first."""
     first, *others = layer.localisations
@@ -327,6 +344,7 @@ def resize(graph: Graph, layer: Resize, x: Value) -> Value:
 
 
 LAYERS: dict[type[Layer], Callable[[Graph, Any, Value], Value]] = {
+    Apart: apart,
     AvgPool2d: avg_pool2d,
     AvgPool3d: avg_pool3d,
     Bounded: bounded,
@@ -353,4 +371,5 @@ LAYERS: dict[type[Layer], Callable[[Graph, Any, Value], Value]] = {
     Standardised: standardised,
     Stopped: lambda graph, layer, x: through(graph, layer.layers, x),
     Tanh: elementwise("Tanh"),
+    Towers: towers,
 }
