@@ -75,7 +75,7 @@ SAMPLER = ROOT / "ministn" / "ops" / "bilinear.py"
 
 # What the first screen invites to, in the order of see, train, check.
 INVITATIONS = {
-    "python -m ministn.demo": "see it: where a transformer looks (or tstn, stn, rnn-spn, placement)",
+    "python -m ministn.demo": "see it: where one looks (or stn, tstn, rnn-spn, placement)",
     "python reproduce/table3.py --quick": "train it: all six networks on embedded digits",
     "python -m ministn.gradcheck": "check it: every backward pass by finite differences",
 }

@@ -123,7 +123,7 @@ def test_arrangements_come_back(name, tmp_path):
     check(ready(NETWORKS[name]()), SHAPE, tmp_path / "network.safetensors")
 
 
-@pytest.mark.parametrize("kind", BUILT.keys() - {"colocaliser"})
+@pytest.mark.parametrize("kind", [kind for kind in BUILT if kind != "colocaliser"])
 def test_every_paper_s_network_comes_back(kind, tmp_path):
     built = BUILT[kind]
     network = ready(built.network.build(built.form))
