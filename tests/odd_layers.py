@@ -203,10 +203,10 @@ def transformer_calls() -> Iterator[tuple[str, Call]]:
         "transformer.windows",
         Call(
             lambda layer, **given: windows([layer], **given),
-            {"layer": Flatten("flat"), "features": 30, "count": 2, "size": (3, 4)}
+            {"layer": Flatten("flat"), "in_features": 30, "count": 2, "size": (3, 4)}
             | {"scale": 0.5, "sampler": Sampler()}
             | PATH,
-            also="in_features",
+            any_kind=OPEN,
         ),
     )
     yield (

@@ -183,7 +183,7 @@ def test_a_full_disk_leaves_no_half_file(tmp_path):
 
 
 def test_ctrl_c_leaves_no_half_file(tmp_path):
-    command = [sys.executable, "-m", "ministn.data", "export", "digits"]
+    command = [sys.executable, "-m", "ministn.data", "export", "digits", "--train-size", "40000"]
     child = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE)
     while not list(tmp_path.glob("digits.npz.*.tmp")):
         assert child.poll() is None, child.stderr.read()

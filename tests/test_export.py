@@ -10,7 +10,7 @@ from ministn import demo, export
 from ministn.errors import UserError
 from ministn.models import Colocaliser
 
-WEIGHTS = demo.WEIGHTS
+WEIGHTS = demo.DEMOS["small"].weights
 
 
 @pytest.fixture

@@ -320,9 +320,15 @@ def test_float32_takes_the_fast_engine_unless_told_otherwise():
 FAULTS = """
 import resource
 import numpy as np
+from ministn.layers import Dense, Sequential
+from ministn.models import Network
+from ministn.optimizers import Adam, Optimizer
 from ministn.parallel import Team
+from ministn.parameter import ParameterBuffer
+network = Network(Sequential(Dense("dense", 2, 3)))
+optimizer = Optimizer(Adam(), ParameterBuffer(network.parameters(), seed=0))
 if {training}:
-    Team()
+    Team().ask("replicate", [(lambda: (network, optimizer), None)])
 for number in range(3):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     np.ones((100, 2**18), np.float32)  # 100 MiB

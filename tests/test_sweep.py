@@ -67,13 +67,14 @@ def test_a_report_skips_other_files_by_name(script, tmp_path):
 
 
 def test_a_report_on_all_committed_records_takes_its_own(script):
-    """Beside them lie a benchmark's record and PyTorch's numbers."""
+    """Beside them lie a benchmark's record and what was compared with other libraries."""
     import table3
 
     status, out, err = script(f"--report {RECORDS}", table3.main)
     assert (status, err) == (0, "")
     skipped = re.findall(r"^skipped: (.*) is not a record of a run$", out, re.M)
-    assert skipped == sorted(str(path) for path in RECORDS.glob("*.json"))
+    places = RECORDS, RECORDS / "conformance", RECORDS / "interop"
+    assert skipped == sorted(str(path) for place in places for path in place.glob("*.json"))
     assert "left out: runs of other scripts (" in out and "Arch 1 TSTN" in out
 
 

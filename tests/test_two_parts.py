@@ -138,7 +138,8 @@ def test_a_split_measures_every_window_and_those_of_others(split):
     size = (SIDE, SIDE)
     follows = looking(split.parts[:, 1, :2], 0.5, size)
     still = looking([(21, 21)] * len(split), 0.5, size)
-    looks = [Attended(theta, np.zeros((len(split), 4, 4, 2))) for theta in (follows, still)]
+    pose, field = np.zeros((len(split), 4, 4, 2)), np.ones((len(split), 2))
+    looks = [Attended(theta, pose, field) for theta in (follows, still)]
     found = split.measure(looks)
     assert found["shows"][0][1] == 1 and found["shows_elsewhere"][0][1] < 0.8
     assert found["shows"][1] == found["shows_elsewhere"][1]

@@ -50,6 +50,7 @@ from ministn.data.batch import as_batch
 from ministn.data.cluttered import CLUTTERED, Cluttered
 from ministn.data.colocalisation import Crops, OneDigit
 from ministn.data.cropped import CroppedToDigit
+from ministn.data.cub import DRAWN, DRAWN_SIDE, SIZES, Cub
 from ministn.data.dataset import Data, DataSet
 from ministn.data.distorted import RECIPES, Distorted
 from ministn.data.extruded import Extruded
@@ -72,6 +73,8 @@ SETS: dict[str, Data] = {
     "colocalisation-clutter": OneDigit(4),
     "cropped": CroppedToDigit(),
     "crops": Crops(),
+    "cub": Cub(),
+    "cub-drawn": Cub(DRAWN, DRAWN_SIDE, SIZES[DRAWN].train),
     "extruded": Extruded(),
     "plankton": Plankton(),
     "sequences": Sequences(),
@@ -158,7 +161,7 @@ def columns(data: Data, made: DataSet, epoch: int) -> Iterator[Column]:
         else:
             yield _whole(f"images_{name}", seen.images)
             yield _whole(f"labels_{name}", seen.labels)
-        for kind in ("boxes", "poses"):
+        for kind in ("boxes", "poses", "parts"):
             if hasattr(seen, kind):
                 yield _whole(f"{kind}_{name}", getattr(seen, kind))
 

@@ -30,7 +30,7 @@ from ministn.transformer.transforms import Size, Translation
 
 def windows(
     looking: Sequence[Layer],
-    features: int,
+    in_features: int | None,
     count: int,
     size: Size,
     *,
@@ -40,7 +40,7 @@ def windows(
 ) -> Glimpses:
     """The front of such a network: images (N, H, W, C) -> windows (N, count, h, w, C).
 
-    looking: layers of the localisation network, (N, H, W, C) -> (N, features); a dense layer of
+    looking: layers of the localisation network, (N, H, W, C) -> (N, in_features); a dense layer of
     2 count numbers follows, whose weights are zero at first and whose biases are thetas.tiled.
     size: (h, w) of each window. scale: of its sides over the image's. sampler: see
     SpatialTransformer. path: in front of parameters' names.
@@ -49,7 +49,11 @@ def windows(
     """
     starts = tiled(count, scale)
     theta = Dense(
-        f"{path}/theta", features, starts.size, initial=ZEROS, initial_bias=Constant(starts.ravel())
+        f"{path}/theta",
+        in_features,
+        starts.size,
+        initial=ZEROS,
+        initial_bias=Constant(starts.ravel()),
     )
     transformer = SpatialTransformer(
         Sequential(*looking, theta, Apart(f"{path}/apart", count)),
