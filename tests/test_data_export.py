@@ -184,7 +184,10 @@ def test_a_full_disk_leaves_no_half_file(tmp_path):
 
 def test_ctrl_c_leaves_no_half_file(tmp_path):
     command = [sys.executable, "-m", "ministn.data", "export", "digits", "--train-size", "40000"]
-    child = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE)
+    child = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # in a shell's background
+    )  # fmt: skip
     while not list(tmp_path.glob("digits.npz.*.tmp")):
         assert child.poll() is None, child.stderr.read()
         time.sleep(0.01)
