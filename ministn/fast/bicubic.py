@@ -9,7 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from ministn.errors import check_arrays, check_float32
-from ministn.fast.sampling import Neighbours, gradient_of_grid, gradient_of_image, sample
+from ministn.fast.sampling import (
+    Kernel,
+    Neighbours,
+    gradient_of_grid,
+    gradient_of_image,
+    sample,
+)
 from ministn.ops.bicubic import check_slope, keys
 from ministn.ops.sampling import check_sampler
 
@@ -18,7 +24,7 @@ class Cache(NamedTuple):
     shape: tuple[int, ...]  # of the image
     grid: np.ndarray
     border: str
-    a: float
+    kernel: Kernel
     slopes: np.ndarray  # (2, N, h, w, C): dV/dx^s and dV/dy^s
 
 
@@ -37,19 +43,18 @@ def bicubic_sampler(
     a = check_slope(a)
     check_sampler(image, grid, border, fill)
     check_float32(image=image)
-    y, slopes = sample(image, grid, border, fill, partial(_cubic, a=a))
-    return y, Cache(image.shape, grid, border, a, slopes)
+    kernel = partial(_cubic, a=a)
+    y, slopes = sample(image, grid, border, fill, kernel)
+    return y, Cache(image.shape, grid, border, kernel, slopes)
 
 
 def bicubic_sampler_backward(
     dy: np.ndarray, cache: Cache, need_dimage: bool = True
 ) -> tuple[np.ndarray | None, np.ndarray]:
     """dy (N, h, w, C) -> dimage (N, H, W, C) or None, dgrid (N, h, w, 2)."""
-    shape, grid, border, a, slopes = cache
+    shape, grid, border, kernel, slopes = cache
     check_arrays(slopes=(slopes, "2 N h w C"), dy=(dy, "N h w C"))
-    dimage = None
-    if need_dimage:
-        dimage = gradient_of_image(dy, grid, shape, border, partial(_cubic, a=a))
+    dimage = gradient_of_image(dy, grid, shape, border, kernel) if need_dimage else None
     return dimage, gradient_of_grid(dy, slopes, shape)
 
 

@@ -54,9 +54,8 @@ def sample(
     channels = image.shape[-1]
     y = np.empty((*grid.shape[:-1], channels), np.float32)
     slopes = np.empty((grid.shape[-1], *y.shape), np.float32)
-    if (
-        kernel is linear and channels <= FEW and border in ("nearest", "zeros")
-    ):  # in others a cell may be far apart
+    # With other borders the corners of a cell may be far apart.
+    if kernel is linear and channels <= FEW and border in ("nearest", "zeros"):
         frame = ((0, 0), (0, 0), *[(FRAME, FRAME)] * grid.shape[-1])
         how = {"constant_values": fill} if border == "zeros" else {"mode": "edge"}
         within = np.pad(np.moveaxis(image, -1, 0), frame, **how)
@@ -160,8 +159,8 @@ def _matrices(
     for point, length in zip(points, reversed(lengths), strict=True):
         left = np.floor(point)
         first, weights, steps = kernel(point - left)
-        all_of_them = (left + i for i in range(first, first + len(weights)))
-        places = [(pixel_at(at, length, border) * stride).astype(np.int32) for at in all_of_them]
+        each = (left + first + i for i in range(len(weights)))
+        places = [(pixel_at(at, length, border) * stride).astype(np.int32) for at in each]
         axes.append(list(zip(places, weights, steps, strict=True)))
         stride *= length + frame
 
@@ -181,8 +180,8 @@ def _matrices(
     size = points[0].size, n * stride
     columns = index.reshape(len(corners), -1).T.ravel()
     ends = np.arange(size[0] + 1, dtype=np.int32) * len(corners)
-    each = (kind.reshape(len(corners), -1).T.ravel() for kind in values)
-    return [csr_array((weights, columns, ends), shape=size) for weights in each]
+    rows = (kind.reshape(len(corners), -1).T.ravel() for kind in values)
+    return [csr_array((weights, columns, ends), shape=size) for weights in rows]
 
 
 def _over_channels(x: np.ndarray) -> np.ndarray:

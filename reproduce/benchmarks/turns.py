@@ -129,12 +129,9 @@ def _serve(pipe: Connection, start: Start) -> None:
         while (asked := pipe.recv()) is not None:
             work, row = asked
             seconds = [_seconds(works[work])]
-            if row is not None:
-                rest = [_seconds(works[work])]
-                while seconds[0] + sum(rest) < row:
-                    rest.append(_seconds(works[work]))
-                seconds = rest
-            pipe.send(median(seconds))
+            while row is not None and (len(seconds) < 2 or sum(seconds) < row):
+                seconds.append(_seconds(works[work]))
+            pipe.send(median(seconds[1:] or seconds))
 
 
 def _seconds(work: Work) -> float:
