@@ -1,0 +1,112 @@
+"""A row of Table 3 in PyTorch: the network that it begins with, its two rates, and the verdict."""
+
+import base64
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ministn.data import Cluttered, as_batch
+from ministn.data.export import export
+from ministn.data.sources import EMBEDDED
+from ministn.errors import UserError
+from ministn.models import Tstn
+from ministn.optimizers import SGD
+from ministn.runs import Settings, folder_name
+from ministn.training.protocol import Training
+from ministn.training.trainer import optimized
+
+REPRODUCE = Path(__file__).parents[1] / "reproduce"
+DATA = Cluttered(EMBEDDED, 24, 2, 6, 48)
+SETTINGS = Settings(DATA, Tstn(1, 2), Training(epochs=2, batch_size=16, loc_lr=0.0), seed=3)
+
+
+@pytest.fixture
+def reports(monkeypatch):
+    monkeypatch.syspath_prepend(str(REPRODUCE))
+    return import_module("papers.torch_report")
+
+
+@pytest.fixture
+def script(monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(str(REPRODUCE))
+    return import_module("torch_training")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("exported") / "tiny.npz"
+    export(DATA, path, bar=False)
+    return path
+
+
+def test_the_file_is_the_set(script, path):
+    file, made = script.File(path), DATA.load()
+    assert file.sha256 == made.sha256
+    for split in ("train", "valid", "test"):
+        x, labels = file.splits[split]
+        ours = getattr(made, split)
+        np.testing.assert_array_equal(x.numpy(), as_batch(ours.images).transpose(0, 3, 1, 2))
+        np.testing.assert_array_equal(labels.numpy(), ours.labels)
+
+
+def test_it_begins_as_ours_and_rates_are_apart(script):
+    form = DATA.form
+    network, _ = optimized(lambda: SETTINGS.network.build(form), SETTINGS.training, SETTINGS.seed)
+    module, optimizer = script.module_of(SETTINGS)
+    x = np.random.default_rng(0).random((3, 24, 24, 1), np.float32)
+    ours, _ = network.forward(x)
+    theirs = module.eval()(script.torch.from_numpy(x.transpose(0, 3, 1, 2)))
+    np.testing.assert_allclose(theirs.detach().numpy(), ours, rtol=0, atol=1e-5)
+    fast, slow = (sum(p.numel() for p in group["params"]) for group in optimizer.param_groups)
+    assert slow == sum(p.size for p in network.localisation_only()) > 0
+    assert fast + slow == sum(p.size for p in network.parameters())
+
+
+def test_training_learns_and_leaves_what_has_no_rate(script, path, monkeypatch):
+    kept = []
+    made = script.module_of
+    monkeypatch.setattr(script, "module_of", lambda s: kept.append(made(s)) or kept[-1])
+    twin = script.trained({"settings": SETTINGS}, script.File(path))
+    optimizer, others = kept[0][1], made(SETTINGS)[1]
+    for group, as_it_was in zip(optimizer.param_groups, others.param_groups, strict=True):
+        same = [
+            bool((p == q).all()) for p, q in zip(group["params"], as_it_was["params"], strict=True)
+        ]
+        assert all(same) if group["times"] == 0 else not any(same)
+    assert [each["epoch"] for each in twin["epochs"]] == [1, 2]
+    assert twin["epochs"][1]["train_loss"] < twin["epochs"][0]["train_loss"]
+    assert twin["best"]["test_size"] == len(DATA.load().test.labels)
+    assert twin["run"] == folder_name(SETTINGS)
+
+
+def test_what_is_not_adam_is_refused(script):
+    with pytest.raises(UserError, match="only plain Adam is trained here"):
+        script.module_of(replace(SETTINGS, training=Training(SGD(), epochs=1)))
+
+
+def records(errors):
+    """Of seeds 0, 1, .. so many wrong answers in 10,000, and the same as of PyTorch."""
+    for seed, wrong in enumerate(errors):
+        correct = np.arange(10_000) >= wrong
+        bits = base64.b64encode(np.packbits(correct).tobytes()).decode()
+        settings = replace(SETTINGS, data=Cluttered(), seed=seed)
+        best = {"test_correct": bits, "test_size": 10_000, "test_error": wrong / 100}
+        yield {"settings": settings, "best": best, "status": "finished", "collapses": []}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "verdict"),
+    [((510, 500, 505), "holds"), ((700, 710, 690), "does not hold"), ((510, 500), "holds")],
+)
+def test_the_verdict(reports, theirs, verdict):
+    ours = list(records([500, 510, 500]))
+    runs = [
+        {"run": folder_name(each["settings"]), "best": each["best"]} for each in records(theirs)
+    ]
+    found = reports.verdict(ours, runs)
+    assert (found.verdict, found.seeds) == (verdict, len(theirs))
+    assert verdict in reports.report(ours, runs)
