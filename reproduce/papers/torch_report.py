@@ -2,41 +2,37 @@
 
 from typing import Any
 
+from ministn.metrics.statistics import SeedTest, over_seeds
 from ministn.runs import folder_name
 from papers import tstn
-from papers.claims import Row, Verdict, about_equal, compared
+from papers.claims import Record
+
+Pair = tuple[Record, dict[str, Any]]  # a run of ours and its twin
 
 
-def verdict(ours: Row, theirs: list[dict[str, Any]]) -> Verdict:
-    """Whether the errors are about equal, seed by seed and over the seeds.
-
-    theirs: the runs of reproduce/torch_training.py; those of which there is no record of ours do
-    not count.
-    """
-    twins = {each["run"]: each["best"] for each in theirs}
-    named = [(folder_name(record["settings"]), record) for record in ours]
-    trained = [
-        {**record, "best": twins[name], "status": "finished", "collapses": []}
-        for name, record in named
-        if name in twins
-    ]
-    rows = {"ministn": ours, "PyTorch": trained}
-    return compared("ministn = PyTorch", rows, ("ministn", "PyTorch"), about_equal)
+def pairs(ours: list[Record], theirs: list[dict[str, Any]]) -> list[Pair]:
+    """Runs of ours, each with that of reproduce/torch_training.py that began like it."""
+    twins = {each["run"]: each for each in theirs}
+    names = {folder_name(record["settings"]): record for record in ours if record["best"]}
+    return [(record, twins[name]) for name, record in names.items() if name in twins]
 
 
-def report(ours: Row, theirs: list[dict[str, Any]]) -> str:
-    """The network, the errors of each side, and the verdict."""
-    found = verdict(ours, theirs)
-    epochs = ours[0]["settings"].training.epochs
-    mine = ", ".join(f"{record['best']['test_error']:.2f}" for record in ours)
-    others = ", ".join(f"{each['best']['test_error']:.2f}" for each in theirs)
-    return "\n".join(
-        [
-            f"{', '.join(tstn.label(ours[0]))}, {epochs} epochs, trained in PyTorch on the file of "
-            "`python -m ministn.data export mnist`, with PyTorch's functions, gradients, dropout, "
-            f"order of images and Adam: {others} % of the test images wrong; here {mine} %. About "
-            f"equal, within half a point: {found.verdict}.",
-            "",
-            *(f"* {line}" for line in found.details),
-        ]
+def compared(found: list[Pair]) -> SeedTest:
+    """Of the test errors, ours less PyTorch's. Raises ValueError for fewer than two pairs."""
+    return over_seeds([a["best"]["test_error"] - b["best"]["test_error"] for a, b in found])
+
+
+def report(ours: list[Record], theirs: list[dict[str, Any]]) -> str:
+    """The network, the errors of each side, and whether they differ."""
+    found = pairs(ours, theirs)
+    test, first = compared(found), found[0][0]
+    mine, others = (
+        ", ".join(f"{pair[side]['best']['test_error']:.2f}" for pair in found) for side in (0, 1)
+    )
+    verdict = "no difference was found" if test.low <= 0 <= test.high else "they differ"
+    return (
+        f"{', '.join(tstn.label(first))}, {first['settings'].training.epochs} epochs: {mine} % of "
+        f"the test images wrong here, {others} % in PyTorch. Over {test.seeds} seeds the "
+        f"difference is {test.difference:+.2f} [{test.low:+.2f}, {test.high:+.2f}] points: "
+        f"{verdict}."
     )
