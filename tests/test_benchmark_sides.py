@@ -85,7 +85,6 @@ def test_networks_are_those_of_the_scripts():
     assert [n for n, network in BENCHED.items() if network.compiled] == [
         "arch1-tstn", "rts-st-cnn-affine", "r-stn-sl1", "rnn-spn-d2",
     ]  # fmt: skip
-    assert sum(network.profiled for network in BENCHED.values()) == 11
 
 
 def test_every_network_trains_for_the_benchmark():

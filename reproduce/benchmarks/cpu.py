@@ -7,8 +7,8 @@ memory        The most memory in use at once during training steps, less what wa
               state, images and activations.
 convolutions  Each shape of convolution block of benchmarks/blocks.py, on one thread.
 growth        The step of Architecture 1's TSTN at growing batch, image and number of workers.
-profile       Where the time of a step goes (benchmarks/profile.py): one network of each experiment,
-              Architecture 1's TSTN at growing batch.
+profile       Where the time of a network's step goes (benchmarks/profile.py), of Architecture 1's
+              TSTN at growing batch.
 
 Every side has a process of its own, and all that are compared take turns (benchmarks/turns.py). A
 turn is a tenth of a second of steps, or calls, two at least, and their median without the first: in
@@ -247,8 +247,6 @@ class Benchmark:
         scale, grown = self.scale, {self.scale.growing: self.scale.batches}
         for name in self.arguments.nets:
             network = scale.networks[name]
-            if not network.profiled:
-                continue
             for batch in grown.get(name, network.batches):
                 job = Job(name, network.settings, batch, self.cores)
                 row = profile(job, WARM_UP, self.rounds)

@@ -36,11 +36,6 @@ SCRIPTS = (
     ("rnn-spn", rnn_spn_table1, "--nets rnn-spn-d1 rnn-spn-d2 ffn-spn-d2 --seeds 0", ""),
 )
 COMPILED = "arch1-tstn", "rts-st-cnn-affine", "rnn-spn-d2", "r-stn-sl1"  # one network of each paper
-PROFILED = (  # one of each experiment, and one with thin plate splines
-    "arch1-tstn", "rts-st-cnn-affine", "rts-st-cnn-tps", "addition-2st-fcn-affine",
-    "colocalisation", "projection-st-cnn", "rnn-spn-d2", "r-stn-sl1", "s-stn-c0", "plankton-sl2",
-    "svhn-sl3",
-)  # fmt: skip
 ASKED_FOR = ("small-stn",)  # in no paper: only where --nets names it
 
 
@@ -48,13 +43,11 @@ class Benched(NamedTuple):
     """A network to be timed.
 
     paper: whose. settings: the run that trains it. compiled: whether torch.compile is timed, too.
-    profiled: whether the parts of its step are.
     """
 
     paper: str
     settings: Settings
     compiled: bool
-    profiled: bool
 
     @property
     def batches(self) -> tuple[int, ...]:
@@ -68,7 +61,7 @@ def _benched() -> dict[str, Benched]:
     for paper, script, words, before in SCRIPTS:
         for settings in script.EXPERIMENT.parse(words.split()):
             name = before + settings.network.name
-            found[name] = Benched(paper, settings, name in COMPILED, name in PROFILED)
+            found[name] = Benched(paper, settings, name in COMPILED)
     return found
 
 

@@ -86,7 +86,7 @@ def _convolutions(record: Row) -> str:
 
 
 def _profiles(record: Row) -> str:
-    """Where the time of a step goes, for each image."""
+    """Where the time of a step goes, for each image, folded away."""
     steps = dict(rows(record, "profile/"))
     parts = list(dict.fromkeys(part for row in steps.values() for part in row))
     parts = [part for part in parts if part not in ("ours", "run")]
@@ -95,8 +95,9 @@ def _profiles(record: Row) -> str:
         network, batch = name.split("/")
         each = [shown(row.get(part), 1e3 / int(batch), 3) for part in [*parts, "ours"]]
         lines.append([network, batch, *each])
-    header = ["ms for each image of a step", "batch", *parts, "whole step"]
-    return layout.pipes(header, lines) if lines else ""
+    header = ["ms for each image", "batch", *parts, "whole step"]
+    summary = "<details><summary>Where the time of a step goes</summary>"
+    return "\n\n".join([summary, layout.pipes(header, lines), "</details>"]) if lines else ""
 
 
 def _growths(record: Row) -> str:
