@@ -1,0 +1,292 @@
+"""Right of the STN paper's Table 1: digits that only the network with a transformer reads, and
+whether transformers turn digits upright, as section 4.1 says that all of them do.
+
+Records have no weights. So what the best weights of runs show, which lie in the runs' folders, is
+kept in a record of its own, like that of placement_poses.py: ../readme.py --poses writes it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ministn.data import Data
+from ministn.data.distorted import RECIPES
+from ministn.data.warping import as_bytes
+from ministn.kinds import from_json, to_json
+from ministn.metrics.final_pose import angle, nearest_affine, within_classes
+from ministn.models.prediction import BATCH, joined
+from ministn.models.stn import TRANSFORMS
+from ministn.ops import as_batch
+from ministn.plot.drawing import caption, show_image
+from ministn.plot.transformers import View, explanation, look, sampling_grid, sheet
+from ministn.training.examples import as_text, from_text
+from ministn.transformer import Front
+from papers.claims import Record, correct, state
+from papers.layout import NONE, pipes
+from papers.run_weights import Weights, best_weights
+from papers.stn_report import PAPER, cell_of, spoken, tables
+
+# Of a set's networks an ST-CNN is drawn, with the transform that the paper draws of it; of P and TC
+# it draws none.
+DRAWN = {"r": "affine", "rts": "tps", "tc": "affine", "p": "affine", "e": "tps"}
+COUNT = 6  # digits of a set
+UPRIGHT = 0.5  # of the spread of angles, what may be left
+
+HEADER = ["network", "seed", "turned", "shown", "classes", "only it is right", "only the other"]
+LEGEND = (
+    "turned: the spread of the digits' angles within their classes, in degrees (standard "
+    "deviation), in the images; shown: in what the transformer passes on; classes: there, the mean "
+    "angles of the ten classes, upright is 0. only it is right: test images that it reads and the "
+    "same network without a transformer does not; only the other: the opposite. Upright means here "
+    f"that less than {UPRIGHT:.0%} of the spread is left."
+)
+FILES = "stn-saved.png", "stn-means.png"
+
+
+class Looked(NamedTuple):
+    """A finished run, that of the same network without a transformer, and the run's weights."""
+
+    record: Record
+    other: Record
+    weights: Weights
+
+
+# -- from weights to the record --------------------------------------------------------------------
+
+
+def measured(records: Sequence[Record], out: Path, folder: Path | None = None) -> list[Any]:
+    """Of each set what the transformers of runs show whose weights are in ``out``.
+
+    records: of Table 1. A run is left out without a finished one of the same network without a
+    transformer, by the same protocol and with the same seed. Of several protocols the one nearest
+    to the paper's is taken. folder: of the data. Raises UserError for weights of another run.
+    """
+    done = [record for record in records if state(record) == "finished"]
+    found: dict[Data, list[Looked]] = {}
+    for table in tables(done) if done else []:
+        runs = [record for row in table for record in row]
+        plain = {place(r): r for r in runs if r["settings"].network.transform is None}
+        near: dict[Data, list[Looked]] = {}
+        for record in runs:
+            other = plain.get(place(record))
+            if record["settings"].network.transform is None or other is None:
+                continue
+            if weights := best_weights(record, out):
+                near.setdefault(record["settings"].data, []).append(Looked(record, other, weights))
+        found = near | found
+    return [_of_set(data, looked, folder) for data, looked in found.items()]
+
+
+def place(record: Record) -> tuple[str, str, int]:
+    """Set, base network and seed."""
+    settings = record["settings"]
+    return cell_of(record)[0], settings.network.base, settings.seed
+
+
+def preferred(looked: Looked) -> tuple[Any, ...]:
+    """The least is drawn."""
+    settings = looked.record["settings"]
+    base, transform = settings.network.base, settings.network.transform
+    usual = DRAWN[cell_of(looked.record)[0]]
+    return base != "cnn", transform != usual, [*TRANSFORMS].index(transform), settings.seed
+
+
+def _of_set(data: Any, looked: Sequence[Looked], folder: Path | None) -> dict[str, Any]:
+    """What is recorded of a set."""
+    test = data.load(folder).test
+    drawn, networks = min(looked, key=preferred), []
+    found = {
+        "data": to_json(data),
+        "turned": within_classes(angle(nearest_affine(test.poses)), test.labels),
+        "inputs": as_text(class_means(as_batch(test.images)[..., 0], test.labels)),
+    }
+    for each in looked:
+        front = each.weights.network.front
+        assert front is not None
+        shown, grid = passed_on(front, test.images)
+        right, other = correct(each.record), correct(each.other)
+        networks.append(
+            {
+                "name": each.record["settings"].network.name,
+                **each.weights.which,
+                **angles_left(grid, test.poses, test.labels),
+                "only_right": int((right & ~other).sum()),
+                "only_other": int((other & ~right).sum()),
+            }
+        )
+        if each is drawn:
+            rows = np.flatnonzero(right & ~other)[:COUNT]
+            images = test.images[rows]
+            found["drawn"] = {
+                "settings": to_json(each.record["settings"]),
+                "outputs": as_text(class_means(shown, test.labels)),
+                "digits": as_text(images) | {"labels": test.labels[rows].tolist()},
+                "theta": front.theta(as_batch(images)).tolist(),
+            }
+    return found | {"networks": networks}
+
+
+def passed_on(front: Front, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of images (N, H, W) uint8 what one transformer makes, (N, h, w), 0 to 1, and its grids, see
+    Attended.
+    """
+    starts = range(0, len(images), BATCH)
+    shown, (attended,) = joined(
+        [front.predict(as_batch(images[start : start + BATCH])) for start in starts]
+    )
+    return shown[..., 0], attended.grid
+
+
+def angles_left(grid: np.ndarray, poses: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """How digits that lie so are turned in what is shown by such grids: both (N, 4, 4, 2).
+
+    shown: the spread within the classes, as the placement paper's Table I has it. classes: their
+    means. In degrees.
+    """
+    left = angle(nearest_affine(poses)) - angle(nearest_affine(grid))
+    means = [round(float(left[labels == each].mean()), 1) for each in np.unique(labels)]
+    return {"shown": within_classes(left, labels), "classes": means}
+
+
+def class_means(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Of images (N, H, W), 0 to 1, the mean of each class in order, (classes, H, W) uint8."""
+    means = [images[labels == each].mean(axis=0) for each in np.unique(labels)]
+    return as_bytes(np.stack(means))
+
+
+# -- from the record to the page -------------------------------------------------------------------
+
+
+def section(sets: Sequence[dict[str, Any]]) -> str:
+    """The part of the page: table, what it says, figures; nothing while there is no set."""
+    if not sets:
+        return ""
+    lines = [cells(found, net) for found in ordered(sets) for net in found["networks"]]
+    words = [verdict(found) for found in ordered(sets) if is_turned(found)]
+    saved, means = FILES
+    return "\n\n".join(
+        [
+            pipes(HEADER, lines),
+            " ".join(words),
+            f"![Digits that only the network with a transformer reads](../figures/{saved})",
+            f"![The mean image of each class before and after the transformer](../figures/{means})",
+            LEGEND,
+        ]
+    )
+
+
+def cells(found: dict[str, Any], net: dict[str, Any]) -> list[str]:
+    """One line of the table: HEADER of one network."""
+    classes = f"{min(net['classes']):+.0f} to {max(net['classes']):+.0f}"
+    degrees = [f"{found['turned']:.1f}", f"{net['shown']:.1f}", classes]
+    return [
+        f"{recipe_of(found)} {spoken(net['name'])}",
+        str(net["seed"]),
+        *(degrees if is_turned(found) else [NONE] * len(degrees)),
+        *(str(net[name]) for name in ("only_right", "only_other")),
+    ]
+
+
+def verdict(found: dict[str, Any]) -> str:
+    """Whether the digits of a set are shown upright, in words."""
+    nets = found["networks"]
+    upright = [net for net in nets if net["shown"] < UPRIGHT * found["turned"]]
+    if not upright:
+        words = "no transformer shows them upright"
+    elif len(upright) == len(nets):
+        words = "every transformer shows them upright"
+    else:
+        words = f"{', '.join(map(named, upright))} shows them upright, the others do not"
+    left = [net["shown"] for net in nets]
+    return (
+        f"Of {recipe_of(found)}, {words}: of {found['turned']:.1f} degrees' spread "
+        f"{fmean(left):.1f} [{min(left):.1f}, {max(left):.1f}] are left ({len(nets)} networks)."
+    )
+
+
+def named(net: dict[str, Any]) -> str:
+    return f"{spoken(net['name'])} seed {net['seed']}"
+
+
+def recipe_of(found: dict[str, Any]) -> str:
+    return str(found["data"]["recipe"])
+
+
+def is_turned(found: dict[str, Any]) -> bool:
+    return RECIPES[recipe_of(found)].rotation > 0
+
+
+def ordered(sets: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The sets in the paper's order."""
+    return sorted(sets, key=lambda found: [*PAPER].index(recipe_of(found).lower()))
+
+
+def figures(sets: Sequence[dict[str, Any]]) -> dict[str, Figure]:
+    """By file; none while there is no set."""
+    found = ordered(sets)
+    return dict(zip(FILES, (saved_figure(found), means_figure(found)), strict=True)) if sets else {}
+
+
+def saved_figure(sets: Sequence[dict[str, Any]]) -> Figure:
+    """Of each set inputs with the grid on them, and outputs, as beside the paper's Table 1."""
+    views = [view(found) for found in sets]
+    figure = sheet(views, min(len(each.images) for each in views), plain=False)
+    caption(
+        figure,
+        "The first test images that the network with a transformer reads and the same without does "
+        f"not. {explanation(1)} {runs(sets)}",
+    )
+    return figure
+
+
+def view(found: dict[str, Any]) -> View:
+    """A set's group of columns."""
+    drawn = found["drawn"]
+    settings = from_json(drawn["settings"])
+    front = settings.network.build(settings.data.form).front
+    images = from_text(drawn["digits"]).astype(np.float32)[..., None]
+    theta = np.array(drawn["theta"], np.float32)
+    heading = f"{recipe_of(found)} {spoken(settings.network.name)}"
+    names = [f"a {label}" for label in drawn["digits"]["labels"]]
+    return look(heading, front.at_input, images, [theta], sampling_grid)._replace(names=names)
+
+
+def means_figure(sets: Sequence[dict[str, Any]]) -> Figure:
+    """Of each set a row of mean images before the transformer, and one after it."""
+    rows = []
+    for found in sets:
+        network = from_json(found["drawn"]["settings"]).network
+        rows.append((f"{recipe_of(found)}\ninput", from_text(found["inputs"])))
+        rows.append((spoken(network.name), from_text(found["drawn"]["outputs"])))
+    columns = max(len(means) for _, means in rows)
+    figure = Figure(figsize=(columns + 0.8, 1.08 * len(rows) + 0.9), layout="constrained")
+    grid = figure.subplots(len(rows), columns)
+    for line, (name, means) in zip(grid, rows, strict=True):
+        line[0].set_ylabel(name, fontsize=9)
+        for axes, image in zip(line, means, strict=True):
+            show_image(axes, image * (255 / means.max()))
+    for digit, axes in enumerate(grid[0]):
+        axes.set_title(str(digit))
+    caption(
+        figure,
+        "The mean image of each class of the test images, and of what the transformer passes on; "
+        f"each row is drawn up to white. {runs(sets)}",
+    )
+    return figure
+
+
+def runs(sets: Sequence[dict[str, Any]]) -> str:
+    """What is drawn of each set, for a caption."""
+    found = []
+    for each in sets:
+        settings = from_json(each["drawn"]["settings"])
+        training = settings.training
+        found.append(
+            f"{recipe_of(each)}: {spoken(settings.network.name)} seed {settings.seed}, "
+            f"{training.iterations:,} iterations of batch {training.batch_size}"
+        )
+    return ". ".join(found) + "."
