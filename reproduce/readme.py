@@ -329,7 +329,8 @@ def look_again(folder: Path) -> None:
     """Record what the best weights of runs under a folder show.
 
     Of the STN paper's Table 1 the runs need no record but that in their folder. What is recorded of
-    other data sets stays. Raises UserError where no run has its weights there.
+    other data sets stays, and a record of which nothing is new. Raises UserError where no run has
+    its weights there.
     """
     placed = [*some(PLACEMENT), *runs_of(placement_plankton.STUDY)]
     distorted = [*some(STN["stn"]), *runs.find_records([folder], "stn_table1")]
@@ -343,7 +344,7 @@ def look_again(folder: Path) -> None:
     for path, sets in found.items():
         new = [each["data"] for each in sets]
         kept = [each for each in looks(path) if each["data"] not in new]
-        if sets:
+        if sets and [*kept, *sets] != looks(path):
             write(path, "--poses runs", commit, {"sets": [*kept, *sets]})
 
 

@@ -8,6 +8,7 @@ from synthetic import packed, read, stn_written
 from test_placement_poses import THETA, weights
 
 from ministn.data import Distorted
+from ministn.data.dataset import PosedSplit
 from ministn.data.sources import EMBEDDED
 from ministn.errors import UserError
 from ministn.metrics.pose import FRAME
@@ -41,9 +42,11 @@ def test_a_network_that_turns_all_digits_alike(tmp_path):
     (net,) = only["networks"]
     assert (net["name"], net["seed"]) == ("st-cnn-affine", 0)
     assert (net["only_right"], net["only_other"]) == (29, 2)
-    assert net["shown"] == pytest.approx(only["turned"]) and 40 < only["turned"] < 60
-    assert max(abs(mean + LEFT) for mean in net["classes"]) < 20
-    assert "no transformer shows them upright" in stn_looks.verdict(only)
+    assert net["degrees"] == pytest.approx(only["degrees"]) and 40 < only["degrees"] < 60
+    turned = np.subtract(net["classes"], only["classes"])
+    np.testing.assert_allclose(turned, -LEFT, atol=0.11)  # both are rounded
+    assert "R, 1 network: no transformer turns them upright; " in stn_looks.verdict(only)
+    assert "pixels" not in stn_looks.verdict(only)
     test = Distorted("R", EMBEDDED, 8000).load().test
     rows = [10, 11, *range(13, 17)]
     np.testing.assert_array_equal(from_text(only["drawn"]["digits"]), test.images[rows])
@@ -51,7 +54,7 @@ def test_a_network_that_turns_all_digits_alike(tmp_path):
     np.testing.assert_allclose(only["drawn"]["theta"], [THETA.ravel()] * 6, atol=1e-6)
 
     text, drawn = stn_looks.section(found), stn_looks.figures(found)
-    assert f"| R ST-CNN Aff | 0 | {only['turned']:.1f} | {only['turned']:.1f} |" in text
+    assert f"| R ST-CNN Aff | 0 | {only['degrees']:.1f} | {only['degrees']:.1f} |" in text
     assert list(drawn) == list(stn_looks.FILES) and all(file in text for file in drawn)
     saved, means = drawn.values()
     assert len(saved.axes) == 6 * 2 and len(means.axes) == 2 * 10
@@ -60,19 +63,37 @@ def test_a_network_that_turns_all_digits_alike(tmp_path):
     assert abs(means.axes[3].images[0].get_array() - mean).max() < 0.6 / white
 
 
-def test_angles_are_what_is_left_of_the_digits_own():
-    """0 where the grids are the true poses, and the same for all where they are turned alike."""
-    rng, labels = np.random.default_rng(0), np.arange(40) % 3
-    angles = rng.uniform(-80, 80, 40)
+def test_what_is_left_of_the_digits_own_poses():
+    """Nothing where the grids are the true poses, and one angle for all that are turned alike."""
+    rng, blank = np.random.default_rng(0), np.zeros((40, 4), np.int16)
+    angles, shifts = rng.uniform(-80, 80, 40), rng.uniform(-0.5, 0.5, (40, 2))
     poses, grids = (
-        AFFINE.forward(theta_of(each).reshape(-1, 6), FRAME.shape[:2])[0]
+        AFFINE.forward(theta_of(each, shift=shifts).reshape(-1, 6), FRAME.shape[:2])[0]
         for each in (angles, angles - 25)
     )
-    assert stn_looks.angles_left(poses, poses, labels) == {
-        "shown": pytest.approx(0, abs=1e-6), "classes": [0.0] * 3,
-    }  # fmt: skip
-    assert stn_looks.angles_left(grids, poses, labels)["classes"] == [25.0] * 3
-    assert stn_looks.angles_left(grids, poses, labels)["shown"] == pytest.approx(0, abs=1e-6)
+    labels = (np.arange(40) % 3).astype(np.uint8)
+    test = PosedSplit(np.zeros((40, 5, 9), np.uint8), labels, blank, poses)
+    for grid, mean in ((poses, 0.0), (grids, 25.0)):
+        found = stn_looks.left(grid, test)
+        assert found.pop("classes") == [mean] * 3
+        assert found == pytest.approx({"degrees": 0, "pixels": 0, "log2_area": 0}, abs=1e-6)
+    found = stn_looks.left(np.broadcast_to(FRAME, poses.shape), test)
+    assert found["degrees"] > 30 and 1 < found["pixels"] < 3
+
+
+def test_a_set_is_upright_where_less_than_half_is_left():
+    nets = [
+        {"name": f"st-{n}-affine", "seed": 2, "degrees": d, "pixels": 2.0}
+        for n, d in (("fcn", 24.0), ("cnn", 26.0))
+    ]
+    found = {"data": {"recipe": "RTS"}, "degrees": 50.0, "pixels": 6.0}
+    for chosen, words in (
+        (nets, "only ST-FCN Aff seed 2 turns them upright; 25.0 of 50.0 degrees are left [24.0, 2"),
+        (nets[:1], "all transformers turn them upright; 24.0 of 50.0"),
+        (nets[1:], "no transformer turns them upright; 26.0 of 50.0"),
+    ):
+        said = stn_looks.verdict(found | {"networks": chosen})
+        assert words in said and "; 2.0 of 6.0 pixels are left [2.0, 2.0]." in said
 
 
 def test_what_a_network_passes_on_is_what_it_reads(tmp_path):

@@ -14,10 +14,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ministn.data import Data
+from ministn.data.dataset import PosedSplit
 from ministn.data.distorted import RECIPES
 from ministn.data.warping import as_bytes
 from ministn.kinds import from_json, to_json
-from ministn.metrics.final_pose import angle, nearest_affine, within_classes
+from ministn.metrics.final_pose import angle, nearest_affine, spread
+from ministn.metrics.pose import FRAME
 from ministn.models.prediction import BATCH, joined
 from ministn.models.stn import TRANSFORMS
 from ministn.ops import as_batch
@@ -26,7 +28,7 @@ from ministn.plot.transformers import View, explanation, look, sampling_grid, sh
 from ministn.training.examples import as_text, from_text
 from ministn.transformer import Front
 from papers.claims import Record, correct, state
-from papers.layout import NONE, pipes
+from papers.layout import pipes
 from papers.run_weights import Weights, best_weights
 from papers.stn_report import PAPER, cell_of, spoken, tables
 
@@ -36,14 +38,17 @@ DRAWN = {"r": "affine", "rts": "tps", "tc": "affine", "p": "affine", "e": "tps"}
 COUNT = 6  # digits of a set
 UPRIGHT = 0.5  # of the spread of angles, what may be left
 
-HEADER = ["network", "seed", "turned", "shown", "classes", "only it is right", "only the other"]
+HEADER = ["network", "seed", "turned", "after", "classes", "moved", "after"]
+HEADER += ["only it is right", "only the other"]
 LEGEND = (
-    "turned: the spread of the digits' angles within their classes, in degrees (standard "
-    "deviation), in the images; shown: in what the transformer passes on; classes: there, the mean "
-    "angles of the ten classes, upright is 0. only it is right: test images that it reads and the "
+    "turned: how far the digits' angles spread within their classes, in degrees (standard "
+    "deviation, as in the placement paper's Table I), in the images and after the transformer; "
+    "classes: then, the mean angles of the ten classes, where upright is 0. moved: how far their "
+    "places spread, in pixels of the image. only it is right: test images that it reads and the "
     "same network without a transformer does not; only the other: the opposite. Upright means here "
-    f"that less than {UPRIGHT:.0%} of the spread is left."
+    f"that less than {UPRIGHT:.0%} of the angles' spread is left."
 )
+LEAST = 1.0  # degree or pixel: sets whose digits differ by less are not so distorted
 FILES = "stn-saved.png", "stn-means.png"
 
 
@@ -99,9 +104,10 @@ def _of_set(data: Any, looked: Sequence[Looked], folder: Path | None) -> dict[st
     """What is recorded of a set."""
     test = data.load(folder).test
     drawn, networks = min(looked, key=preferred), []
+    unmoved = np.broadcast_to(FRAME, test.poses.shape)
     found = {
         "data": to_json(data),
-        "turned": within_classes(angle(nearest_affine(test.poses)), test.labels),
+        **left(unmoved, test),
         "inputs": as_text(class_means(as_batch(test.images)[..., 0], test.labels)),
     }
     for each in looked:
@@ -113,7 +119,7 @@ def _of_set(data: Any, looked: Sequence[Looked], folder: Path | None) -> dict[st
             {
                 "name": each.record["settings"].network.name,
                 **each.weights.which,
-                **angles_left(grid, test.poses, test.labels),
+                **left(grid, test),
                 "only_right": int((right & ~other).sum()),
                 "only_other": int((other & ~right).sum()),
             }
@@ -141,15 +147,17 @@ def passed_on(front: Front, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return shown[..., 0], attended.grid
 
 
-def angles_left(grid: np.ndarray, poses: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """How digits that lie so are turned in what is shown by such grids: both (N, 4, 4, 2).
+def left(grid: np.ndarray, test: PosedSplit) -> dict[str, Any]:
+    """How the digits lie in what is shown by such grids (N, 4, 4, 2).
 
-    shown: the spread within the classes, as the placement paper's Table I has it. classes: their
-    means. In degrees.
+    degrees, pixels, log2_area: see final_pose.Spread. classes: their mean angles, in degrees.
     """
-    left = angle(nearest_affine(poses)) - angle(nearest_affine(grid))
-    means = [round(float(left[labels == each].mean()), 1) for each in np.unique(labels)]
-    return {"shown": within_classes(left, labels), "classes": means}
+    height, width = test.size
+    theta = nearest_affine(grid)
+    found = spread(theta, test.poses, test.labels, ((width - 1) / 2, (height - 1) / 2))
+    angles = angle(nearest_affine(test.poses)) - angle(theta)
+    means = [round(float(angles[test.labels == each].mean()), 1) for each in np.unique(test.labels)]
+    return {**found._asdict(), "classes": means}
 
 
 def class_means(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -166,12 +174,12 @@ def section(sets: Sequence[dict[str, Any]]) -> str:
     if not sets:
         return ""
     lines = [cells(found, net) for found in ordered(sets) for net in found["networks"]]
-    words = [verdict(found) for found in ordered(sets) if is_turned(found)]
+    words = [verdict(found) for found in ordered(sets)]
     saved, means = FILES
     return "\n\n".join(
         [
             pipes(HEADER, lines),
-            " ".join(words),
+            "\n".join(f"- {each}" for each in words),
             f"![Digits that only the network with a transformer reads](../figures/{saved})",
             f"![The mean image of each class before and after the transformer](../figures/{means})",
             LEGEND,
@@ -181,31 +189,36 @@ def section(sets: Sequence[dict[str, Any]]) -> str:
 
 def cells(found: dict[str, Any], net: dict[str, Any]) -> list[str]:
     """One line of the table: HEADER of one network."""
-    classes = f"{min(net['classes']):+.0f} to {max(net['classes']):+.0f}"
-    degrees = [f"{found['turned']:.1f}", f"{net['shown']:.1f}", classes]
     return [
         f"{recipe_of(found)} {spoken(net['name'])}",
         str(net["seed"]),
-        *(degrees if is_turned(found) else [NONE] * len(degrees)),
+        *(f"{each['degrees']:.1f}" for each in (found, net)),
+        f"{min(net['classes']):+.0f} to {max(net['classes']):+.0f}",
+        *(f"{each['pixels']:.1f}" for each in (found, net)),
         *(str(net[name]) for name in ("only_right", "only_other")),
     ]
 
 
 def verdict(found: dict[str, Any]) -> str:
-    """Whether the digits of a set are shown upright, in words."""
-    nets = found["networks"]
-    upright = [net for net in nets if net["shown"] < UPRIGHT * found["turned"]]
+    """What transformers make of the digits of a set, in words."""
+    nets, recipe = found["networks"], RECIPES[recipe_of(found)]
+    upright = [net for net in nets if net["degrees"] < UPRIGHT * found["degrees"]]
     if not upright:
-        words = "no transformer shows them upright"
+        words = "no transformer turns them upright"
     elif len(upright) == len(nets):
-        words = "every transformer shows them upright"
+        words = "all transformers turn them upright"
     else:
-        words = f"{', '.join(map(named, upright))} shows them upright, the others do not"
-    left = [net["shown"] for net in nets]
-    return (
-        f"Of {recipe_of(found)}, {words}: of {found['turned']:.1f} degrees' spread "
-        f"{fmean(left):.1f} [{min(left):.1f}, {max(left):.1f}] are left ({len(nets)} networks)."
-    )
+        words = f"only {', '.join(map(named, upright))} turns them upright"
+    said = [words] if recipe.rotation else []
+    for unit in ("degrees", "pixels"):
+        if found[unit] >= LEAST:
+            after = [net[unit] for net in nets]
+            said.append(
+                f"{fmean(after):.1f} of {found[unit]:.1f} {unit} are left "
+                f"[{min(after):.1f}, {max(after):.1f}]"
+            )
+    count = f"{len(nets)} network{'s' if len(nets) > 1 else ''}"
+    return f"{recipe.name}, {count}: {'; '.join(said)}."
 
 
 def named(net: dict[str, Any]) -> str:
@@ -214,10 +227,6 @@ def named(net: dict[str, Any]) -> str:
 
 def recipe_of(found: dict[str, Any]) -> str:
     return str(found["data"]["recipe"])
-
-
-def is_turned(found: dict[str, Any]) -> bool:
-    return RECIPES[recipe_of(found)].rotation > 0
 
 
 def ordered(sets: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
