@@ -93,7 +93,11 @@ def test_a_set_is_upright_where_less_than_half_is_left():
         (nets[1:], "no transformer turns them upright; 26.0 of 50.0"),
     ):
         said = stn_looks.verdict(found | {"networks": chosen})
-        assert words in said and "; 2.0 of 6.0 pixels are left [2.0, 2.0]." in said
+        assert words in said
+        assert "; 2.0 of 6.0 pixels are left [2.0, 2.0]." in said
+    other = {"data": {"recipe": "P"}, "degrees": 9.0, "pixels": 6.0, "networks": nets}
+    said = stn_looks.summary([found | {"networks": nets}, other])
+    assert said.startswith("1 of 2 networks on digits that are turned")
 
 
 def test_what_a_network_passes_on_is_what_it_reads(tmp_path):

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from ministn.data import Data
 from ministn.data.dataset import PosedSplit
-from ministn.data.distorted import RECIPES
+from ministn.data.distorted import RECIPES, Recipe
 from ministn.data.warping import as_bytes
 from ministn.kinds import from_json, to_json
 from ministn.metrics.final_pose import angle, nearest_affine, spread
@@ -174,12 +174,12 @@ def section(sets: Sequence[dict[str, Any]]) -> str:
     if not sets:
         return ""
     lines = [cells(found, net) for found in ordered(sets) for net in found["networks"]]
-    words = [verdict(found) for found in ordered(sets)]
+    words = [f"**{summary(sets)}**\n", *(f"- {verdict(found)}" for found in ordered(sets))]
     saved, means = FILES
     return "\n\n".join(
         [
             pipes(HEADER, lines),
-            "\n".join(f"- {each}" for each in words),
+            "\n".join(words),
             f"![Digits that only the network with a transformer reads](../figures/{saved})",
             f"![The mean image of each class before and after the transformer](../figures/{means})",
             LEGEND,
@@ -190,25 +190,35 @@ def section(sets: Sequence[dict[str, Any]]) -> str:
 def cells(found: dict[str, Any], net: dict[str, Any]) -> list[str]:
     """One line of the table: HEADER of one network."""
     return [
-        f"{recipe_of(found)} {spoken(net['name'])}",
+        f"{recipe_of(found).name} {spoken(net['name'])}",
         str(net["seed"]),
         *(f"{each['degrees']:.1f}" for each in (found, net)),
-        f"{min(net['classes']):+.0f} to {max(net['classes']):+.0f}",
+        f"{round(min(net['classes'])):+d} to {round(max(net['classes'])):+d}",
         *(f"{each['pixels']:.1f}" for each in (found, net)),
         *(str(net[name]) for name in ("only_right", "only_other")),
     ]
 
 
+def summary(sets: Sequence[dict[str, Any]]) -> str:
+    """Of how many networks the paper's sentence is true."""
+    turned = [found for found in sets if recipe_of(found).rotation]
+    count = sum(len(found["networks"]) for found in turned)
+    true = sum(len(upright(found)) for found in turned)
+    return (
+        f"{true} of {count} networks on digits that are turned show them upright; the paper says "
+        "that all do."
+    )
+
+
 def verdict(found: dict[str, Any]) -> str:
     """What transformers make of the digits of a set, in words."""
-    nets, recipe = found["networks"], RECIPES[recipe_of(found)]
-    upright = [net for net in nets if net["degrees"] < UPRIGHT * found["degrees"]]
-    if not upright:
+    nets, recipe, true = found["networks"], recipe_of(found), upright(found)
+    if not true:
         words = "no transformer turns them upright"
-    elif len(upright) == len(nets):
+    elif len(true) == len(nets):
         words = "all transformers turn them upright"
     else:
-        words = f"only {', '.join(map(named, upright))} turns them upright"
+        words = f"only {', '.join(map(named, true))} turns them upright"
     said = [words] if recipe.rotation else []
     for unit in ("degrees", "pixels"):
         if found[unit] >= LEAST:
@@ -221,17 +231,22 @@ def verdict(found: dict[str, Any]) -> str:
     return f"{recipe.name}, {count}: {'; '.join(said)}."
 
 
+def upright(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """The networks that turn the digits of a set upright."""
+    return [net for net in found["networks"] if net["degrees"] < UPRIGHT * found["degrees"]]
+
+
 def named(net: dict[str, Any]) -> str:
     return f"{spoken(net['name'])} seed {net['seed']}"
 
 
-def recipe_of(found: dict[str, Any]) -> str:
-    return str(found["data"]["recipe"])
+def recipe_of(found: dict[str, Any]) -> Recipe:
+    return RECIPES[found["data"]["recipe"]]
 
 
 def ordered(sets: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The sets in the paper's order."""
-    return sorted(sets, key=lambda found: [*PAPER].index(recipe_of(found).lower()))
+    return sorted(sets, key=lambda found: [*PAPER].index(recipe_of(found).name.lower()))
 
 
 def figures(sets: Sequence[dict[str, Any]]) -> dict[str, Figure]:
@@ -259,7 +274,7 @@ def view(found: dict[str, Any]) -> View:
     front = settings.network.build(settings.data.form).front
     images = from_text(drawn["digits"]).astype(np.float32)[..., None]
     theta = np.array(drawn["theta"], np.float32)
-    heading = f"{recipe_of(found)} {spoken(settings.network.name)}"
+    heading = f"{recipe_of(found).name} {spoken(settings.network.name)}"
     names = [f"a {label}" for label in drawn["digits"]["labels"]]
     return look(heading, front.at_input, images, [theta], sampling_grid)._replace(names=names)
 
@@ -269,7 +284,7 @@ def means_figure(sets: Sequence[dict[str, Any]]) -> Figure:
     rows = []
     for found in sets:
         network = from_json(found["drawn"]["settings"]).network
-        rows.append((f"{recipe_of(found)}\ninput", from_text(found["inputs"])))
+        rows.append((f"{recipe_of(found).name}\ninput", from_text(found["inputs"])))
         rows.append((spoken(network.name), from_text(found["drawn"]["outputs"])))
     columns = max(len(means) for _, means in rows)
     figure = Figure(figsize=(columns + 0.8, 1.08 * len(rows) + 0.9), layout="constrained")
@@ -295,7 +310,7 @@ def runs(sets: Sequence[dict[str, Any]]) -> str:
         settings = from_json(each["drawn"]["settings"])
         training = settings.training
         found.append(
-            f"{recipe_of(each)}: {spoken(settings.network.name)} seed {settings.seed}, "
+            f"{recipe_of(each).name}: {spoken(settings.network.name)} seed {settings.seed}, "
             f"{training.iterations:,} iterations of batch {training.batch_size}"
         )
     return ". ".join(found) + "."
