@@ -1,5 +1,7 @@
 """Digits that only the network with a transformer reads, and whether it turns them upright."""
 
+import json
+
 import numpy as np
 import pytest
 import readme
@@ -121,4 +123,7 @@ def test_the_papers_transform_of_an_st_cnn_is_drawn():
 def test_no_set_has_no_part_and_a_folder_without_weights_is_refused(tmp_path):
     assert stn_looks.section([]) == "" and stn_looks.figures([]) == {}
     with pytest.raises(UserError, match=r"^no record\.json under"):
+        readme.look_again(tmp_path)
+    (tmp_path / "record.json").write_text(json.dumps(stn_written("r-st-cnn-affine")))
+    with pytest.raises(UserError, match=r"^no run to look with has its best\.safetensors under"):
         readme.look_again(tmp_path)
