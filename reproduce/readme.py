@@ -36,6 +36,7 @@ from papers import (
     placement_theory,
     rnn_spn_figures,
     rnn_spn_report,
+    stn_looks,
     stn_report,
     tstn,
     tstn_figures,
@@ -51,6 +52,7 @@ from ministn.errors import UserError
 from ministn.files import read_json, write_atomically
 from ministn.plot import drawing
 from ministn.runs import environment
+from ministn.training.trainer import BEST
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "figures"
@@ -64,7 +66,8 @@ STN = {
 COLOCALISATION, BIRDS = RECORDS / "stn-colocalisation", RECORDS / "stn-birds"
 RNN_SPN = RECORDS / "rnn-spn-table1"
 PLACEMENT, THEORY = RECORDS / "placement-mnist", RECORDS / "placement-theory.json"
-POSES = RECORDS / "placement-poses.json"
+# What transformers show by the weights that runs leave in their folders, see look_again.
+POSES, LOOKS = RECORDS / "placement-poses.json", RECORDS / "stn-looks.json"
 PLACED = placement_svhn.STUDY, placement_plankton.STUDY
 COMMANDS, BENCHMARK = RECORDS / "commands.json", RECORDS / "benchmark-cpu.json"
 ORACLE = RECORDS / "torch-oracle.json"
@@ -86,7 +89,7 @@ examples:
   python reproduce/readme.py --check   only say whether the pages agree with them
   python reproduce/readme.py --time    run the first screen's commands and record their times
   python reproduce/readme.py --poses runs
-      look with the best weights of recorded runs under runs/ at pictures in several poses
+      look with the best weights of runs under runs/: do transformers turn digits upright?
 """
 
 
@@ -191,9 +194,9 @@ def study_section(study: Study) -> str:
     return placement_sets_report.section(study, runs_of(study))
 
 
-def poses() -> list[dict[str, Any]]:
-    """What networks of the placement paper make of pictures in three poses."""
-    found: list[dict[str, Any]] = read_json(POSES)["sets"]
+def looks(path: Path) -> list[dict[str, Any]]:
+    """Of POSES or LOOKS, what is recorded of each data set; nothing yet without the file."""
+    found: list[dict[str, Any]] = read_json(path)["sets"] if path.exists() else []
     return found
 
 
@@ -215,6 +218,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "table": lambda: tstn_report.report(table3(), markdown=True).strip(),
         "learning-rate": lambda: learning_rate.markdown(of(STUDY)),
         **{name: partial(stn_table, folder) for name, folder in STN.items()},
+        "stn-looks": lambda: stn_looks.section(looks(LOOKS)),
         "colocalisation": lambda: colocalisation_report.report(
             of(COLOCALISATION), markdown=True
         ).strip(),
@@ -223,7 +227,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "placement-theory": lambda: placement_theory.report(read_json(THEORY), markdown=True),
         "placement": lambda: placement.section(some(PLACEMENT)),
         **{
-            Path(file).stem: partial(lambda file: placement_poses.section(poses(), file), file)
+            Path(file).stem: partial(lambda file: placement_poses.section(looks(POSES), file), file)
             for file in placement_poses.FIGURES
         },
         **{study.title: partial(study_section, study) for study in PLACED},
@@ -285,8 +289,9 @@ def draw() -> None:
             f"{name}-transformers.png": stn_report.transformers_figure(of(folder))
             for name, folder in STN.items()
         },
+        **stn_looks.figures(looks(LOOKS)),
         **(placement_figures.figures(some(PLACEMENT)) if some(PLACEMENT) else {}),
-        **placement_poses.figures(poses()),
+        **placement_poses.figures(looks(POSES)),
         "placement-theory.png": placement_theory.figure(read_json(THEORY)),
         **colocalisation_report.figures(of(COLOCALISATION)),
         **birds_report.figures(of(BIRDS)),
@@ -321,15 +326,26 @@ def measure() -> None:
 
 
 def look_again(folder: Path) -> None:
-    """Record what the best weights of recorded runs under a folder make of three poses.
+    """Record what the best weights of runs under a folder show.
 
-    What is recorded of other data sets stays.
+    Of the STN paper's Table 1 the runs need no record but that in their folder. What is recorded of
+    other data sets stays, and a record of which nothing is new. Raises UserError where no run has
+    its weights there.
     """
-    records = [*some(PLACEMENT), *runs_of(placement_plankton.STUDY)]
-    found = placement_poses.measured(records, folder)
-    new = [each["data"] for each in found]
-    kept = [each for each in poses() if each["data"] not in new] if POSES.exists() else []
-    write(POSES, "--poses runs", environment.commit(), {"sets": [*kept, *found]})
+    placed = [*some(PLACEMENT), *runs_of(placement_plankton.STUDY)]
+    distorted = [*some(STN["stn"]), *runs.find_records([folder], "stn_table1")]
+    found = {
+        POSES: placement_poses.measured(placed, folder),
+        LOOKS: stn_looks.measured(distorted, folder),
+    }
+    if not any(found.values()):
+        raise UserError(f"no run to look with has its {BEST} under {folder}")
+    commit = environment.commit()  # before records are replaced
+    for path, sets in found.items():
+        new = [each["data"] for each in sets]
+        kept = [each for each in looks(path) if each["data"] not in new]
+        if sets and [*kept, *sets] != looks(path):
+            write(path, "--poses runs", commit, {"sets": [*kept, *sets]})
 
 
 def write(path: Path, words: str, commit: dict[str, Any], content: dict[str, Any]) -> None:
@@ -353,7 +369,10 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if outdated")
     parser.add_argument("--time", action="store_true", help="measure the first screen's commands")
     parser.add_argument(
-        "--poses", type=Path, metavar="FOLDER", help="record what runs under FOLDER make of poses"
+        "--poses",
+        type=Path,
+        metavar="FOLDER",
+        help="record what transformers of runs under FOLDER show",
     )
     arguments = parser.parse_args()
     if arguments.time:

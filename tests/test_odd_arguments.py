@@ -28,7 +28,7 @@ EACH = [(name, key) for name, call in CALLS.items() for key in call.arguments]
 # -- what is public ------------------------------------------------------------------------------
 
 # Modules whose names are not public, but for those that these export.
-INNER = "cuda data fit interop models ops fast parallel plot tasks transformer"
+INNER = "cuda data fit interop layers models ops fast parallel plot tasks transformer"
 # Modules of such packages that users import from.
 OUTER = (
     "data.addition data.cluttered data.colocalisation data.digits data.distorted data.extruded "

@@ -78,7 +78,7 @@ def glimpses(layer: transformer.Glimpses) -> Arguments:
 
 
 KINDS: dict[str, tuple[type, Describe]] = {
-    # layers.py, recurrent.py
+    # layers/, recurrent.py
     "conv2d": (layers.Conv2d, conv2d),
     "dense": (layers.Dense, dense),
     "relu": (layers.ReLU, by_name("path")),

@@ -9,7 +9,7 @@ a pair (x, y) for every output pixel i:
 
 In the paper's letters M_theta = [I, theta_1 I, .., theta_P I], and B has the B_p one below the
 other. Attention, affine maps, the thin plate spline and piecewise affine maps differ in B alone
-(transformer/transforms.py), and B can be learned. The sum over p is one matrix product for all
+(transformer/transforms/), and B can be learned. The sum over p is one matrix product for all
 pixels.
 """
 

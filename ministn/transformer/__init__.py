@@ -1,6 +1,6 @@
 """The spatial transformer, what it is made of, and how several are arranged.
 
-transforms.py    theta -> grid
+transforms/      theta -> grid
 samplers.py      image and grid -> warped image
 spatial.py       a localisation network in front of the two
 resize.py        the identity alone

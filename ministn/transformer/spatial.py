@@ -97,13 +97,13 @@ def downsampled(size: tuple[int, ...], factor: float | Sequence[float]) -> tuple
 class SpatialTransformer(Layer):
     """Warps its input by the transform that a localisation network predicts from it.
 
-    It is a layer, see layers.py: it may stand anywhere in a Sequential, and several one after
+    It is a layer, see layers/: it may stand anywhere in a Sequential, and several one after
     another.
 
     localisation: (N, H, W, C) -> (N, P). size: (h, w) of the output; with downsample it is the
     input's (H, W), and ``size`` of the transformer, (floor(H / d), floor(W / d)), the output's: see
     downsampled. transform: what the P numbers
-    mean, see transforms.py. sampler: how the input is read between its pixels and outside, see
+    mean, see transforms/. sampler: how the input is read between its pixels and outside, see
     samplers.py. path: its name in messages. start: the theta that the localisation network begins
     with, if it is not the transform's identity; for figures. field: how much of the image its input
     spans, from the first cell's centre to the last one's, in x and y: what a shift of 1 there is in

@@ -1,7 +1,7 @@
 """theta made by hand and turned round: host helpers in NumPy, which have no backward pass.
 
 theta maps output to input in normalised coordinates, as everywhere. For affine transforms that are
-learned see transforms.py; for the product of two, with its gradient, ops/compose.py.
+learned see transforms/; for the product of two, with its gradient, ops/compose.py.
 """
 
 import numpy as np

@@ -9,15 +9,8 @@ from ministn.errors import UserError
 from ministn.kinds import leaves
 from ministn.models import parts
 from papers.claims import Record, Row, Table, Verdict, by_seed, compared, grouped, smaller
-from papers.layout import NONE, columns, pipes, wrapped
-from papers.report import (
-    claims_as_markdown,
-    claims_as_text,
-    commands_as_markdown,
-    commands_as_text,
-    spread,
-    troubles,
-)
+from papers.layout import NONE
+from papers.report import Told, printed, spread, troubles
 
 NETWORKS = {network.name: network for network in parts.TABLE}
 # Test errors in percent on the birds: Table 3, images of 224 pixels, with transformers of 448.
@@ -38,22 +31,21 @@ def report(records: list[Record], *, markdown: bool = False) -> str:
 
     Raises UserError without records, for those of other scripts, and when two of one run disagree.
     """
-    made = []
-    for table in tables(records):
-        runs = [record for row in table for record in row]
-        lines, claims = [cells(row) for row in table], verdicts(table)
-        notes = [f"{_label(record)} {text}" for record in runs for text in troubles(record)]
-        if markdown:
-            made += [f"**{title(runs[0])}**", pipes(HEADER, lines)]
-            made += ["\n".join(f"- **{note}**" for note in notes)] if notes else []
-            made += [*claims_as_markdown(claims, ""), commands_as_markdown(runs)]
-        else:
-            text = [*wrapped(title(runs[0])), "", *columns(HEADER, lines)]
-            text += [line for note in notes for line in wrapped(note, "  ! ")]
-            text += [*claims_as_text(claims, "", "Our claims"), *commands_as_text(runs)]
-            made.append("\n".join(text))
-    made.append(LEGEND if markdown else "\n".join(wrapped(LEGEND)))
-    return "\n\n".join(made) + "\n"
+    return printed(map(told, tables(records)), [LEGEND], markdown=markdown)
+
+
+def told(table: Table) -> Told:
+    """What it says of a table."""
+    runs = [record for row in table for record in row]
+    return Told(
+        title(runs[0]),
+        HEADER,
+        [cells(row) for row in table],
+        runs,
+        verdicts(table),
+        troubles=[f"{_label(record)} {text}" for record in runs for text in troubles(record)],
+        whose="Our claims",
+    )
 
 
 def tables(records: list[Record]) -> list[Table]:

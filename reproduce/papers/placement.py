@@ -37,15 +37,8 @@ from papers.claims import (
     missing,
     smaller,
 )
-from papers.layout import NONE, columns, pipes, wrapped
-from papers.report import (
-    claims_as_markdown,
-    claims_as_text,
-    commands_as_markdown,
-    commands_as_text,
-    spread,
-    troubles,
-)
+from papers.layout import NONE
+from papers.report import Told, printed, spread, troubles
 
 SCRIPT = "reproduce/placement_mnist.py"
 
@@ -190,25 +183,21 @@ def claimed(name: str) -> Iterator[tuple[str, str, str, Any]]:
 
 def report(records: list[Record], *, markdown: bool = False) -> str:
     """The tables with their claims and commands, for a terminal or Markdown. Raises as tables."""
-    parts = []
-    for rows in tables(records):
-        runs = [record for row in rows for record in row]
-        claims, extent = verdicts(rows), stn_runs.scope(runs[0], PROTOCOL)
-        heading = stn_runs.title(runs[0], PROTOCOL, "Our")
-        lines = [cells(row) for row in rows]
-        notes = [f"{label(r)}, seed {r['settings'].seed} {t}" for r in runs for t in troubles(r)]
-        if markdown:
-            parts += [f"**{heading}**", pipes(HEADER, lines)]
-            parts += ["\n".join(f"- **{note}**" for note in notes)] if notes else []
-            parts += [*claims_as_markdown(claims, extent), commands_as_markdown(runs)]
-        else:
-            text = [*wrapped(heading), "", *columns(HEADER, lines)]
-            text += [line for note in notes for line in wrapped(note, "  ! ")]
-            text += [*claims_as_text(claims, extent), *commands_as_text(runs)]
-            parts.append("\n".join(text))
-    legends = [LEGEND, RULES]
-    parts += legends if markdown else ["\n".join(wrapped(legend)) for legend in legends]
-    return "\n\n".join(parts) + "\n"
+    return printed(map(told, tables(records)), [LEGEND, RULES], markdown=markdown)
+
+
+def told(rows: Table) -> Told:
+    """What it says of a table."""
+    runs = [record for row in rows for record in row]
+    return Told(
+        stn_runs.title(runs[0], PROTOCOL, "Our"),
+        HEADER,
+        [cells(row) for row in rows],
+        runs,
+        verdicts(rows),
+        stn_runs.scope(runs[0], PROTOCOL),
+        [f"{label(r)}, seed {r['settings'].seed} {text}" for r in runs for text in troubles(r)],
+    )
 
 
 def section(records: list[Record]) -> str:

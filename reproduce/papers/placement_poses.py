@@ -6,7 +6,6 @@ folders, is kept in a record of its own, with the pictures: ../readme.py --poses
 """
 
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,21 +14,18 @@ from matplotlib.figure import Figure
 
 from ministn.data import Data, Distorted, Plankton, distorted, plankton, sources
 from ministn.data.warping import warp
-from ministn.demo import load_network
-from ministn.errors import UserError
 from ministn.kinds import to_json
 from ministn.metrics.final_pose import angle, log2_area, nearest_affine
 from ministn.models import Network
 from ministn.ops import as_batch
 from ministn.plot.drawing import caption, show_image
-from ministn.runs.record import folder_name
 from ministn.training.examples import as_text, from_text
-from ministn.training.trainer import BEST
 from ministn.transformer.samplers import BILINEAR
 from ministn.transformer.transforms import AFFINE
 from papers import placement
 from papers.claims import Record
 from papers.placement_sets import spoken
+from papers.run_weights import Weights, best_weights
 
 DIGITS, TIMES = 100, 20  # so many test digits, each so often distorted: the first one is shown
 # Poses that are looked for, see pose_of.
@@ -64,22 +60,14 @@ def measured(records: Sequence[Record], out: Path, folder: Path | None = None) -
     """Of each data set, the pictures and what networks predict: those whose weights are in ``out``.
 
     records: of R, T, S and plankton. Of several seeds the least is taken. folder: of the data.
-    Raises UserError where there are no weights of any.
+    Raises UserError for weights of another run.
     """
-    found: dict[Data, dict[str, Any]] = {}
+    found: dict[Data, dict[str, Weights]] = {}
     for record in sorted(records, key=lambda record: record["settings"].seed):
-        settings = record["settings"]
-        path = out / folder_name(settings) / BEST
-        words = called(record)
-        if not path.exists() or words in found.get(settings.data, {}):
-            continue
-        network, trained = load_network(path)
-        if trained.apart_from_epochs() != settings.apart_from_epochs():
-            raise UserError(f"{path} is of another run")
-        if network.transformers:
-            found.setdefault(settings.data, {})[words] = (settings, network, path)
-    if not found:
-        raise UserError(f"no recorded run of these sets has its {BEST} under {out}")
+        data, words = record["settings"].data, called(record)
+        weights = None if words in found.get(data, {}) else best_weights(record, out)
+        if weights and weights.network.transformers:
+            found.setdefault(data, {})[words] = weights
     sets = []
     for data, networks in found.items():
         shown = posed(data, folder)
@@ -89,14 +77,8 @@ def measured(records: Sequence[Record], out: Path, folder: Path | None = None) -
                 **as_text(shown.images),
                 "lies": shown.lies.tolist(),
                 "networks": [
-                    {
-                        "name": words,
-                        "run": folder_name(settings),
-                        "seed": settings.seed,
-                        "weights_sha256": sha256(path.read_bytes()).hexdigest(),
-                        **predicted(network, shown.images),
-                    }
-                    for words, (settings, network, path) in networks.items()
+                    {"name": words, **which, **predicted(network, shown.images)}
+                    for words, (network, which) in networks.items()
                 ],
             }
         )

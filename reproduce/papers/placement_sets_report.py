@@ -10,7 +10,7 @@ from typing import Any
 from ministn.data.sources import EMBEDDED
 from ministn.runs import Settings
 from papers.claims import Record, Row, Table, missing
-from papers.layout import NONE, columns, pipes, wrapped
+from papers.layout import NONE, pipes
 from papers.placement_sets import (
     Study,
     name,
@@ -21,15 +21,7 @@ from papers.placement_sets import (
     tables,
     verdicts,
 )
-from papers.report import (
-    claims_as_markdown,
-    claims_as_text,
-    commands_as_markdown,
-    commands_as_text,
-    number,
-    spread,
-    troubles,
-)
+from papers.report import Told, number, printed, spread, troubles
 
 HEADER = ["network", "parameters", "seeds", "best", "train", "valid", "test", "paper"]
 RULES = (
@@ -71,28 +63,26 @@ def report(study: Study, records: list[Record], *, markdown: bool = False) -> st
 
     Raises UserError without records, for those of other scripts, and when two of one run disagree.
     """
-    parts = []
-    for table in tables(study, records):
-        runs = [record for row in table for record in row if "tested" not in record]
-        header, lines = shown(study, table)
-        extent, claims = scope(study, table), verdicts(study, table)
-        notes = [
+    legends = [legend(study), rules(study)]
+    found = (told(study, table) for table in tables(study, records))
+    return printed(found, legends, markdown=markdown)
+
+
+def told(study: Study, table: Table) -> Told:
+    """What it says of a table."""
+    runs = [record for row in table for record in row if "tested" not in record]
+    return Told(
+        title(study, table),
+        *shown(study, table),
+        runs,
+        verdicts(study, table),
+        scope(study, table),
+        [
             f"{spoken(name(record))}, seed {record['settings'].seed} {text}"
             for record in runs
             for text in troubles(record)
-        ]
-        if markdown:
-            parts += [f"**{title(study, table)}**", pipes(header, lines)]
-            parts += ["\n".join(f"- **{note}**" for note in notes)] if notes else []
-            parts += [*claims_as_markdown(claims, extent), commands_as_markdown(runs)]
-        else:
-            text = [*wrapped(title(study, table)), "", *columns(header, lines)]
-            text += [line for note in notes for line in wrapped(note, "  ! ")]
-            text += [*claims_as_text(claims, extent), *commands_as_text(runs)]
-            parts.append("\n".join(text))
-    legends = [legend(study), rules(study)]
-    parts += legends if markdown else ["\n".join(wrapped(each)) for each in legends]
-    return "\n\n".join(parts) + "\n"
+        ],
+    )
 
 
 def section(study: Study, records: list[Record]) -> str:

@@ -1,10 +1,63 @@
-"""What papers' reports have in common: claims, commands and troubles in words."""
+"""What papers' reports have in common: tables, claims, commands and troubles in words."""
 
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from statistics import fmean
+from typing import NamedTuple
 
 from papers.claims import SEEDS, Record, Verdict
-from papers.layout import NONE, pipes, wrapped
+from papers.layout import NONE, columns, pipes, wrapped
+
+
+class Told(NamedTuple):
+    """What a report says of a table. runs: all of its records. extent: what to know when reading
+    the claims. troubles, notes: a line each. whose: claims they are.
+    """
+
+    title: str
+    header: Sequence[str]
+    lines: list[list[str]]
+    runs: list[Record]
+    claims: list[Verdict]
+    extent: str = ""
+    troubles: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    whose: str = "The paper's claims"
+
+
+def printed(tables: Iterable[Told], legends: Sequence[str], *, markdown: bool) -> str:
+    """A report for a terminal, or Markdown; legends: of all tables."""
+    parts = []
+    for table in tables:
+        parts += _as_markdown(table) if markdown else ["\n".join(_as_text(table))]
+    parts += legends if markdown else ["\n".join(wrapped(legend)) for legend in legends]
+    return "\n\n".join(parts) + "\n"
+
+
+def _as_markdown(table: Told) -> list[str]:
+    """Its paragraphs."""
+    troubles = "\n".join(f"- **{each}**" for each in table.troubles)
+    notes = "\n".join(f"- {each}" for each in table.notes)
+    return [
+        f"**{table.title}**",
+        pipes(table.header, table.lines),
+        *filter(None, (troubles, notes)),
+        *claims_as_markdown(table.claims, table.extent),
+        commands_as_markdown(table.runs),
+    ]
+
+
+def _as_text(table: Told) -> list[str]:
+    """Its lines."""
+    return [
+        *wrapped(table.title),
+        "",
+        *columns(table.header, table.lines),
+        *(line for each in table.troubles for line in wrapped(each, "  ! ")),
+        *(line for each in table.notes for line in wrapped(each, "  ")),
+        *claims_as_text(table.claims, table.extent, table.whose),
+        *commands_as_text(table.runs),
+    ]
 
 
 def spread(values: list[float]) -> str:

@@ -11,16 +11,8 @@ import numpy as np
 from ministn.data.sources import EMBEDDED
 from ministn.models.rnn_spn import TABLE
 from papers.claims import Record, Row, Table, missing
-from papers.layout import NONE, columns, pipes, wrapped
-from papers.report import (
-    claims_as_markdown,
-    claims_as_text,
-    commands_as_markdown,
-    commands_as_text,
-    number,
-    spread,
-    troubles,
-)
+from papers.layout import NONE, pipes
+from papers.report import Told, number, printed, spread, troubles
 from papers.rnn_spn import label, on_paper_digits, published, scope, tables, variant, verdicts
 
 SCRIPT = "reproduce/rnn_spn_table1.py"
@@ -52,26 +44,22 @@ def report(records: list[Record], *, markdown: bool = False) -> str:
 
     Raises UserError without records, for those of other scripts, and when two of one run disagree.
     """
-    parts = []
-    for table in tables(records):
-        runs = [record for row in table for record in row]
-        lines, extent = [cells(row) for row in table], scope(table)
-        warnings = [f"{label(r)}, seed {r['settings'].seed} {t}" for r in runs for t in troubles(r)]
-        notes = [note for record in runs for note in (*early(record), *reading(record))]
-        if markdown:
-            parts += [f"**{title(table)}**", pipes(HEADER, lines)]
-            parts += ["\n".join(f"- **{each}**" for each in warnings)] if warnings else []
-            parts += ["\n".join(f"- {each}" for each in notes)] if notes else []
-            parts += [*claims_as_markdown(verdicts(table), extent), commands_as_markdown(runs)]
-        else:
-            text = [*wrapped(title(table)), "", *columns(HEADER, lines)]
-            text += [line for each in warnings for line in wrapped(each, "  ! ")]
-            text += [line for each in notes for line in wrapped(each, "  ")]
-            text += [*claims_as_text(verdicts(table), extent), *commands_as_text(runs)]
-            parts.append("\n".join(text))
-    legends = [LEGEND, RULES]
-    parts += legends if markdown else ["\n".join(wrapped(legend)) for legend in legends]
-    return "\n\n".join(parts) + "\n"
+    return printed(map(told, tables(records)), [LEGEND, RULES], markdown=markdown)
+
+
+def told(table: Table) -> Told:
+    """What it says of a table."""
+    runs = [record for row in table for record in row]
+    return Told(
+        title(table),
+        HEADER,
+        [cells(row) for row in table],
+        runs,
+        verdicts(table),
+        scope(table),
+        [f"{label(r)}, seed {r['settings'].seed} {text}" for r in runs for text in troubles(r)],
+        [note for record in runs for note in (*early(record), *reading(record))],
+    )
 
 
 def section(records: list[Record]) -> str:

@@ -18,15 +18,8 @@ from ministn.runs import Settings
 from ministn.training.protocol import Training
 from papers import stn_runs
 from papers.claims import Record, Row, Table, Verdict, by_seed, compared, grouped, smaller
-from papers.layout import NONE, columns, pipes, wrapped
-from papers.report import (
-    claims_as_markdown,
-    claims_as_text,
-    commands_as_markdown,
-    commands_as_text,
-    spread,
-    troubles,
-)
+from papers.layout import NONE
+from papers.report import Told, printed, spread, troubles
 from papers.stn_runs import PROJECTION, PROTOCOL
 
 # Test errors in percent: Table 1, of TC the text of section 4.1, of addition that of appendix A.1,
@@ -78,25 +71,22 @@ def report(records: list[Record], *, markdown: bool = False) -> str:
 
     Raises UserError without records, for those of other scripts, and when two of one run disagree.
     """
-    parts = []
-    for table in tables(records):
-        runs = [record for row in table for record in row]
-        claims, extent = verdicts(table), scope(runs[0])
-        lines = [cells(row) for row in table]
-        notes = [note for row in table for note in remarks(row)]
-        if markdown:
-            parts += [f"**{title(runs[0])}**", pipes(HEADER, lines)]
-            parts += ["\n".join(f"- **{note}**" for note in notes)] if notes else []
-            parts += [*claims_as_markdown(claims, extent), commands_as_markdown(runs)]
-        else:
-            text = [title(runs[0]), "", *columns(HEADER, lines)]
-            text += [line for note in notes for line in wrapped(note, "  ! ")]
-            theirs = "The paper's claims" if protocol_of(runs[0]) is PROTOCOL else "Our claims"
-            text += [*claims_as_text(claims, extent, theirs), *commands_as_text(runs)]
-            parts.append("\n".join(text))
-    legends = [LEGEND, RULES]
-    parts += legends if markdown else ["\n".join(wrapped(legend)) for legend in legends]
-    return "\n\n".join(parts) + "\n"
+    return printed(map(told, tables(records)), [LEGEND, RULES], markdown=markdown)
+
+
+def told(table: Table) -> Told:
+    """What it says of a table."""
+    first = table[0][0]
+    return Told(
+        title(first),
+        HEADER,
+        [cells(row) for row in table],
+        [record for row in table for record in row],
+        verdicts(table),
+        scope(first),
+        troubles=[text for row in table for text in remarks(row)],
+        whose="The paper's claims" if protocol_of(first) is PROTOCOL else "Our claims",
+    )
 
 
 def tables(records: list[Record]) -> list[Table]:

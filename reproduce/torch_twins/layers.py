@@ -92,7 +92,7 @@ def warped(
 
 class Spline(nn.Module):
     """x sampled where thin plate splines say: theta (N, 2 side^2), how far the source of each
-    control point lies from it, first along x. Bookstein 1989, as ministn/transformer/transforms.py.
+    control point lies from it, first along x. Bookstein 1989, as ministn/transformer/transforms/.
     """
 
     def __init__(self, side: int, size: tuple[int, int]) -> None:
