@@ -36,7 +36,17 @@ import numpy as np
 from ministn.backend import Array, Device, device_of
 from ministn.data import cluttered, sources
 from ministn.data.cluttered import CHUNK, check_drawn, ink_boxes
-from ministn.data.dataset import Data, DataSet, Digits, DigitSplit, Form, Fresh, Map, PosedSplit
+from ministn.data.dataset import (
+    Data,
+    DataSet,
+    Digits,
+    DigitSplit,
+    Form,
+    Fresh,
+    Map,
+    PosedSplit,
+    Split,
+)
 from ministn.data.sources import EMBEDDED, MNIST, Sizes
 from ministn.data.warping import (
     CENTRES,
@@ -134,7 +144,7 @@ class DrawnAnew(Data):
 
     def made(
         self,
-        generate: Callable[..., PosedSplit],
+        generate: Callable[..., Split],
         fresh: Callable[..., tuple[Array, np.ndarray]],
         folder: Path | str | None,
     ) -> DataSet:

@@ -10,7 +10,7 @@ loss of some digits was down to 0.03 while their crops were still half as wide a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +19,7 @@ from ministn.backend import Array, device_of, joined, parted, to_cpu
 from ministn.data import Split, as_batch
 from ministn.data.colocalisation import Compared, found
 from ministn.engines import implementation
-from ministn.errors import check_kind
+from ministn.errors import FROM_0, check_kind, check_numbers
 from ministn.kinds import kind
 from ministn.models import Network
 from ministn.models.colocalisation import Comparing
@@ -33,9 +33,18 @@ NEIGHBOURS = 2  # of each image, in the pairs that are judged
 
 @kind("colocalisation")
 class Colocalisation(Task):
-    """y (N, 2 D), descriptions of attended and of random crops, against the pairs of a batch."""
+    """y (N, 2 D), descriptions of attended and of random crops, against the pairs of a batch.
+
+    drawn: the share of e(T_m)'s gradient that is learned from; at 0 only T_n moves. Raises
+    UserError where it is below 0.
+    """
+
+    drawn: float = 1.0
 
     divisible: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_numbers(FROM_0, drawn=self.drawn)
 
     def prepare(self, network: Network, split: Any, seed: int) -> "Task":
         """Scale the descriptions of a Comparing network, by one random crop of each image."""
@@ -47,8 +56,9 @@ class Colocalisation(Task):
         parts = parted(to_cpu(network.at_random(x, seed, 0)), description.widths)
         # The mean squared distance of two, drawn independently, is twice the variance.
         scales = [float(np.sqrt(APART / (2 * part.var(axis=0).sum()))) for part in parts]
-        description.scales = scales[0], scales[1]
-        return Judging(joined([part * k for part, k in zip(parts, scales, strict=True)]))
+        description.scales = tuple(scales)
+        random = joined([part * k for part, k in zip(parts, scales, strict=True)])
+        return Judging(self.drawn, random=random)
 
     def loss(self, y: Array, labels: Compared) -> tuple[Any, Any]:
         width = y.shape[1] // 2
@@ -62,7 +72,7 @@ class Colocalisation(Task):
     def loss_backward(self, cache: Any, weight: float = 1.0) -> Array:
         """That of the attended crops; the random ones have none."""
         backward, kept = cache
-        dattended, _ = backward(kept, weight)
+        dattended, _ = backward(kept, weight, self.drawn)
         return joined([dattended, dattended * 0])
 
     def wrong(self, y: Array, labels: Compared, thetas: Sequence[Array]) -> int:
@@ -79,7 +89,7 @@ class Judging(Colocalisation):
     same ones.
     """
 
-    random: np.ndarray
+    random: np.ndarray = field(kw_only=True)
 
     def judge(self, predicted: Prediction, split: Split) -> Evaluation:
         """The loss over each image and those after it; an image is correct if its digit is found.
