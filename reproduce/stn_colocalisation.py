@@ -60,7 +60,7 @@ SETTINGS = {
     PAPER: Setting({}, ENCODER, Colocaliser(), Colocalisation()),
     AMONG_CLUTTER: Setting(
         {"side": CROP, "distractors": colocalisation.DISTRACTORS},
-        Training(Adam(), 0.002, StepDecay(0.1, 1600), batch_size=64, iterations=2000),
+        Training(Adam(), 0.002, StepDecay(0.1, 2400), batch_size=64, iterations=3000),
         Colocaliser(CropEncoder(pooled=True), CROP, maps=False),
         Colocalisation(drawn=0.3),
     ),

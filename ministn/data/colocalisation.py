@@ -18,7 +18,10 @@ more of them filled the crop, and once where they were up to 1.25 crops, a digit
 black crops. Where they were up to 1.05 crops, the digits 6 and 9 were found, but then zoomed in on
 for as long as learning went on. Where only three quarters had to be seen, the best crops of some
 digits lay 3 or 4 pixels beside them. All this is without clutter; with it, crops stay nearly as
-large as the image, in a trial also where the classifier knew patches.
+large as the image, in a trial also where the classifier knew patches. One that is to find digits
+among patches, see models/colocalisation.py, learns from crops of such images: of digits as wide and
+as visible as these, or as large as the image, and a fifth of small ones without a digit, with any
+label, so that it is to be sure of none.
 
 The embedded digits have 20x20 pixels; their images are as much smaller.
 """
@@ -35,7 +38,7 @@ import numpy as np
 from ministn.backend import Array, Device
 from ministn.data import cluttered, distorted, sources
 from ministn.data.cluttered import CHUNK
-from ministn.data.dataset import Data, DataSet, Digits, Form, Map, PosedSplit, Split
+from ministn.data.dataset import Data, DataSet, Digits, Form, Map, PosedSplit
 from ministn.data.distorted import DrawnAnew, Recipe, only_placed, true_poses
 from ministn.data.sources import EMBEDDED, MNIST, SIDES, Sizes
 from ministn.data.warping import warp
@@ -249,14 +252,16 @@ def crops_recipe(side: int, crop: int = CROP) -> Recipe:
 # -- crops among patches ---------------------------------------------------------------------------
 
 
-def _cut_to_test(cut: Callable[..., list[Split]], *arguments: Any, **options: Any) -> Split:
+def _cut_to_test(
+    cut: Callable[..., list[PosedSplit]], *arguments: Any, **options: Any
+) -> PosedSplit:
     """One crop of each of so many images, all with a digit."""
-    chunks = [vars(split) for split in cut(*arguments, blank=0.0, epoch=0, **options)]
-    return Split(**{name: np.concatenate([some[name] for some in chunks]) for name in chunks[0]})
+    chunks = [vars(split).values() for split in cut(*arguments, blank=0.0, epoch=0, **options)]
+    return PosedSplit(*map(np.concatenate, zip(*chunks, strict=True)))
 
 
 def _cut_to_train(
-    cut: Callable[..., list[Split]],
+    cut: Callable[..., list[PosedSplit]],
     *arguments: Any,
     device: Device | None = None,
     **options: Any,
@@ -278,7 +283,7 @@ def _cut(
     epoch: int,
     blank: float,
     map: Map = map,
-) -> list[Split]:
+) -> list[PosedSplit]:
     """Image i shows digit i, and after the last digit comes the first again."""
     chosen = np.arange(count) % len(digits)
     starts = range(0, count, CHUNK)
@@ -287,7 +292,7 @@ def _cut(
     return list(map(partial(_cut_chunk, settings), chunks))
 
 
-def _cut_chunk(settings: tuple[Any, ...], chunk: tuple[int, Digits]) -> Split:
+def _cut_chunk(settings: tuple[Any, ...], chunk: tuple[int, Digits]) -> PosedSplit:
     side, distractors, name, digits, seed, epoch, blank = settings
     number, (images, labels) = chunk[0], vars(chunk[1]).values()
     n, own = len(images), images.shape[1]
@@ -313,6 +318,9 @@ def _cut_chunk(settings: tuple[Any, ...], chunk: tuple[int, Digits]) -> Split:
     theta = np.insert(centre, 0, scale, axis=1).astype(np.float32)
     sampler = Sampler(border="zeros", supersampling=2)
     grid, _ = Attention().forward(theta, sampler.grid_size((side, side)))
-    corners = np.stack([first, first + own - 1], axis=1) / half - 1
-    boxes = ((corners - centre[:, None]) / scale[:, None, None] + 1) * (side - 1) / 2
-    return Split(warp(whole, grid, sampler), labels, np.rint(boxes).reshape(n, 4).astype(np.int16))
+    crops = warp(whole, grid, sampler)
+    poses = true_poses(Recipe(name, canvas), own, only_placed(first, own, canvas))
+    poses = (poses - centre[:, None, None]) / scale[:, None, None, None]
+    corners = (poses[:, [0, -1], [0, -1]] + 1) * (side - 1) / 2
+    boxes = np.rint(corners).reshape(n, 4).astype(np.int16)
+    return PosedSplit(crops, labels, boxes, poses.astype(np.float32))

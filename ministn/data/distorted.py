@@ -36,17 +36,7 @@ import numpy as np
 from ministn.backend import Array, Device, device_of
 from ministn.data import cluttered, sources
 from ministn.data.cluttered import CHUNK, check_drawn, ink_boxes
-from ministn.data.dataset import (
-    Data,
-    DataSet,
-    Digits,
-    DigitSplit,
-    Form,
-    Fresh,
-    Map,
-    PosedSplit,
-    Split,
-)
+from ministn.data.dataset import Data, DataSet, Digits, DigitSplit, Form, Fresh, Map, PosedSplit
 from ministn.data.sources import EMBEDDED, MNIST, Sizes
 from ministn.data.warping import (
     CENTRES,
@@ -144,7 +134,7 @@ class DrawnAnew(Data):
 
     def made(
         self,
-        generate: Callable[..., Split],
+        generate: Callable[..., PosedSplit],
         fresh: Callable[..., tuple[Array, np.ndarray]],
         folder: Path | str | None,
     ) -> DataSet:

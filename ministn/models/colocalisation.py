@@ -32,6 +32,14 @@ away: black crops are all alike.
 *Start*: theta begins with nine tenths of the image, where nearly all is seen wherever a crop lies.
 From seven tenths, at a rate of 0.002, the digits 2 and 8 were not found in 1,000 steps.
 *Weight decay* of the encoder: with it digits were found in some two thirds of the steps.
+
+With clutter, crops as the paper has them stay nearly as large as the image. There the first crop
+must tell what is in it, and 22x22 pixels of the whole image do not: an encoder that had learned
+among patches named the digit in three of ten. One for 36x36 pixels, its last maps pooled, did in
+nearly half, with half as many maps in its first layer, and crops that climbed the score of the
+right class arrived twice as often. So there is ``Colocaliser(CropEncoder(pooled=True), 36)``. Its
+maps say where in a crop things lie; with them two of two digits were lost in 300 steps, with the
+scores alone both were on their way (90 and 53 images of 100), so ``maps`` can be left out.
 """
 
 import math

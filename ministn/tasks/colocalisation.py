@@ -7,6 +7,15 @@ Its margin of 1 means something only beside the length of descriptions, which th
 tell. Here maps and scores are each scaled so that those of two random crops have a mean squared
 distance of 1/256. So small, the margin is not reached before crops lie on the digits: at 1/64, the
 loss of some digits was down to 0.03 while their crops were still half as wide again.
+
+Before the margin is reached, the loss is the variance of e(T), less the squared distance of its
+mean from that of e(R), and a constant. Say that the transformer looks at the digit in a share p of
+the images, in the others at what is like random crops: at a distance d, this is d^2 p(1 - 2p). It
+rises until a quarter are right, and has gained nothing before a half are. What rises is the
+variance, by which a crop is drawn to the others; with a share k of it, the ``drawn`` of
+Colocalisation, d^2 p(k - (1 + k) p) rises until p = k / (2 + 2k), and has gained from k / (1 + k)
+on. Without clutter k = 1, the paper's, does: all first crops show their digit. Among patches, k =
+0.3 found the digits 0, 3 and 4 in 71 to 85 of 100 images in trials of 300 steps, and k = 1 lost 4.
 """
 
 from collections.abc import Sequence
