@@ -81,17 +81,12 @@ class CropEncoder(Architecture):
     def name(self) -> str:
         return "encoder"
 
-    @property
-    def smallest(self) -> int:
-        """The side of the smallest crops that it can read."""
-        return SMALLEST_READ + 2 * self.pooled
-
     def maps_of(self, size: tuple[int, int]) -> int:
         """How many numbers the last maps of a crop have. Raises UserError for one too small."""
-        if min(size) < self.smallest:
+        least = SMALLEST_READ + 2 * self.pooled
+        if min(size) < least:
             raise UserError(
-                f"images must be at least {self.smallest}x{self.smallest} for the encoder, got "
-                f"{size[0]}x{size[1]}"
+                f"images must be at least {least}x{least} for the encoder, got {size[0]}x{size[1]}"
             )
         return math.prod(((side - 8) // 2 - 6) // (1 + self.pooled) for side in size) * WIDTH
 
@@ -194,7 +189,7 @@ class Colocaliser(Architecture):
     """The localisation network, the transformer and, fixed, an encoder that describes its crops.
 
     crop: their side in pixels. maps: whether the encoder's last maps describe them, beside its
-    scores. Raises UserError for fewer pixels than the encoder reads.
+    scores. Raises UserError for fewer pixels than an encoder reads.
     """
 
     encoder: CropEncoder = ENCODER
@@ -202,7 +197,7 @@ class Colocaliser(Architecture):
     maps: bool = True
 
     def __post_init__(self) -> None:
-        check_whole(self.encoder.smallest, crop=self.crop)
+        check_whole(SMALLEST_READ, crop=self.crop)
 
     @property
     def name(self) -> str:
