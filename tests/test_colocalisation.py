@@ -5,8 +5,9 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from ministn.data import Crops, OneDigit, colocalisation, distorted
+from ministn.data import Crops, OneDigit, colocalisation, distorted, sources
 from ministn.data.colocalisation import (
+    BLANK,
     CROP,
     PAIRS,
     SEEN,
@@ -147,6 +148,26 @@ def test_crops_are_made_for_the_digits_of_their_source():
     images, found_labels = made.train.epoch(3).batch(np.arange(20))
     assert np.array_equal(images, expected) and np.array_equal(found_labels, labels)
     assert made.train.size == Crops().form.size == (CROP, CROP)
+
+
+def test_crops_among_patches():
+    """Most of each digit to test can be seen; some crops to learn from show none."""
+    made = Crops("digits", train_size=1200, side=31, distractors=16).load()
+    test = made.test
+    assert test.images.shape == (1000, 31, 31)
+    labels = sources.load("digits", None)["test"].labels
+    assert np.array_equal(test.labels, np.resize(labels, 1000))
+    width = (test.boxes[:, 2:] - test.boxes[:, :2]).astype(float)
+    least, greatest = 31 * np.array(SEEN)
+    assert least - 3 < width.min() and 0.9 * greatest < width.max() < greatest + 2
+    seen = np.minimum(test.boxes[:, 2:], 30) - np.maximum(test.boxes[:, :2], 0)
+    assert ((seen + 2) / width > VISIBLE).all()
+    images, labels = made.train.epoch(1)
+    other = labels != np.resize(made.train.digits.labels, 1200)
+    assert other.mean() == pytest.approx(0.9 * BLANK, abs=0.04)
+    assert images[other].mean() < 0.7 * images[~other].mean()
+    again, _ = made.train.epoch(1)
+    assert np.array_equal(images, again) and (images != made.train.epoch(2).images).any()
 
 
 def test_a_digit_is_found_above_half_of_the_union():

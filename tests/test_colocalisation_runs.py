@@ -130,10 +130,28 @@ def test_a_description_is_maps_and_scores_and_does_not_learn():
     assert np.array_equal(before, fixed.data)
 
 
+def test_scores_alone_describe_larger_crops():
+    """And what maps say of them counts for nothing, in the gradient too."""
+    crops = generator(0, "crops").uniform(0, 1, (3, 27, 27, 1))
+    encoder = CropEncoder(pooled=True)
+    whole, alone = (Description(encoder, 27, maps) for maps in (True, False))
+    for each in (whole, alone):
+        ParameterBuffer(each.fixed_parameters(), 0, np.float64)
+    (described, cache), (scores, own) = (each.forward(crops, Step(0, 0)) for each in (whole, alone))
+    assert described.shape == (3, 32 + 10) and whole.widths == (32, 10)
+    np.testing.assert_array_equal(scores, described[:, -10:])
+    dy = np.zeros_like(described)
+    dy[:, -10:] = generator(1, "dy").normal(size=(3, 10))
+    arrived = alone.backward(dy[:, -10:].copy(), own)
+    assert arrived.any()
+    np.testing.assert_array_equal(arrived, whole.backward(dy, cache))
+
+
 @pytest.mark.parametrize(
     ("network", "size", "message"),
     [
         (CropEncoder(), (22, 21), "images must be at least 22x22 for the encoder, got 22x21"),
+        (CropEncoder(pooled=True), (30, 23), "images must be at least 24x24 for the encoder, got"),
         (Colocaliser(), (12, 40), "images must be at least 13x13 for co-localisation, got"),
     ],
 )
@@ -145,7 +163,8 @@ def test_images_too_small(network, size, message):
 # -- steps -----------------------------------------------------------------------------------------
 
 
-def test_the_steps_restated(made, encoder):
+@pytest.mark.parametrize("drawn", [1.0, 0.25])
+def test_the_steps_restated(made, encoder, drawn):
     network = Colocaliser().build(Form((60, 60)))
     ParameterBuffer(network.fixed_parameters(), 0)  # the values of the encoder that was saved
     adam = Optimizer(Adam(), ParameterBuffer(network.parameters(), 4))
@@ -178,13 +197,13 @@ def test_the_steps_restated(made, encoder):
             h = [((attended[n] - attended[m]) ** 2).sum() - ((attended[n] - random[n]) ** 2).sum()
                  for n, m in local]  # fmt: skip
             active = Cache(attended, random, local[np.array(h) + 1 > 0], len(local))
-            dattended, _ = triplet_hinge_backward(active)
+            dattended, _ = triplet_hinge_backward(active, drawn=drawn)
             adam.buffer.zero_grad()
             # What is said of the random crops does not count: they have no gradient.
             network.backward(np.concatenate([dattended, random + 9], axis=1), cache)
             adam.step(0.01)
             number += 1
-    trainer = trained(made, encoder)
+    trainer = trained(made, encoder, task=Colocalisation(drawn))
     assert number == trainer.state.steps == 6
     np.testing.assert_allclose(trainer.buffer.data, adam.buffer.data, rtol=0, atol=2e-5)
     history = trainer.state.history

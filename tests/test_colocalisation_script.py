@@ -49,6 +49,10 @@ def test_the_encoder_comes_first(monkeypatch):
     assert [s.data for s in others] == [OneDigit(d, n) for n in (0, 16) for d in range(10)]
     assert {(s.network, s.task) for s in others} == {(Colocaliser(), Colocalisation())}
     assert len({folder_name(s) for s in others}) == 20
+    among, *others = module.EXPERIMENT.parse(["--settings", "clutter", "--clutter", "16"])
+    assert (among.data.side, among.data.distractors) == (others[0].network.crop, 16) == (36, 16)
+    assert {s.pretrained for s in others} == {among} and len(others) == 10
+    assert {s.data for s in others} == {OneDigit(d) for d in range(10)}
 
 
 TINY = "--quick --digits 7 --iterations 3 --batch-size 4"
@@ -134,5 +138,13 @@ def test_the_table_has_a_mean_and_the_papers_numbers(script):
     slow["settings"] = replaced(slow["settings"], "training.loc_lr", 0.1)
     assert "; loc-lr x0.1" in report([*records, slow])
     assert "| 3 | 96 [94, 98] |" in report([*records, slow], markdown=True)
+    ours = read(found_in(3, 16, 30.0))
+    for path, value in {
+        "network.crop": 36, "task.drawn": 0.3, "pretrained.data.distractors": 16,
+    }.items():  # fmt: skip
+        ours["settings"] = replaced(ours["settings"], path, value)
+    tables = importlib.import_module("papers.colocalisation_report").tables
+    papers, own = tables([*records, ours])
+    assert "NOT" not in papers and own.startswith("NOT THE PAPER'S SETTING: crops of 36x36 pixels")
     with pytest.raises(UserError, match="no records of co-localisation"):
         report([])

@@ -325,8 +325,9 @@ FAULTS = [
           DIFFERENT),
     Fault("triplet_hinge", "!(hinges[pair] > 0.f)", "!(hinges[pair] >= 0.f)",
           "triplet_hinge, kink", DIFFERENT),
-    Fault("triplet_hinge", "if (m == row) de += e -", "if (m == row) de -= e -",
+    Fault("triplet_hinge", "if (m == row) de +=", "if (m == row) de -=",
           "triplet_hinge", DIFFERENT),
+    Fault("triplet_hinge", "share * (e -", "(e -", "triplet_hinge", DIFFERENT),
     Fault("triplet_hinge", "ddrawn += e - drawn", "ddrawn += drawn - e", "triplet_hinge",
           DIFFERENT),
 ]  # fmt: skip

@@ -60,7 +60,10 @@ KNOWN = {
     "addition": [Known(Addition(EMBEDDED, 30), "64501d02747b", (17.0509, 19.9788, -0.0259))],
     "extruded": [Known(Extruded(EMBEDDED, 30), "323fe8b80134", (4.3691, 29.5198, 0.0007))],
     "one digit": [Known(OneDigit(4, source=EMBEDDED), "1d429f92e23a", (25.4826, 29.7, 0.0068))],
-    "crops": [Known(Crops(EMBEDDED, 30), "3251c47ad08d", (53.6562, 10.71, 0.0203))],
+    "crops": [
+        Known(Crops(EMBEDDED, 30), "3251c47ad08d", (53.6562, 10.71, 0.0203)),
+        Known(Crops(EMBEDDED, 30, 0, 26, 4), "ea7bcaa887fb", (51.0580, 12.8875, 0.0320)),
+    ],
     "sequences": [Known(Sequences(EMBEDDED, train_size=30), "e0d11e4ce876", (18.7595, 45.2458))],
     "svhn": [
         Known(Svhn(EMBEDDED, 30), "93b0c50bfd64", (122.6439, 31.5)),

@@ -81,6 +81,7 @@ COMMANDS = [
     (stn_projection3d, []),
     (stn_colocalisation, []),
     (stn_colocalisation, ["--quick"]),
+    (stn_colocalisation, ["--settings", "clutter"]),
     (rnn_spn_table1, []),
     (placement_svhn, []),
     (placement_plankton, []),
@@ -355,10 +356,15 @@ CHANGED = [
         {
             "data.digit": 8, "data.distractors": 0, "data.source": "digits", "data.seed": 1,
             "pretrained": None, "pretrained.seed": 1, "pretrained.training.iterations": 8,
-            "pretrained.data.source": "digits",
+            "pretrained.data.source": "digits", "network.crop": 36, "network.maps": False,
+            "network.encoder": CropEncoder(True),
+            "task.drawn": 0.3,
         },
     ),
-    (ENCODER, SET | {"network": ClassificationCnn(1)}),
+    (
+        ENCODER,
+        SET | {"data.side": 36, "data.distractors": 16, "network.pooled": True},
+    ),
     (
         Settings(Sequences(), RnnSpn(1), STEPS),
         SET | {

@@ -167,6 +167,8 @@ COMMANDS = {
                   "--data cub --models cnn 2xst-cnn --side 96 --iterations 300 --seeds 3",
                   "--lr 0.01 --batch-size 7 --data-seed 2"],
     "stn_colocalisation": ["", "--quick", "--digits none", "--digits none --data digits",
+                           "--settings clutter paper --digits none",
+                           "--settings clutter --clutter 16 --data digits",
                            "--digits 3 --iterations 20 --data-seed 4 --seeds 3 --loc-lr 0.5"],
 }  # fmt: skip
 

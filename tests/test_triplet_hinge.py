@@ -32,6 +32,9 @@ def test_by_hand():
     dattended, drandom = ops.triplet_hinge_backward(cache, 3.0)
     assert dattended.tolist() == [[3 * -3, 3 * (2 - 4)], [3 * 3, 3 * 4]]
     assert drandom.tolist() == [[0, 3 * -2], [0, 0]]
+    dattended, drandom = ops.triplet_hinge_backward(cache, 3.0, drawn=0.5)
+    assert dattended.tolist() == [[3 * -3, 3 * (2 - 4)], [3 * 1.5, 3 * 2]]
+    assert drandom.tolist() == [[0, 3 * -2], [0, 0]]
 
 
 def test_pairs_that_are_far_enough_apart_give_no_gradient():
@@ -81,17 +84,17 @@ def pairs_of(rows, count):
     return np.random.default_rng([rows, count]).integers(0, rows, (count, 2)).astype(np.int32)
 
 
-def on_gpu(device, attended, random, pairs, dloss=1.0, to_device=None, **options):
+def on_gpu(device, attended, random, pairs, dloss=1.0, drawn=1.0, to_device=None, **options):
     """The loss (1,) and both gradients, as NumPy arrays."""
     arrays = [(to_device or device.to_gpu)(array) for array in (attended, random, pairs)]
     forward, backward = implementation("triplet_hinge", arrays[0])
     loss, cache = forward(*arrays, **options)
-    return [device.to_cpu(x) for x in (loss, *backward(cache, dloss))]
+    return [device.to_cpu(x) for x in (loss, *backward(cache, dloss, drawn))]
 
 
-def on_cpu(attended, random, pairs, dloss=1.0, **options):
+def on_cpu(attended, random, pairs, dloss=1.0, drawn=1.0, **options):
     loss, cache = ops.triplet_hinge(attended, random, pairs, **options)
-    return [np.array([loss]), *ops.triplet_hinge_backward(cache, dloss)]
+    return [np.array([loss]), *ops.triplet_hinge_backward(cache, dloss, drawn)]
 
 
 @pytest.mark.parametrize("margin", [1.0, 0.0])
@@ -99,9 +102,9 @@ def on_cpu(attended, random, pairs, dloss=1.0, **options):
 @pytest.mark.parametrize(("rows", "features"), [(1, 1), (5, 3), (6, 32), (33, 33), (7, 1500)])
 def test_a_gpu_agrees_with_ops(device, rows, features, count, margin):
     arrays, pairs = embedded(rows, features), pairs_of(rows, count)
-    found = on_gpu(device, *arrays, pairs, dloss=-2.5, margin=margin)
+    found = on_gpu(device, *arrays, pairs, dloss=-2.5, drawn=0.75, margin=margin)
     arrays = [array.astype(np.float64) for array in arrays]
-    expected = on_cpu(*arrays, pairs, dloss=-2.5, margin=margin)
+    expected = on_cpu(*arrays, pairs, dloss=-2.5, drawn=0.75, margin=margin)
     for got, want in zip(found, expected, strict=True):
         compare("result", got, want, *GPU)
         assert got.dtype == np.float32

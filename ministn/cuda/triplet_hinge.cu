@@ -41,12 +41,12 @@ triplet_hinges(const float* __restrict__ attended, const float* __restrict__ ran
     if (lane == 0) hinges[pair] = h <= 0.f ? 0.f : h;  // NaN stays NaN
 }
 
-// factor: 2 dloss/P.
+// factor: 2 dloss/P. share: of de(T_m).
 extern "C" __global__ void __launch_bounds__(256)
 triplet_hinge_backward(const float* __restrict__ attended, const float* __restrict__ random,
                        const int* __restrict__ pairs, const float* __restrict__ hinges,
                        float* __restrict__ dattended, float* __restrict__ drandom, int size,
-                       int count, int features, float factor) {
+                       int count, int features, float factor, float share) {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= size) return;
     const int row = i / features, d = i % features;
@@ -59,7 +59,7 @@ triplet_hinge_backward(const float* __restrict__ attended, const float* __restri
             de += drawn - attended[m * features + d];
             ddrawn += e - drawn;
         }
-        if (m == row) de += e - attended[n * features + d];
+        if (m == row) de += share * (e - attended[n * features + d]);
     }
     dattended[i] = factor * de;
     drandom[i] = factor * ddrawn;

@@ -48,8 +48,10 @@ def triplet_hinge(
     return mean(hinges), Cache(attended, random, pairs, hinges)
 
 
-def triplet_hinge_backward(cache: Cache, dloss: float = 1.0) -> tuple[Array, Array]:
-    """The gradients dattended and drandom, (N, D) each."""
+def triplet_hinge_backward(
+    cache: Cache, dloss: float = 1.0, drawn: float = 1.0
+) -> tuple[Array, Array]:
+    """The gradients dattended and drandom, (N, D) each. drawn: factor on de(T_m)."""
     attended, random, pairs, hinges = cache
     device = device_holding(attended=attended)
     dattended, drandom = (device.empty(attended.shape, np.float32) for _ in range(2))
@@ -63,6 +65,7 @@ def triplet_hinge_backward(cache: Cache, dloss: float = 1.0) -> tuple[Array, Arr
             len(pairs),
             attended.shape[1],
             2 * check_number("dloss", dloss) / len(pairs),
+            check_number("drawn", drawn),
         ),
     )
     return dattended, drandom

@@ -18,28 +18,37 @@ more of them filled the crop, and once where they were up to 1.25 crops, a digit
 black crops. Where they were up to 1.05 crops, the digits 6 and 9 were found, but then zoomed in on
 for as long as learning went on. Where only three quarters had to be seen, the best crops of some
 digits lay 3 or 4 pixels beside them. All this is without clutter; with it, crops stay nearly as
-large as the image, in a trial also where the classifier knew patches.
+large as the image, in a trial also where the classifier knew patches. One that is to find digits
+among patches, see models/colocalisation.py, learns from crops of such images: of digits as wide and
+as visible as these, or as large as the image, and a fifth of small ones without a digit, with any
+label, so that it is to be sure of none.
 
 The embedded digits have 20x20 pixels; their images are as much smaller.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ministn.backend import Array, Device
 from ministn.data import cluttered, distorted, sources
+from ministn.data.cluttered import CHUNK
 from ministn.data.dataset import Data, DataSet, Digits, Form, Map, PosedSplit
 from ministn.data.distorted import DrawnAnew, Recipe, only_placed, true_poses
 from ministn.data.sources import EMBEDDED, MNIST, SIDES, Sizes
+from ministn.data.warping import warp
 from ministn.errors import UserError, check_count, check_index, check_kind, check_whole, is_whole
 from ministn.kinds import kind
 from ministn.metrics.attention import overlap, quadrilateral
 from ministn.ops.affine_grid import check_size
 from ministn.randomness import generator
+from ministn.transformer.samplers import Sampler
+from ministn.transformer.transforms import Attention
 
 DIGITS_WIDE = 3  # an image is as wide as three digits
 DISTRACTORS = 16
@@ -53,6 +62,10 @@ SEEN = 0.28, 1.2  # width of the digits that the classifier learns from, in crop
 VISIBLE = 0.9
 SUPERSAMPLING = 3  # such small digits would fall between the sampling points
 
+
+# Of crops among patches:
+BLANK = 0.2  # the share, in training, of those that show no digit
+BLANK_WIDTH = 0.12, 0.4  # of these, in images
 
 PAIRS = IMAGES * (IMAGES - 1)
 SIZES = dict.fromkeys((MNIST, EMBEDDED), Sizes(PAIRS, 0, IMAGES))
@@ -110,11 +123,23 @@ class OneDigit(Data):
 
 @kind("crops")
 class Crops(DrawnAnew):
-    """What the classifier learns from that judges what resembles what."""
+    """What the classifier learns from that judges what resembles what.
+
+    side: of the crops, in pixels. distractors: of the images that they are cut out of, as in
+    OneDigit; 0 for digits alone. Raises UserError as well for a side or distractors that there
+    cannot be.
+    """
 
     source: str = MNIST
     train_size: int = 60_000
     seed: int = 0
+    side: int = CROP
+    distractors: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole(CROP, side=self.side)
+        check_whole(0, distractors=self.distractors)
 
     @property
     def name(self) -> str:
@@ -122,10 +147,13 @@ class Crops(DrawnAnew):
 
     @property
     def form(self) -> Form:
-        return Form((CROP, CROP))
+        return Form((self.side, self.side))
 
     def load(self, folder: Path | str | None = None, map: Map = map) -> DataSet:
-        recipe = crops_recipe(SIDES[self.source])
+        if self.distractors:
+            cut = partial(_cut, self.side, self.distractors)
+            return self.made(partial(_cut_to_test, cut), partial(_cut_to_train, cut), folder)
+        recipe = crops_recipe(SIDES[self.source], self.side)
         generate, fresh = distorted.generate, distorted.fresh
         return self.made(partial(generate, recipe), partial(fresh, recipe), folder)
 
@@ -209,13 +237,90 @@ def found(theta: np.ndarray, boxes: np.ndarray, size: tuple[int, ...]) -> np.nda
     return overlap(quadrilateral(theta, (height, width)), boxes) > FOUND_ABOVE
 
 
-def crops_recipe(side: int) -> Recipe:
-    """Of crops that show digits whose images have that side."""
-    crop = CROP / check_count("side", side)
+def crops_recipe(side: int, crop: int = CROP) -> Recipe:
+    """Of crops of so many pixels a side that show digits whose images have that side."""
+    scale = check_count("crop", crop) / check_count("side", side)
     return Recipe(
         "crops",
-        CROP,
-        scale=(SEEN[0] * crop, SEEN[1] * crop),
+        crop,
+        scale=(SEEN[0] * scale, SEEN[1] * scale),
         placed=VISIBLE,
         supersampling=SUPERSAMPLING,
     )
+
+
+# -- crops among patches ---------------------------------------------------------------------------
+
+
+def _cut_to_test(
+    cut: Callable[..., list[PosedSplit]], *arguments: Any, **options: Any
+) -> PosedSplit:
+    """One crop of each of so many images, all with a digit."""
+    chunks = [vars(split).values() for split in cut(*arguments, blank=0.0, epoch=0, **options)]
+    return PosedSplit(*map(np.concatenate, zip(*chunks, strict=True)))
+
+
+def _cut_to_train(
+    cut: Callable[..., list[PosedSplit]],
+    *arguments: Any,
+    device: Device | None = None,
+    **options: Any,
+) -> tuple[Array, np.ndarray]:
+    """The same of an epoch, on the device; some show no digit, and have any label."""
+    chunks = cut(*arguments, blank=BLANK, **options)
+    images, labels = (np.concatenate([getattr(c, n) for c in chunks]) for n in ("images", "labels"))
+    return images if device is None else device.to_gpu(images), labels
+
+
+def _cut(
+    side: int,
+    distractors: int,
+    name: str,
+    digits: Digits,
+    count: int,
+    *,
+    seed: int,
+    epoch: int,
+    blank: float,
+    map: Map = map,
+) -> list[PosedSplit]:
+    """Image i shows digit i, and after the last digit comes the first again."""
+    chosen = np.arange(count) % len(digits)
+    starts = range(0, count, CHUNK)
+    chunks = [(start // CHUNK, digits[chosen[start : start + CHUNK]]) for start in starts]
+    settings = side, distractors, name, digits, seed, epoch, blank
+    return list(map(partial(_cut_chunk, settings), chunks))
+
+
+def _cut_chunk(settings: tuple[Any, ...], chunk: tuple[int, Digits]) -> PosedSplit:
+    side, distractors, name, digits, seed, epoch, blank = settings
+    number, (images, labels) = chunk[0], vars(chunk[1]).values()
+    n, own = len(images), images.shape[1]
+    canvas = DIGITS_WIDE * own
+    rng = generator(seed, f"data/crops among patches/{name}", epoch, number)
+    without = rng.random(CHUNK)[:n] < blank
+    labels = np.where(without, rng.integers(0, 10, CHUNK)[:n], labels).astype(np.uint8)
+    whole, first = cluttered.draw_chunk(
+        f"crops among patches/{name}/{epoch}",
+        digits,
+        (number, images * ~without[:, None, None]),
+        seed=seed,
+        canvas=canvas,
+        distractors=distractors,
+        patch=PATCH,
+    )
+    half = (canvas - 1) / 2
+    scale = np.minimum(1 / (DIGITS_WIDE * rng.uniform(*SEEN, CHUNK)), 1)[:n]
+    room = np.maximum(scale - (2 * VISIBLE - 1) / DIGITS_WIDE, 0)
+    centre = (first + (own - 1) / 2) / half - 1 + rng.uniform(-1, 1, (CHUNK, 2))[:n] * room[:, None]
+    scale = np.where(without, rng.uniform(*BLANK_WIDTH, CHUNK)[:n], scale)
+    centre = np.where(without[:, None], rng.uniform(-1, 1, (CHUNK, 2))[:n], centre.clip(-1, 1))
+    theta = np.insert(centre, 0, scale, axis=1).astype(np.float32)
+    sampler = Sampler(border="zeros", supersampling=2)
+    grid, _ = Attention().forward(theta, sampler.grid_size((side, side)))
+    crops = warp(whole, grid, sampler)
+    poses = true_poses(Recipe(name, canvas), own, only_placed(first, own, canvas))
+    poses = (poses - centre[:, None, None]) / scale[:, None, None, None]
+    corners = (poses[:, [0, -1], [0, -1]] + 1) * (side - 1) / 2
+    boxes = np.rint(corners).reshape(n, 4).astype(np.int16)
+    return PosedSplit(crops, labels, boxes, poses.astype(np.float32))

@@ -264,7 +264,7 @@ def next_image(graph: Graph, layer: NextImage, x: Value) -> Value:
 
 def description(graph: Graph, layer: Description, x: Value) -> Value:
     maps = through(graph, layer.maps, x)
-    parts = maps, through(graph, layer.scores, maps)
+    parts = layer.parts(maps, through(graph, layer.scores, maps))
     return joined(
         graph,
         [

@@ -32,8 +32,17 @@ away: black crops are all alike.
 *Start*: theta begins with nine tenths of the image, where nearly all is seen wherever a crop lies.
 From seven tenths, at a rate of 0.002, the digits 2 and 8 were not found in 1,000 steps.
 *Weight decay* of the encoder: with it digits were found in some two thirds of the steps.
+
+With clutter, crops as the paper has them stay nearly as large as the image. There the first crop
+must tell what is in it, and 22x22 pixels of the whole image do not: an encoder that had learned
+among patches named the digit in three of ten. One for 36x36 pixels, its last maps pooled, did in
+nearly half, with half as many maps in its first layer, and crops that climbed the score of the
+right class arrived twice as often. So there is ``Colocaliser(CropEncoder(pooled=True), 36)``. Its
+maps say where in a crop things lie; with them two of two digits were lost in 300 steps, with the
+scores alone both were on their way (90 and 53 images of 100), so ``maps`` can be left out.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -41,7 +50,7 @@ import numpy as np
 from ministn.backend import Array, device_of, joined, parted
 from ministn.data import Form
 from ministn.data.colocalisation import CROP, draw_crops
-from ministn.errors import UserError
+from ministn.errors import UserError, check_whole
 from ministn.initializers import ZEROS, Constant
 from ministn.kinds import kind
 from ministn.layers import Bounded, Conv2d, Dense, Flatten, Layer, ReLU, Sequential
@@ -64,63 +73,78 @@ SAMPLER = Sampler(border="zeros", supersampling=2)
 
 @kind("crop encoder")
 class CropEncoder(Architecture):
-    """The classifier of crops."""
+    """The classifier of crops. pooled: whether its last maps are pooled, for larger crops."""
+
+    pooled: bool = False
 
     @property
     def name(self) -> str:
         return "encoder"
 
-    def build(self, form: Form) -> Network:
-        size = plane(form)
-        rows, columns = ((side - 8) // 2 - 6 for side in size)
-        if min(rows, columns) < 1:
+    def maps_of(self, size: tuple[int, int]) -> int:
+        """How many numbers the last maps of a crop have. Raises UserError for one too small."""
+        least = SMALLEST_READ + 2 * self.pooled
+        if min(size) < least:
             raise UserError(
-                f"images must be at least {SMALLEST_READ}x{SMALLEST_READ} for the encoder, got "
-                f"{size[0]}x{size[1]}"
+                f"images must be at least {least}x{least} for the encoder, got {size[0]}x{size[1]}"
             )
+        return math.prod(((side - 8) // 2 - 6) // (1 + self.pooled) for side in size) * WIDTH
+
+    def build(self, form: Form) -> Network:
+        features, pool = self.maps_of(plane(form)), self.pooled
         return Network(
             Sequential(
                 Conv2d("classifier/conv1", form.channels, WIDTH, 9, padding="valid", pool=True),
-                Conv2d("classifier/conv2", WIDTH, WIDTH, 7, padding="valid"),
+                Conv2d("classifier/conv2", WIDTH, WIDTH, 7, padding="valid", pool=pool),
                 Flatten("classifier/flatten"),
-                Dense("classifier/softmax", rows * columns * WIDTH, form.classes),
+                Dense("classifier/softmax", features, form.classes),
             )
         )
+
+
+ENCODER = CropEncoder()
 
 
 class Description(Layer):
     """Crops (N, 22, 22, 1) -> what an encoder makes of them, (N, 42): a Layer that does not learn.
 
     The encoder's last maps, then its scores of the classes, each times one of ``scales``. Its
-    parameters are fixed: those of a trained CropEncoder.
+    parameters are fixed: those of a trained encoder. crop: the crops' side in pixels; of larger
+    ones there are more maps. maps: False for the scores alone.
     """
 
     path = "encoder"
-    widths = WIDTH, CLASSES
 
-    def __init__(self) -> None:
-        whole = CropEncoder().build(Form((CROP, CROP), classes=CLASSES)).classifier
+    def __init__(self, encoder: CropEncoder = ENCODER, crop: int = CROP, maps: bool = True) -> None:
+        whole = encoder.build(Form((crop, crop), classes=CLASSES)).classifier
         *layers, self.scores = whole.layers
         self.maps = Sequential(*layers)
+        self.widths = (encoder.maps_of((crop, crop)), CLASSES)[not maps :]
         self._weights = whole.parameters()
-        self.scales = 1.0, 1.0
+        self.scales: tuple[float, ...] = (1.0,) * len(self.widths)
 
     def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
         maps, of_maps = self.maps.forward(x, step)
         scores, of_scores = self.scores.forward(maps, step)
-        y = joined([maps * self.scales[0], scores * self.scales[1]])
+        parts = zip(self.parts(maps, scores), self.scales, strict=True)
+        y = joined([part * k for part, k in parts])
         return y, None if step is None else (of_maps, of_scores)
 
     def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
         if not need_dx:
             return None
         of_maps, of_scores = cache
-        dmaps, dscores = parted(dy, self.widths)
-        through_scores = self.scores.backward(dscores * self.scales[1], of_scores)
-        dx = self.maps.backward(dmaps * self.scales[0] + through_scores, of_maps)
+        dparts = zip(parted(dy, self.widths), self.scales, strict=True)
+        *dmaps, dscores = [dpart * k for dpart, k in dparts]
+        arriving: Any = self.scores.backward(dscores, of_scores)
+        dx = self.maps.backward(sum(dmaps, arriving), of_maps)
         for weight in self._weights:  # they stay
             weight.forget()
         return dx
+
+    def parts(self, maps: Any, scores: Any) -> tuple[Any, ...]:
+        """Those of the two that the description is made of."""
+        return (maps, scores)[-len(self.scales) :]
 
     def fixed_parameters(self) -> list[Parameter]:
         return self._weights
@@ -129,8 +153,8 @@ class Description(Layer):
 class Comparing(Network):
     """A transformer whose crops are described, beside crops at random places.
 
-    Images (N, H, W, 1) -> descriptions (N, 42) of what the transformer cuts out, T_n; in training
-    (N, 84), and beside each that of its image at a random place, R_n, which has no gradient. The
+    Images (N, H, W, 1) -> descriptions (N, D) of what the transformer cuts out, T_n; in training
+    (N, 2 D), and beside each that of its image at a random place, R_n, which has no gradient. The
     places are a function of the seed and the step, as dropout is.
     """
 
@@ -162,7 +186,18 @@ class Comparing(Network):
 
 @kind("colocaliser")
 class Colocaliser(Architecture):
-    """The localisation network, the transformer and, fixed, an encoder that describes its crops."""
+    """The localisation network, the transformer and, fixed, an encoder that describes its crops.
+
+    crop: their side in pixels. maps: whether the encoder's last maps describe them, beside its
+    scores. Raises UserError for fewer pixels than an encoder reads.
+    """
+
+    encoder: CropEncoder = ENCODER
+    crop: int = CROP
+    maps: bool = True
+
+    def __post_init__(self) -> None:
+        check_whole(SMALLEST_READ, crop=self.crop)
 
     @property
     def name(self) -> str:
@@ -170,10 +205,12 @@ class Colocaliser(Architecture):
 
     def build(self, form: Form) -> Comparing:
         check_one_channel(form)
-        return Comparing(Description(), _cutter(plane(form)))
+        return Comparing(
+            Description(self.encoder, self.crop, self.maps), _cutter(plane(form), self.crop)
+        )
 
 
-def _cutter(size: tuple[int, int]) -> SpatialTransformer:
+def _cutter(size: tuple[int, int], crop: int) -> SpatialTransformer:
     rows, columns = (((side - KERNEL) // STRIDE + 1) // 2 for side in size)
     if min(rows, columns) < 1:
         raise UserError(
@@ -199,5 +236,5 @@ def _cutter(size: tuple[int, int]) -> SpatialTransformer:
         Bounded("localisation/bounds", LOW, HIGH),
     )
     return SpatialTransformer(
-        localisation, (CROP, CROP), transform=Attention(), sampler=SAMPLER, start=START
+        localisation, (crop, crop), transform=Attention(), sampler=SAMPLER, start=START
     )

@@ -14,6 +14,9 @@ over all pairs; here it is the mean over those given, as of any batch. Where h_n
     de(R_n) = 2 dloss/P (e(T_n) - e(R_n))
 
 added up over the pairs that an image is in. Kink: at h_nm = 0 the slope is 0.
+
+A part of de(T_m) can be left out, so that crops are drawn to the others less than they draw these:
+what that is for is told in tasks/colocalisation.py.
 """
 
 from typing import NamedTuple
@@ -48,14 +51,17 @@ def triplet_hinge(
     return float(loss), Cache(attended, random, pairs[h > 0], len(pairs))
 
 
-def triplet_hinge_backward(cache: Cache, dloss: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """The gradients dattended and drandom, (N, D) each."""
+def triplet_hinge_backward(
+    cache: Cache, dloss: float = 1.0, drawn: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """The gradients dattended and drandom, (N, D) each. drawn: factor on de(T_m)."""
     attended, random, pairs, total = cache
     n, m = pairs.T
     factor = attended.dtype.type(2 * check_number("dloss", dloss) / total)
     dattended, drandom = np.zeros_like(attended), np.zeros_like(random)
     np.add.at(dattended, n, factor * (random[n] - attended[m]))  # rows of several pairs add up
-    np.add.at(dattended, m, factor * (attended[m] - attended[n]))
+    to_m = factor * attended.dtype.type(check_number("drawn", drawn))
+    np.add.at(dattended, m, to_m * (attended[m] - attended[n]))
     np.add.at(drandom, n, factor * (attended[n] - random[n]))
     return dattended, drandom
 

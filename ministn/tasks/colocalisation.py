@@ -7,10 +7,20 @@ Its margin of 1 means something only beside the length of descriptions, which th
 tell. Here maps and scores are each scaled so that those of two random crops have a mean squared
 distance of 1/256. So small, the margin is not reached before crops lie on the digits: at 1/64, the
 loss of some digits was down to 0.03 while their crops were still half as wide again.
+
+Before the margin is reached, the loss is the variance of e(T), less the squared distance of its
+mean from that of e(R), and a constant. Say that the transformer looks at the digit in a share p of
+the images, in the others at what is like random crops: at a distance d, this is d^2 p(1 - 2p). It
+rises until a quarter are right, and has gained nothing before a half are. What rises is the
+variance, by which a crop is drawn to the others; with a share k of it, the ``drawn`` of
+Colocalisation, d^2 p(k - (1 + k) p) rises until p = k / (2 + 2k), and has gained from k / (1 + k)
+on. Without clutter k = 1, the paper's, does: all first crops show their digit. Among patches, k =
+0.3 found the digits 0, 3, 4, 7 and 8, all that were tried, in 71 to 89 of 100 images in trials of
+at most 300 steps; with k = 1 were 90 of 3, 53 of 0 and none of 4.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +29,7 @@ from ministn.backend import Array, device_of, joined, parted, to_cpu
 from ministn.data import Split, as_batch
 from ministn.data.colocalisation import Compared, found
 from ministn.engines import implementation
-from ministn.errors import check_kind
+from ministn.errors import FROM_0, check_kind, check_numbers
 from ministn.kinds import kind
 from ministn.models import Network
 from ministn.models.colocalisation import Comparing
@@ -33,9 +43,18 @@ NEIGHBOURS = 2  # of each image, in the pairs that are judged
 
 @kind("colocalisation")
 class Colocalisation(Task):
-    """y (N, 2 D), descriptions of attended and of random crops, against the pairs of a batch."""
+    """y (N, 2 D), descriptions of attended and of random crops, against the pairs of a batch.
+
+    drawn: the share of e(T_m)'s gradient that is learned from; at 0 only T_n moves. Raises
+    UserError where it is below 0.
+    """
+
+    drawn: float = 1.0
 
     divisible: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_numbers(FROM_0, drawn=self.drawn)
 
     def prepare(self, network: Network, split: Any, seed: int) -> "Task":
         """Scale the descriptions of a Comparing network, by one random crop of each image."""
@@ -47,8 +66,9 @@ class Colocalisation(Task):
         parts = parted(to_cpu(network.at_random(x, seed, 0)), description.widths)
         # The mean squared distance of two, drawn independently, is twice the variance.
         scales = [float(np.sqrt(APART / (2 * part.var(axis=0).sum()))) for part in parts]
-        description.scales = scales[0], scales[1]
-        return Judging(joined([part * k for part, k in zip(parts, scales, strict=True)]))
+        description.scales = tuple(scales)
+        random = joined([part * k for part, k in zip(parts, scales, strict=True)])
+        return Judging(self.drawn, random=random)
 
     def loss(self, y: Array, labels: Compared) -> tuple[Any, Any]:
         width = y.shape[1] // 2
@@ -62,7 +82,7 @@ class Colocalisation(Task):
     def loss_backward(self, cache: Any, weight: float = 1.0) -> Array:
         """That of the attended crops; the random ones have none."""
         backward, kept = cache
-        dattended, _ = backward(kept, weight)
+        dattended, _ = backward(kept, weight, self.drawn)
         return joined([dattended, dattended * 0])
 
     def wrong(self, y: Array, labels: Compared, thetas: Sequence[Array]) -> int:
@@ -79,7 +99,7 @@ class Judging(Colocalisation):
     same ones.
     """
 
-    random: np.ndarray
+    random: np.ndarray = field(kw_only=True)
 
     def judge(self, predicted: Prediction, split: Split) -> Evaluation:
         """The loss over each image and those after it; an image is correct if its digit is found.

@@ -49,7 +49,7 @@ def tables(records: list[Record]) -> dict[str, list[Record]]:
     """The runs that look for digits, by what they have in common, in words."""
     found: dict[str, list[Record]] = {}
     for record in records:
-        if record["settings"].network == Colocaliser():
+        if isinstance(record["settings"].network, Colocaliser):
             found.setdefault(title(record, _encoder_of(record, records)), []).append(record)
     if not found:
         raise UserError("there are no records of co-localisation to report: train first")
@@ -66,6 +66,12 @@ def title(record: Record, encoder: Record | None) -> str:
         f"{training.lr:g}, Adam; {source}, data seed {s.data.seed}; {record['parameters']:,} "
         "parameters"
     )
+    if s.pretrained.data.distractors:
+        text = (
+            f"NOT THE PAPER'S SETTING: crops of {s.network.crop}x{s.network.crop} pixels; an "
+            "encoder that has learned from digits among patches, of which only the scores count; "
+            f"of the gradient of e(T_m), {s.task.drawn:g} is learned from: {text}"
+        )
     if training.loc_lr != 1:
         text += f"; loc-lr x{training.loc_lr:g}"
     if s.precision != Settings.precision:
@@ -129,35 +135,35 @@ def figures(records: list[Record]) -> dict[str, Any]:
 
 
 def boxes_figure(records: list[Record], images: int = 3) -> Any:
-    """A column for each digit, and rows of its first images without clutter and with it.
+    """A column for each digit, and rows of its first images, without clutter and with it.
 
-    Of several runs on one set the first is shown.
+    Of a table's runs on one set the first is shown.
     """
     from matplotlib.figure import Figure
 
-    shown: dict[tuple[int, int], Record] = {}
-    for rows in tables(records).values():
+    shown: dict[tuple[tuple[int, int], int], Record] = {}
+    for number, rows in enumerate(tables(records).values()):
         for record in rows:
             if record["epochs"]:
-                shown.setdefault((_clutter(record), _digit(record)), record)
+                shown.setdefault(((number, _clutter(record)), _digit(record)), record)
     if not shown:
         raise UserError("there are no finished epochs of co-localisation to draw")
     digits = sorted({digit for _, digit in shown})
-    clutters = sorted({clutter for clutter, _ in shown})
-    height = images * len(clutters)
+    bands = sorted({band for band, _ in shown})
+    height = images * len(bands)
     figure = Figure(figsize=(max(5.0, len(digits)), height + 1.2), layout="constrained")
     grid = figure.subplots(height, len(digits), squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    for (clutter, digit), record in shown.items():
+    for (band, digit), record in shown.items():
         _draw_crops(
-            grid[images * clutters.index(clutter) :, digits.index(digit)][:images],
+            grid[images * bands.index(band) :, digits.index(digit)][:images],
             record,
         )
     drawing.caption(
         figure,
         "Yellow: what the transformer cuts out after the last step. Dashed: the digit's own "
-        f"square, which it was never told. {'. '.join(tables(records))}.",
+        f"square, which it was never told. From above: {'. '.join(tables(records))}.",
     )
     return figure
 
@@ -180,7 +186,7 @@ def run_figures(record: Record) -> dict[str, Any]:
     """The figures of one run: of the encoder none."""
     from ministn import plot
 
-    if record["settings"].network != Colocaliser() or not record["epochs"]:
+    if not isinstance(record["settings"].network, Colocaliser) or not record["epochs"]:
         return {}
     return {"attention.png": plot.attention_figure(record), "progress.png": progress(record)}
 

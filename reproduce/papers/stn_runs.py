@@ -68,6 +68,7 @@ CHOSEN = {
     "models": ("which networks", "all"),
     "digits": ("which digits to find, a run for each; none: only the encoder", "all digits"),
     "clutter": ("how many distractors an image has", "both"),
+    "settings": ("whose setting, the paper's or ours for images with clutter", "paper"),
 }
 
 
