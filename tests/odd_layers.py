@@ -295,7 +295,7 @@ def transformer_calls() -> Iterator[tuple[str, Call]]:
         "transformer.regression_layer",
         Call(
             regression_layer,
-            {"path": "theta", "in_features": 3, "transform": AFFINE},
+            {"path": "theta", "in_features": 3, "transform": AFFINE, "start": (1, 0, 0, 0, 1, 0)},
             any_kind=OPEN,
         ),
     )
