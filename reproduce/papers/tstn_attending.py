@@ -1,8 +1,8 @@
 """What makes a tied network attend, and an untied one keep the image, where d is 1.
 
 Architecture 1 of the TSTN paper on its data, by its protocol made eight times shorter, of which the
-first eight epochs are looked at: so runs that go on to the end stand beside those that do not. One
-thing is changed at a time in how the localisation network begins and learns.
+first eight epochs are looked at: so runs that go on to the end stand beside those that do not. They
+differ in how the localisation network begins and learns.
 """
 
 from dataclasses import replace
@@ -35,8 +35,8 @@ FIGURE = "attending.png"
 TITLE = "### What makes a tied network attend, and an untied one keep the image"
 INTRODUCTION = (
     "Architecture 1 at d = 1 on all images: the protocol of the table's runs with an eighth of the "
-    f"paper's epochs, and of these the first {EPOCHS}. One thing is changed at a time in how the "
-    "localisation network begins and learns; the runs with nothing but loc-lr x0.3 are the "
+    f"paper's epochs, and of these the first {EPOCHS}. Beside each network stands what is changed in "
+    "how its localisation network begins and learns; the runs with nothing but loc-lr x0.3 are the "
     "table's own, which went on."
 )
 HEADER = ["network", "setting", "seed", "epochs", "left the image", "IoU", "follows", "wander"]
