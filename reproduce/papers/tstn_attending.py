@@ -35,8 +35,8 @@ FIGURE = "attending.png"
 TITLE = "### What makes a tied network attend, and an untied one keep the image"
 INTRODUCTION = (
     "Architecture 1 at d = 1 on all images: the protocol of the table's runs with an eighth of the "
-    f"paper's epochs, and of these the first {EPOCHS}. Beside each network stands what is changed in "
-    "how its localisation network begins and learns; the runs with nothing but loc-lr x0.3 are the "
+    f"paper's epochs, and of these the first {EPOCHS}. The settings say what is changed in how the "
+    "localisation network begins and learns; the runs with nothing but loc-lr x0.3 are the "
     "table's own, which went on."
 )
 HEADER = ["network", "setting", "seed", "epochs", "left the image", "IoU", "follows", "wander"]
