@@ -7,7 +7,9 @@ from small_runs import SETTINGS, changed, data_set, trainer_of
 
 from ministn.data import Form
 from ministn.errors import UserError
+from ministn.fit.saved import load, save
 from ministn.gradcheck.networks import perturbed
+from ministn.interop.trace import traced
 from ministn.layers import Conv2d
 from ministn.models import Tstn, UntiedStn
 from ministn.models.controls import Limited
@@ -184,3 +186,27 @@ def test_an_impossible_warm_up_is_refused(value):
 def test_a_pooling_is_kept_or_not():
     with pytest.raises(UserError, match=r"^pool must be True or False, got 1$"):
         Tstn(1, pool=1)
+
+
+# ---- kept
+
+
+@both
+def test_such_a_network_can_be_saved(network, tmp_path):
+    asked = network(1, clip=0.5, scale=0.5, pool=True, zoom=0.75)
+    made, _ = built(asked, np.float32)
+    save(made, tmp_path / "network.safetensors")
+    loaded = load(tmp_path / "network.safetensors")
+    x = abs(normal(*SHAPE)).astype(np.float32)
+    (y, (look,)), (same, (seen,)) = made.predict(x), loaded.predict(x)
+    np.testing.assert_array_equal(same, y)
+    np.testing.assert_array_equal(seen.theta, look.theta)
+    assert loaded.transformer.start == made.transformer.start
+    assert loaded.transformer.localisation.layers[-1].limit == 0.5
+
+
+def test_elsewhere_a_limit_is_nothing():
+    """What is exported only computes: the same operations with and without it."""
+    limited, plain = (built(Tstn(1, clip=clip))[0] for clip in (0.5, None))
+    nodes = [[node.operation for node in traced(each, FORM).nodes] for each in (limited, plain)]
+    assert nodes[0] == nodes[1]
