@@ -296,7 +296,7 @@ def transformer_calls() -> Iterator[tuple[str, Call]]:
         Call(
             regression_layer,
             {"path": "theta", "in_features": 3, "transform": AFFINE, "start": (1, 0, 0, 0, 1, 0)},
-            any_kind=OPEN,
+            any_kind=f"{OPEN} start",
         ),
     )
     yield (
