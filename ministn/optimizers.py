@@ -230,16 +230,20 @@ class Optimizer:
 
     def step_sizes(self, lr: float, t: int) -> list[float | None]:
         """What step ``t``, counted from 1, multiplies each group's direction with; None where the
-        group does not learn. Each counts the steps in which it does.
+        group does not learn. Each counts the steps in which it does: in the n-th its rate is
+
+            lr * multiplier * min(n / warm_up, 1)
 
         Raises UserError for numbers that cannot be.
         """
         check_numbers(FROM_0, lr=lr)
         check_whole(t=t)
         found: list[float | None] = []
-        for _, multiplier, every in self.buffer.groups:
+        for _, multiplier, every, warm_up in self.buffer.groups:
             before, late = divmod(t - 1, every)
-            found.append(None if late else self.rule.step_size(lr * multiplier, before + 1))
+            n = before + 1
+            rate = lr * multiplier * min(n / warm_up, 1.0)
+            found.append(None if late else self.rule.step_size(rate, n))
         return found
 
     def limit(

@@ -26,8 +26,9 @@ class Parameter:
 
     name: its path, "classifier/conv1/weight". shape: with None for a length that follows from what
     its layer is given, until ``meet``. lr_multiplier: factor on the learning rate. every: it
-    learns in the first of so many steps, and in the others is left as it is, moments and all. Both
-    are read when a ParameterBuffer is made.
+    learns in the first of so many steps, and in the others is left as it is, moments and all.
+    warm_up: over so many steps in which it learns, its rate rises evenly to what it is to be. All
+    three are read when a ParameterBuffer is made.
 
     A copy, or what comes out of a pickle, has the values and no gradient: it computes, and learns
     once a ParameterBuffer lays it out, or where its buffer was copied along with it.
@@ -50,6 +51,7 @@ class Parameter:
         self.initial = initial
         self.lr_multiplier = 1.0
         self.every = 1
+        self.warm_up = 1
         self._unused = False  # in this step: then what _grad holds is of an earlier one
 
     @property
@@ -150,6 +152,7 @@ class Group(NamedTuple):
     part: slice
     lr_multiplier: float
     every: int
+    warm_up: int
 
 
 class ParameterBuffer:
@@ -177,7 +180,9 @@ class ParameterBuffer:
         if dtype not in FLOATS:
             raise TypeError(f"dtype must be float32 or float64, got {dtype!r}")
         check_index("seed", seed)
-        self.parameters = sorted(unique(parameters), key=lambda p: (-p.lr_multiplier, p.every))
+        self.parameters = sorted(
+            unique(parameters), key=lambda p: (-p.lr_multiplier, p.every, p.warm_up)
+        )
         initial = np.zeros(sum(_aligned(parameter.size) for parameter in self.parameters), dtype)
         self._data = initial if device is None else device.empty(initial.shape, initial.dtype)
         self.device = device
@@ -189,7 +194,7 @@ class ParameterBuffer:
             drawn[parameter.name][...] = parameter.initial(
                 parameter.shape, generator(seed, "initial values of " + parameter.name)
             )
-            how = parameter.lr_multiplier, parameter.every
+            how = parameter.lr_multiplier, parameter.every, parameter.warm_up
             if self.groups and self.groups[-1][1:] == how:
                 self.groups[-1] = Group(slice(self.groups[-1].part.start, stop), *how)
             else:

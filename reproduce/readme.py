@@ -39,6 +39,7 @@ from papers import (
     stn_looks,
     stn_report,
     tstn,
+    tstn_attending,
     tstn_figures,
     tstn_report,
 )
@@ -58,6 +59,7 @@ ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "figures"
 RECORDS = ROOT / "reproduce" / "records"
 TABLE3, QUICK, STUDY = RECORDS / "table3", RECORDS / "quick", RECORDS / "learning-rate"
+ATTENDING = RECORDS / "attending"
 STN = {
     "stn": RECORDS / "stn-table1",
     "addition": RECORDS / "stn-addition",
@@ -217,6 +219,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
     ROOT / "reproduce" / "README.md": {
         "table": lambda: tstn_report.report(table3(), markdown=True).strip(),
         "learning-rate": lambda: learning_rate.markdown(of(STUDY)),
+        "attending": lambda: tstn_attending.section(some(ATTENDING), of(TABLE3)),
         **{name: partial(stn_table, folder) for name, folder in STN.items()},
         "stn-looks": lambda: stn_looks.section(looks(LOOKS)),
         "colocalisation": lambda: colocalisation_report.report(
@@ -284,6 +287,7 @@ def draw() -> None:
         "learning-curves.png": tstn_figures.learning_curves(records),
         "benchmark-cpu.png": benchmarks.figure.figure(read_json(BENCHMARK)),
         learning_rate.FIGURE: learning_rate.figure(of(STUDY)),
+        **tstn_attending.figures(some(ATTENDING), of(TABLE3)),
         "stn-errors.png": stn_report.errors_figure(of(STN["stn"])),
         **{
             f"{name}-transformers.png": stn_report.transformers_figure(of(folder))

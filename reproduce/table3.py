@@ -98,6 +98,11 @@ FLAGS = [
         float, metavar="FACTOR",
     ),
     Flag(
+        "--loc-warm-up", "training.loc_warm_up",
+        "steps in which these layers' rate rises evenly to --loc-lr; default: 1, at once",
+        int, metavar="N",
+    ),
+    Flag(
         "--decay-every", "training.schedule.every",
         "epochs after which the learning rate is multiplied by 0.7; default: 20",
         int, metavar="N",
@@ -133,6 +138,27 @@ FLAGS = [
         "rate of dropout after the neurons of the localisation network, too; for the tstn and "
         "untied networks; default: 0",
         float, metavar="RATE",
+    ),
+    Flag(
+        "--loc-clip", "network.clip",
+        "limit on each number of theta's gradient, of each image in a batch's mean loss, which is "
+        "all that the localisation network learns from; for the tstn and untied networks, as the "
+        "next three; default: none",
+        float, metavar="LIMIT",
+    ),
+    Flag(
+        "--loc-scale", "network.scale",
+        "times the first weights of the localisation network's 200 neurons; default: 1",
+        float, metavar="FACTOR",
+    ),
+    Flag(
+        "--loc-pool", "network.pool",
+        "the localisation network keeps the last pooling, which the paper removes", bool,
+    ),
+    Flag(
+        "--loc-zoom", "network.zoom",
+        "theta begins with so much of the image's sides, in the middle; default: 1, all of it",
+        float, metavar="SHARE",
     ),
     Flag(
         "--data", "",

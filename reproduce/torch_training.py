@@ -66,11 +66,14 @@ class File:
 def module_of(settings: Settings) -> tuple[torch.nn.Module, torch.optim.Adam]:
     """The network as it is before training, and the optimiser with the run's two rates.
 
-    Raises UserError for another optimiser than Adam, or limits on gradients.
+    Raises UserError for another optimiser than Adam, limits on gradients, a warm-up, or a network
+    in which not all of a gradient goes back.
     """
     training = settings.training
-    if training.optimizer != Adam() or training.clip or training.clip_norm:
+    if training.optimizer != Adam() or training.clip or training.clip_norm or training.loc_warm_up:
         raise UserError(f"only plain Adam is trained here, not {training}")
+    if any(getattr(settings.network, name, None) for name in ("clip", "stop_gradient")):
+        raise UserError(f"only whole gradients are trained with here, not {settings.network}")
     form = settings.data.form
     network, _ = optimized(lambda: settings.network.build(form), training, settings.seed)
     module = to_torch(network, form)

@@ -295,8 +295,8 @@ def transformer_calls() -> Iterator[tuple[str, Call]]:
         "transformer.regression_layer",
         Call(
             regression_layer,
-            {"path": "theta", "in_features": 3, "transform": AFFINE},
-            any_kind=OPEN,
+            {"path": "theta", "in_features": 3, "transform": AFFINE, "start": (1, 0, 0, 0, 1, 0)},
+            any_kind=f"{OPEN} start",
         ),
     )
     yield (

@@ -55,8 +55,9 @@ OWN_TESTS = {
     "Affine3d": "test_cuda_volumes.py",  # of volumes
     "General": "test_cuda_transforms.py",  # it has one size, and a parameter
     "Stopped": "test_controls.py",  # of dy nothing comes back
+    "Limited": "test_attending.py",  # of dy not all comes back
 }
-NO_SLOPE = {"Stopped"}  # what it gives for a gradient is none, on purpose
+NO_SLOPE = {"Stopped", "Limited"}  # what it gives for a gradient is none, on purpose
 NOT_SAVED = {"Description"}  # it is not made of parts alone: it holds a trained network
 
 LOOP = "a slow reference in tests/loops.py"

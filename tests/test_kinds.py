@@ -333,6 +333,10 @@ CHANGED = [
         SET | {
             "network.architecture": 2, "network.downsample": 1.5, "network.dropout": 0.1,
             "network.share": 0.5,
+            "network.clip": 0.01,
+            "network.scale": 0.5,
+            "network.pool": True,
+            "network.zoom": 0.7,
         },
     ),
     (

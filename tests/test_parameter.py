@@ -41,8 +41,8 @@ def test_two_parameters_of_one_name_are_refused():
 def test_groups_are_contiguous_and_cover_the_buffer():
     made = parameters()
     buffer = ParameterBuffer(made, seed=0)
-    assert buffer.groups == [(slice(0, 8 + 8), 1.0, 1), (slice(16, 16 + 8 + 8), 0.1, 1)]
-    for group, multiplier, _ in buffer.groups:
+    assert buffer.groups == [(slice(0, 8 + 8), 1.0, 1, 1), (slice(16, 16 + 8 + 8), 0.1, 1, 1)]
+    for group, multiplier, *_ in buffer.groups:
         buffer.data[group] = multiplier
     assert all((p.data == p.lr_multiplier).all() for p in made)
 

@@ -8,7 +8,7 @@ from papers.tstn_report import report
 from synthetic import record
 
 from ministn.data import CroppedToDigit
-from ministn.kinds import replaced
+from ministn.kinds import has, replaced, value_at
 from ministn.models import Alternating, ClassificationCnn, Trstn, Tstn
 
 MEASURED = {"overlap": 0.25, "correlation": 0.5, "widths_in": 2.0, "widths_out": 0.5}
@@ -16,8 +16,12 @@ MEASURED = {"overlap": 0.25, "correlation": 0.5, "widths_in": 2.0, "widths_out":
 
 def run(network, name="arch1-tstn", seed=0, **settings):
     """A record like that of a network of the paper."""
-    found = record(name, seed, **settings)
-    return found | {"settings": replaced(found["settings"], "network", network)}
+    return replaced_in(record(name, seed, **settings), "network", network)
+
+
+def replaced_in(found, path, value):
+    """With another setting."""
+    return found | {"settings": replaced(found["settings"], path, value)}
 
 
 def attending(found, looks=1):
@@ -43,6 +47,14 @@ CONTROLS = {
     "gradient stopped": attending(run(Tstn(1, stop_gradient=True))),
     "loc. dropout 0.5": attending(run(Tstn(1, dropout=0.5))),
     "theta fixed": attending(record("arch1-tstn", loc_lr=0.0)),
+}
+# Other ways of the paper's networks: rows of their own, judged among themselves.
+WAYS = {
+    "loc. gradient clipped at 0.01": run(Tstn(1, clip=0.01)),
+    "loc. scale 0.1": run(Tstn(1, scale=0.1)),
+    "loc. pooling kept": run(Tstn(1, pool=True)),
+    "theta begins at 0.7": run(Tstn(1, zoom=0.7)),
+    "loc. warm-up 196": replaced_in(record("arch1-tstn"), "training.loc_warm_up", 196),
 }
 
 
@@ -82,6 +94,24 @@ def test_claims_are_about_the_papers_networks_alone():
     for control in CONTROLS.values():
         (one,) = tstn.tables([*PAPERS, control])
         assert len(one) == 3 and tstn.verdicts(one) == tstn.verdicts(table)
+
+
+@pytest.mark.parametrize("words", WAYS)
+def test_another_way_to_look_is_labelled_and_compared_at_that_way(words):
+    """The CNN, which does not look, is the same beside all; as it has no warm-up, none is said."""
+    way, papers = WAYS[words], record("arch1-untied")
+    path, value = next(
+        (path, value_at(way["settings"], path))
+        for path in tstn.TRANSFORMERS_ONLY
+        if has(papers["settings"], path)
+        and value_at(way["settings"], path) != value_at(papers["settings"], path)
+    )
+    untied = replaced_in(record("arch1-untied", wrong=range(500)), path, value)
+    (table,) = tstn.tables([*PAPERS, papers, way, untied])
+    assert len(table) == 5 and tstn.label(way)[1:] == tstn.label(untied)[1:] == [words]
+    judged = [v.claim for v in tstn.verdicts(table) if v.seeds and words in v.claim]
+    assert [claim.split(": ")[1] for claim in judged][:2] == ["tied < untied", "tied < CNN"]
+    assert tstn.label(replaced_in(PAPERS[0], "training.loc_warm_up", 9)) == ["Arch 1 CNN"]
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,8 @@ def built(leader: int, change: str):
     network = Network(Sequential(*layers))
     if other == "rate":
         network.parameters()[0].lr_multiplier = 0.5
+    if other == "warm-up":
+        network.parameters()[0].warm_up = 9
     if other == "turns":
         network.parameters()[0].every = 2
     rule = {"rule": SGD(), "constant": Adam(beta1=0.8)}.get(other, Adam())
@@ -46,6 +48,7 @@ DIFFERENCES = {
     "name": r"it has other/weight .*, the first process hidden/weight",
     "more": r"it has more/weight \(8, 8\), .*, the first process softmax/weight \(8, 10\)",
     "rate": r"it has hidden/bias .* times 1\.0, the first process hidden/weight",
+    "warm-up": r"it has hidden/bias .*of 1, rate.*, the first process hidden/weight",
     "turns": r"it has hidden/bias .* in 1 of 1 steps.*, the first process hidden/weight",
     "rule": r"it has float32, SGD\(.*with v, the first process float32, Adam\(.*with m, v",
     "constant": r"it has float32, Adam\(beta1=0.8.*, the first process float32, Adam\(beta1=0.9",

@@ -82,9 +82,18 @@ def test_training_learns_and_leaves_what_has_no_rate(script, path, monkeypatch):
     assert twin["run"] == folder_name(SETTINGS)
 
 
-def test_what_is_not_adam_is_refused(script):
-    with pytest.raises(UserError, match="only plain Adam is trained here"):
-        script.module_of(replace(SETTINGS, training=Training(SGD(), epochs=1)))
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"training": Training(SGD(), epochs=1)}, "only plain Adam is trained here"),
+        ({"training": Training(epochs=1, loc_warm_up=9)}, "only plain Adam is trained here"),
+        ({"network": Tstn(1, clip=0.1)}, "only whole gradients are trained with here"),
+        ({"network": Tstn(1, stop_gradient=True)}, "only whole gradients are trained with here"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(script, changes, said):
+    with pytest.raises(UserError, match=said):
+        script.module_of(replace(SETTINGS, **changes))
 
 
 def runs_with(errors):

@@ -20,7 +20,7 @@ from ministn.fit.arguments import weights_of
 from ministn.layers import Layer
 from ministn.models import Network
 from ministn.models.alternating import Alternately
-from ministn.models.controls import NextImage, Stopped
+from ministn.models.controls import Limited, NextImage, Stopped
 from ministn.parameter import Parameter, ParameterBuffer
 from ministn.training import checkpoint
 from ministn.transformer import samplers, transforms
@@ -123,6 +123,7 @@ KINDS: dict[str, tuple[type, Describe]] = {
     "general": (transforms.General, general),
     # models/
     "stopped": (Stopped, lambda part: {"": [part.path, *part.layers.layers]}),
+    "limited": (Limited, by_name("path limit")),
     "next image": (NextImage, by_name("path rows")),
     "alternately": (Alternately, lambda part: {"": part.each}),
     "network": (Network, by_name("classifier front shape")),

@@ -34,7 +34,7 @@ from ministn.layers import (
 )
 from ministn.models import Network
 from ministn.models.colocalisation import Description
-from ministn.models.controls import NextImage, Stopped
+from ministn.models.controls import Limited, NextImage, Stopped
 from ministn.ops.conv2d import checked_margin, convolved_size
 from ministn.recurrent import GRU, Mean
 from ministn.transformer import (
@@ -358,6 +358,7 @@ LAYERS: dict[type[Layer], Callable[[Graph, Any, Value], Value]] = {
     HandOn: hand_on,
     Iterated: iterated,
     LeakyReLU: leaky_relu,
+    Limited: lambda graph, layer, x: x,
     MaxPool2d: max_pool2d,
     Mean: mean,
     NextImage: next_image,

@@ -1,5 +1,6 @@
-"""What a sceptic asks of a transformer: what if the tied weights learnt nothing from looking, and
-what if each image were looked at where another one's digit is?
+"""What a sceptic asks of a transformer: what if the tied weights learnt nothing from looking, what
+if no image had more than so much to say, and what if each image were looked at where another one's
+digit is?
 """
 
 from collections import Counter
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ministn.data import Form
-from ministn.errors import UserError, check_arrays, check_count
+from ministn.engines import function
+from ministn.errors import ABOVE_0, UserError, check_arrays, check_count, check_numbers
 from ministn.kinds import kind
 from ministn.layers import Layer, Sequential
 from ministn.models.architecture import Architecture
@@ -37,6 +39,30 @@ class Stopped(Layer):
 
     def outputs(self, x: np.ndarray, step: Step) -> Iterator[tuple[str, np.ndarray]]:
         return self.layers.outputs(x, step)
+
+
+class Limited(Layer):
+    """Limits what goes back: y = x; dx is dy with each number limited to [-limit, limit].
+
+    After the last layer of a localisation network it limits theta's gradient, all that the network
+    learns from. What an image adds to the gradient of a batch's mean loss is limited by itself, so
+    it is the same however the batch is cut. Raises UserError for a limit that is not above 0.
+    """
+
+    def __init__(self, path: str, limit: float) -> None:
+        super().__init__(path)
+        check_numbers(ABOVE_0, limit=limit)
+        self.limit = limit
+
+    def forward(self, x: np.ndarray, step: Step | None = None) -> tuple[np.ndarray, Any]:
+        return x, None
+
+    def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
+        if not need_dx:
+            return None
+        dx = dy.copy()
+        function("clip", dx)(dx.reshape(-1), self.limit)
+        return dx
 
 
 class NextImage(Layer):

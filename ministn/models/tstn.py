@@ -13,7 +13,7 @@ convolutional layer has one convolution in Architecture 1 and two in Architectur
 localisation CNN uses the classification CNN's convolutions; the untied STN's has its own.
 """
 
-from math import inf
+from math import inf, sqrt
 
 from ministn.data import Form
 from ministn.errors import (
@@ -25,10 +25,11 @@ from ministn.errors import (
     is_number,
     is_whole,
 )
+from ministn.initializers import HeUniform
 from ministn.kinds import kind
 from ministn.layers import Conv2d, Dense, Dropout, Flatten, Layer, ReLU, Sequential
 from ministn.models.architecture import Architecture, plane
-from ministn.models.controls import Stopped
+from ministn.models.controls import Limited, Stopped
 from ministn.models.network import Network
 from ministn.transformer import SpatialTransformer, downsampled, regression_layer
 
@@ -76,29 +77,19 @@ def classification_layers(
     )
 
 
-def looking_layers(convolutions: list[Conv2d]) -> list[Layer]:
-    """The left-hand column of the tables down to flatten: the last pooling is removed."""
+def looking_layers(convolutions: list[Conv2d], pool: bool = False) -> list[Layer]:
+    """The left-hand column of the tables down to flatten: the last pooling is removed.
+
+    pool: whether it is kept.
+    """
     *first, last = convolutions
-    return [*first, last.with_pool(False), Flatten("localisation/flatten")]
+    return [*first, last.with_pool(pool), Flatten("localisation/flatten")]
 
 
-def looked_at(size: Size, share: float = 1.0) -> int:
+def looked_at(size: Size, share: float = 1.0, pool: bool = False) -> int:
     """How many features these layers make of (H, W) images."""
-    return (size[0] // 4) * (size[1] // 4) * scaled(MAPS[-1], share)
-
-
-def localisation_layers(
-    looking: list[Layer], size: Size, dropout: float = 0.0, share: float = 1.0
-) -> Sequential:
-    """The left-hand column of the tables, with dropout after its neurons where there is a rate."""
-    neurons = scaled(LOOKING, share)
-    return Sequential(
-        *looking,
-        Dense("localisation/dense", looked_at(size, share), neurons),
-        ReLU("localisation/relu"),
-        *([Dropout("localisation/dropout", dropout)] if dropout else []),
-        regression_layer("localisation/theta", neurons),
-    )
+    cell = 8 if pool else 4
+    return (size[0] // cell) * (size[1] // cell) * scaled(MAPS[-1], share)
 
 
 @kind("classification cnn")
@@ -138,19 +129,29 @@ class UntiedStn(Architecture):
     dropout: rate after the localisation network's neurons, where the classifier has 0.5. In the
     paper d is 1, and there is no dropout there. share: how much of the paper's maps and neurons
     each layer has, for a network that is small; None for all.
+
+    Of the localisation network alone, None or False as in the paper: clip: limit on each number of
+    theta's gradient, which is all that it learns from, see Limited. scale: of its neurons' first
+    weights, times He's. pool: whether it keeps the last pooling, which the paper removes. zoom:
+    theta begins as [[zoom, 0, 0], [0, zoom, 0]], below 1 the middle of the image, and not as the
+    identity.
     """
 
     architecture: int
     downsample: float = 1.0
     dropout: float = 0.0
     share: float | None = None
+    clip: float | None = None
+    scale: float | None = None
+    pool: bool = False
+    zoom: float | None = None
 
     def __post_init__(self) -> None:
         check_architecture(self.architecture)
         check_downsample(self.downsample)
         check_numbers(FROM_0_BELOW_1, dropout=self.dropout)
-        if self.share is not None:
-            check_numbers(ABOVE_0, share=self.share)
+        given = {name: getattr(self, name) for name in ("share", "clip", "scale", "zoom")}
+        check_numbers(ABOVE_0, **{name: n for name, n in given.items() if n is not None})
 
     @property
     def name(self) -> str:
@@ -160,12 +161,21 @@ class UntiedStn(Architecture):
         size = plane(form)
         output, share = transformed_size(size, self.downsample), self.share or 1.0
         convolutions = convolutional_layers("classifier", self.architecture, form.channels, share)
-        looking = localisation_layers(
-            self.looking_layers(convolutions, form), size, self.dropout, share
+        zoom, scale = self.zoom or 1.0, self.scale or 1.0
+        start = (zoom, 0.0, 0.0, 0.0, zoom, 0.0)
+        neurons, features = scaled(LOOKING, share), looked_at(size, share, self.pool)
+        initial = HeUniform(scale * sqrt(2.0))
+        localisation = Sequential(
+            *self.looking_layers(convolutions, form),
+            Dense("localisation/dense", features, neurons, initial=initial),
+            ReLU("localisation/relu"),
+            *([Dropout("localisation/dropout", self.dropout)] if self.dropout else []),
+            regression_layer("localisation/theta", neurons, start=start),
+            *([] if self.clip is None else [Limited("localisation/limited", self.clip)]),
         )
         return Network(
             classification_layers(convolutions, output, form.classes, scaled(NEURONS, share)),
-            SpatialTransformer(looking, output),
+            SpatialTransformer(localisation, output, start=start),
         )
 
     def looking_layers(self, classifier: list[Conv2d], form: Form) -> list[Layer]:
@@ -173,7 +183,7 @@ class UntiedStn(Architecture):
         own = convolutional_layers(
             "localisation", self.architecture, form.channels, self.share or 1.0
         )
-        return looking_layers(own)
+        return looking_layers(own, self.pool)
 
 
 @kind("tstn")
@@ -192,7 +202,7 @@ class Tstn(UntiedStn):
 
     def looking_layers(self, classifier: list[Conv2d], form: Form) -> list[Layer]:
         """The classifier's, the same layers."""
-        layers = looking_layers(classifier)
+        layers = looking_layers(classifier, self.pool)
         return [Stopped("localisation/stopped", *layers)] if self.stop_gradient else layers
 
 

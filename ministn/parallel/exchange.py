@@ -117,7 +117,8 @@ def described(optimizer: Optimizer) -> list[str]:
     """All in which the optimisers of replicas must not differ, in words."""
     buffer, rule = optimizer.buffer, optimizer.rule
     sizes = [
-        f"{p.name} {p.shape}, learning in 1 of {p.every} steps, rate times {p.lr_multiplier}"
+        f"{p.name} {p.shape}, learning in 1 of {p.every} steps, warm-up of {p.warm_up}, "
+        f"rate times {p.lr_multiplier}"
         for p in buffer.parameters
     ]
     how = repr(rule) if is_dataclass(rule) else rule.kind

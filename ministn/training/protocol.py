@@ -17,7 +17,8 @@ class Training:
 
     optimizer: with its own numbers. lr: the starting learning rate; schedule: how it falls.
     epochs or iterations: how long, the other is None. loc_lr: multiplier on lr for the layers that
-    only localisation networks have. clip, clip_norm: limits on each value and on the norm of a
+    only localisation networks have; loc_warm_up: over so many of their steps it rises evenly to
+    that. clip, clip_norm: limits on each value and on the norm of a
     step's whole gradient, in this order, see Optimizer.limit; None for none. dropout_ramp: how many
     epochs have less than full dropout, their rates rising evenly from 0. patience: stop after so
     many epochs in a row without a lower validation error. None for neither.
@@ -36,6 +37,7 @@ class Training:
     clip_norm: float | None = None
     dropout_ramp: int | None = None
     patience: int | None = None
+    loc_warm_up: int | None = None
 
     def __post_init__(self) -> None:
         for name, cls in (("optimizer", Rule), ("schedule", Schedule)):
@@ -47,7 +49,8 @@ class Training:
         check_whole(**{name: getattr(self, name)}, batch_size=self.batch_size)
         check_numbers(FROM_0, lr=self.lr, loc_lr=self.loc_lr)
         check_clipping(self.clip, self.clip_norm)
-        numbers = {"dropout_ramp": self.dropout_ramp, "patience": self.patience}
+        names = "dropout_ramp", "patience", "loc_warm_up"
+        numbers = {name: getattr(self, name) for name in names}
         check_whole(**{name: n for name, n in numbers.items() if n is not None})
 
     @property
@@ -87,7 +90,8 @@ class Training:
     def compressed(self, times: float) -> "Training":
         """The same protocol so many times faster: its lengths and its schedule divided.
 
-        Not so the patience: fewer epochs without progress may be chance.
+        Not so the patience, since fewer epochs without progress may be chance, nor the warm-up,
+        which is for the first steps of an optimiser, however many follow.
         """
         lengths = {name: getattr(self, name) for name in LENGTHS}
         shorter: dict[str, Any] = {

@@ -38,6 +38,7 @@ def optimized(
     network = build()
     for parameter in network.localisation_only():
         parameter.lr_multiplier = training.loc_lr
+        parameter.warm_up = training.loc_warm_up or 1
     if fixed := network.fixed_parameters():
         ParameterBuffer(fixed, seed, device=device)
     buffer = ParameterBuffer(network.parameters(), seed, device=device)

@@ -55,19 +55,21 @@ class TransformerCache(NamedTuple):
     warp: Warp
 
 
-def regression_layer(path: str, in_features: int | None, transform: Transform = AFFINE) -> Dense:
+def regression_layer(
+    path: str,
+    in_features: int | None,
+    transform: Transform = AFFINE,
+    start: Sequence[float] | None = None,
+) -> Dense:
     """The last layer of a localisation network: (N, D) -> theta (N, P), at first the identity.
 
-    STN section 3.1 calls for it; the weights begin at zero, so every image gets the identity.
+    STN section 3.1 calls for it; the weights begin at zero, so every image gets the identity, or
+    ``start``, P numbers.
     """
     check_kind("transform", transform, Transform)
-    return Dense(
-        path,
-        in_features,
-        len(transform.identity),
-        initial=ZEROS,
-        initial_bias=Constant(transform.identity),
-    )
+    identity = transform.identity
+    first = identity if start is None else check_list("start", start, len(identity))
+    return Dense(path, in_features, len(first), initial=ZEROS, initial_bias=Constant(first))
 
 
 def downsampled(size: tuple[int, ...], factor: float | Sequence[float]) -> tuple[int, ...]:

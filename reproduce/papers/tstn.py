@@ -66,8 +66,15 @@ PAPER_DECAY = 20  # epochs
 
 # Settings that say nothing of a CNN.
 TRANSFORMERS_ONLY = (
-    "training.loc_lr", "network.downsample", "network.dropout", "network.stop_gradient",
-    "network.share",
+    "training.loc_lr", "training.loc_warm_up", "network.downsample", "network.dropout",
+    "network.stop_gradient", "network.share", "network.clip", "network.scale", "network.pool",
+    "network.zoom",
+)  # fmt: skip
+
+# Settings of trainings in words, of which PAPER_TRAINING has the paper's.
+OF_TRAINING = (
+    ("lr", "lr {:g}"), ("loc_lr", "loc-lr x{:g}"), ("loc_warm_up", "loc. warm-up {}"),
+    ("batch_size", "batch {}"),
 )  # fmt: skip
 
 # Settings of networks, the paper's value if it has one, and words for others. Beside a control no
@@ -78,8 +85,16 @@ CONTROLS: tuple[tuple[str, Any, str], ...] = (
     ("network.dropout", 0, "loc. dropout {:g}"),
     ("network.stop_gradient", False, "gradient stopped"),
 )
+# How a localisation network begins and learns; of this the paper says that it has no last pooling.
+LOOKING = (
+    ("network.clip", None, "loc. gradient clipped at {:g}"),
+    ("network.scale", None, "loc. scale {:g}"),
+    ("network.pool", False, "loc. pooling kept"),
+    ("network.zoom", None, "theta begins at {:g}"),
+)
 OF_NETWORKS = (
-    ("network.downsample", 1, "d = {:g}"), ("network.glimpses", None, "T = {}"), *CONTROLS,
+    ("network.downsample", 1, "d = {:g}"), ("network.glimpses", None, "T = {}"), *LOOKING,
+    *CONTROLS,
 )  # fmt: skip
 
 # Kinds of networks, in what is said of a claim.
@@ -125,21 +140,24 @@ def _table_order(table: Table) -> tuple[Any, ...]:
 
 def label(record: Record) -> list[str]:
     """The network's name, then each setting of its row that is not the paper's."""
+    every = record["settings"].training.schedule.every
+    own = every != PAPER_DECAY and not record.get("compress")
+    return [*named(record), *([f"decay every {every}"] if own else [])]
+
+
+def named(record: Record) -> list[str]:
+    """The same but for the length of its schedule."""
     settings = record["settings"]
     training = settings.training
     parts = [ROWS[_network(record)].name if _network(record) in ROWS else _network(record)]
-    for name, text in (("lr", "lr {:g}"), ("loc_lr", "loc-lr x{:g}"), ("batch_size", "batch {}")):
+    still = is_cnn(record) or _theta_fixed(record)
+    for name, text in OF_TRAINING:
         value = getattr(training, name)
-        if value != getattr(PAPER_TRAINING, name) and not (
-            name == "loc_lr" and (is_cnn(record) or _theta_fixed(record))
-        ):
+        if value != getattr(PAPER_TRAINING, name) and not (still and name.startswith("loc_")):
             parts.append(text.format(value))
     if _theta_fixed(record):
         parts.append("theta fixed")
     parts += _other_than_usual(record, OF_NETWORKS)
-    every = training.schedule.every
-    if every != PAPER_DECAY and not record.get("compress"):
-        parts.append(f"decay every {every}")
     if settings.precision != "fp32":
         parts.append(settings.precision)
     return parts
