@@ -38,6 +38,7 @@ from papers import (
     rnn_spn_report,
     stn_looks,
     stn_report,
+    torch_report,
     tstn,
     tstn_attending,
     tstn_figures,
@@ -75,6 +76,7 @@ COMMANDS, BENCHMARK = RECORDS / "commands.json", RECORDS / "benchmark-cpu.json"
 ORACLE = RECORDS / "torch-oracle.json"
 CONFORMANCE = RECORDS / "conformance" / "libraries.json"
 EXPORTED = RECORDS / "interop" / "networks.json"
+IN_TORCH, IN_BOTH = RECORDS / "torch-training.json", RECORDS / "torch-training"
 COURSE, WORDS_A_MINUTE = ROOT / "ministn" / "README.md", 130
 SAMPLER = ROOT / "ministn" / "ops" / "bilinear.py"
 
@@ -237,6 +239,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "quick": lambda: tstn_report.report(of(QUICK), markdown=True).strip(),
         "conformance": lambda: conformance.table(read_json(CONFORMANCE)),
         "exported": exported,
+        "torch-training": lambda: torch_report.report(of(IN_BOTH), read_json(IN_TORCH)["runs"]),
         "benchmark": lambda: benchmarks.page.page(BENCHMARK),
     },
 }
