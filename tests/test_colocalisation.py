@@ -7,8 +7,11 @@ import pytest
 
 from ministn.data import Crops, OneDigit, colocalisation, distorted, sources
 from ministn.data.colocalisation import (
+    AT_FIRST,
     BLANK,
     CROP,
+    FEW,
+    FILLED,
     PAIRS,
     SEEN,
     VISIBLE,
@@ -151,17 +154,20 @@ def test_crops_are_made_for_the_digits_of_their_source():
 
 
 def test_crops_among_patches():
-    """Most of each digit to test can be seen; some crops to learn from show none."""
+    """What can be seen of each digit, and how wide it is; some crops to learn from show none."""
     made = Crops("digits", train_size=1200, side=31, distractors=16).load()
     test = made.test
     assert test.images.shape == (1000, 31, 31)
     labels = sources.load("digits", None)["test"].labels
     assert np.array_equal(test.labels, np.resize(labels, 1000))
     width = (test.boxes[:, 2:] - test.boxes[:, :2]).astype(float)
-    least, greatest = 31 * np.array(SEEN)
-    assert least - 3 < width.min() and 0.9 * greatest < width.max() < greatest + 2
+    filled = width[:, 0] * 59 / (57 * 30)  # between the centres of pixels, whole ones
+    (least, greatest), (_, small) = FILLED, AT_FIRST
+    assert least < filled.min() and abs(filled.max() - greatest) < 0.03
+    assert (filled < small + 0.02).mean() == pytest.approx(FEW + 0.05, abs=0.03)
+    assert np.median(filled) > 0.95 * greatest
     seen = np.minimum(test.boxes[:, 2:], 30) - np.maximum(test.boxes[:, :2], 0)
-    assert ((seen + 2) / width > VISIBLE).all()
+    assert ((seen + 2) / np.minimum(width, 31) > VISIBLE).all()
     images, labels = made.train.epoch(1)
     other = labels != np.resize(made.train.digits.labels, 1200)
     assert other.mean() == pytest.approx(0.9 * BLANK, abs=0.04)
