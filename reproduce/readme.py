@@ -158,7 +158,9 @@ def oracle() -> str:
         f"* Over {steps} steps of Adam from the same weights, PyTorch has the same losses as ours "
         f"for all {len(found)} networks of Table 3: they differ by "
         f"{max(found):.0e} at most, relative, in float64 "
-        "([`torch_oracle.py`](reproduce/torch_oracle.py))."
+        "([`torch_oracle.py`](reproduce/torch_oracle.py)). "
+        f"{torch_report.sentence(of(IN_BOTH), read_json(IN_TORCH)['runs'])} "
+        "([how](reproduce/README.md#the-same-network-in-pytorch))."
     )
 
 

@@ -1,5 +1,6 @@
 """A row of Table 3 in PyTorch: the network that it begins with, its two rates, and the verdict."""
 
+import json
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +14,7 @@ from ministn.data.sources import EMBEDDED
 from ministn.errors import UserError
 from ministn.models import Tstn
 from ministn.optimizers import SGD
-from ministn.runs import Settings, folder_name
+from ministn.runs import Settings, find_records, folder_name
 from ministn.training.protocol import Training
 from ministn.training.trainer import optimized
 
@@ -117,3 +118,11 @@ def runs_with(errors):
 def test_the_verdict(reports, theirs, said):
     ours = [record for record, _ in runs_with([5.0, 5.1, 5.2])]
     assert said in reports.report(ours, [twin for _, twin in runs_with(theirs)])
+
+
+def test_the_record_is_of_three_seeds(reports):
+    """Of which the first page speaks."""
+    runs = json.loads((REPRODUCE / "records" / "torch-training.json").read_text())["runs"]
+    ours = find_records([REPRODUCE / "records" / "torch-training"])
+    assert [twin["seed"] for _, twin in reports.pairs(ours, runs)] == [0, 1, 2]
+    assert reports.sentence(ours, runs).endswith("over 3 seeds is no difference")

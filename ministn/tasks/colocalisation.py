@@ -14,9 +14,9 @@ the images, in the others at what is like random crops: at a distance d, this is
 rises until a quarter are right, and has gained nothing before a half are. What rises is the
 variance, by which a crop is drawn to the others; with a share k of it, the ``drawn`` of
 Colocalisation, d^2 p(k - (1 + k) p) rises until p = k / (2 + 2k), and has gained from k / (1 + k)
-on. Without clutter k = 1, the paper's, does: all first crops show their digit. Among patches, k =
-0.3 found the digits 0, 3, 4, 7 and 8, all that were tried, in 71 to 89 of 100 images in trials of
-at most 300 steps; with k = 1 were 90 of 3, 53 of 0 and none of 4.
+on. Without clutter k = 1, the paper's, does: all first crops show their digit. Among patches k =
+0.3 does for more digits than 1: in trials the digit 4 was found in 78 of 100 images with it, with k
+= 1 in none.
 """
 
 from collections.abc import Sequence

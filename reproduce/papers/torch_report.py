@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from ministn.metrics.statistics import SeedTest, over_seeds
 from ministn.runs import folder_name
 from papers import tstn
@@ -22,6 +24,23 @@ def compared(found: list[Pair]) -> SeedTest:
     return over_seeds([a["best"]["test_error"] - b["best"]["test_error"] for a, b in found])
 
 
+def _alike(test: SeedTest) -> bool:
+    return test.low <= 0 <= test.high
+
+
+def sentence(ours: list[Record], theirs: list[dict[str, Any]]) -> str:
+    """What the first page says of it."""
+    found = pairs(ours, theirs)
+    mine, others = (
+        np.mean([pair[side]["best"]["test_error"] for pair in found]) for side in (0, 1)
+    )
+    verdict = "no difference" if _alike(compared(found)) else "a difference"
+    return (
+        f"Trained in PyTorch on the exported images, the tied network has {others:.2f} % errors, "
+        f"here {mine:.2f}, which over {len(found)} seeds is {verdict}"
+    )
+
+
 def report(ours: list[Record], theirs: list[dict[str, Any]]) -> str:
     """The network, the errors of each side, and whether they differ."""
     found = pairs(ours, theirs)
@@ -29,7 +48,7 @@ def report(ours: list[Record], theirs: list[dict[str, Any]]) -> str:
     mine, others = (
         ", ".join(f"{pair[side]['best']['test_error']:.2f}" for pair in found) for side in (0, 1)
     )
-    verdict = "no difference was found" if test.low <= 0 <= test.high else "they differ"
+    verdict = "no difference was found" if _alike(test) else "they differ"
     return (
         f"{', '.join(tstn.label(first))}, {first['settings'].training.epochs} epochs: {mine} % of "
         f"the test images wrong here, {others} % in PyTorch. Over {test.seeds} seeds the "
