@@ -46,11 +46,11 @@ def report(records: list[Record], *, markdown: bool = False) -> str:
 
 
 def tables(records: list[Record]) -> dict[str, list[Record]]:
-    """The runs that look for digits, by what they have in common, in words."""
+    """The runs that look for digits, by what they have in common, in words; the paper's first."""
     found: dict[str, list[Record]] = {}
-    for record in records:
-        if isinstance(record["settings"].network, Colocaliser):
-            found.setdefault(title(record, _encoder_of(record, records)), []).append(record)
+    looking = [r for r in records if isinstance(r["settings"].network, Colocaliser)]
+    for record in sorted(looking, key=lambda r: r["settings"].pretrained.data.distractors):
+        found.setdefault(title(record, _encoder_of(record, records)), []).append(record)
     if not found:
         raise UserError("there are no records of co-localisation to report: train first")
     return found
