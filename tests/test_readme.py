@@ -34,7 +34,7 @@ COMMANDS = sorted(
         for kind, block in blocks(text)
         if kind == "bash"
         for line in block.splitlines()
-        if line.startswith("python ") and "venv" not in line
+        if line.startswith("python ") and "venv" not in line and "torch_training" not in line
     }
 )
 # Minutes of training and of gradient checks run elsewhere; here they need only start.

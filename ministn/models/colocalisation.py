@@ -50,7 +50,7 @@ import numpy as np
 from ministn.backend import Array, device_of, joined, parted
 from ministn.data import Form
 from ministn.data.colocalisation import CROP, draw_crops
-from ministn.errors import UserError, check_whole
+from ministn.errors import UserError, check_kind, check_whole
 from ministn.initializers import ZEROS, Constant
 from ministn.kinds import kind
 from ministn.layers import Bounded, Conv2d, Dense, Flatten, Layer, ReLU, Sequential
@@ -197,6 +197,7 @@ class Colocaliser(Architecture):
     maps: bool = True
 
     def __post_init__(self) -> None:
+        check_kind("encoder", self.encoder, CropEncoder)
         check_whole(SMALLEST_READ, crop=self.crop)
 
     @property
