@@ -201,7 +201,8 @@ def trainer(**changes) -> Trainer:
         (
             {"network": ClassificationCnn(1)},
             r"other settings \(network.downsample, network.dropout, network.kind, .*: "
-            r"found \[1.0, 0.0, 'tstn', False, False\], expected \[None, None, 'classification cnn', None",
+            r"found \[1.0, 0.0, 'tstn', False, False\], "
+            r"expected \[None, None, 'classification cnn', None",
         ),
         ({"canvas": 10}, r"other settings \(data.canvas\): found \[9\], expected \[10\]$"),
     ],
