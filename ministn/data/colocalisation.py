@@ -147,7 +147,8 @@ class Crops(DrawnAnew):
 
     @property
     def name(self) -> str:
-        return "crops" + sources.SUFFIX[self.source]
+        where = "-among-patches" if self.distractors else ""
+        return f"crops{where}{sources.SUFFIX[self.source]}"
 
     @property
     def form(self) -> Form:
