@@ -28,11 +28,12 @@ FORMAT = 1
 
 # What a record may leave out, since it came later.
 DEFAULTS: dict[str, Any] = {
-    "epochs": None, "data": "mnist", "data_seed": 0, "canvas": 60, "distractors": 6, "patch": 8,
-    "train_size": 50_000, "batch_size": 256, "lr": 0.001, "loc_lr": 1.0, "seed": 0,
-    "precision": "fp32", "iterations": None, "optimizer": "adam", "momentum": 0.9,
+    "epochs": None, "data": "mnist", "data_seed": 0, "train_size": 50_000, "batch_size": 256,
+    "lr": 0.001, "loc_lr": 1.0, "seed": 0, "precision": "fp32", "iterations": None,
+    "optimizer": "adam", "momentum": 0.9,
     "weight_decay": 0.0, "decay": 0.7, "decay_every": 20, "encoder": "", "downsample": 1.0,
 }  # fmt: skip
+OF_SETS = "canvas", "distractors", "patch"  # where these are left out they are the set's own
 
 HALVED = {"r": "", "rts": "pooled", "p": "", "e": "", "tc": "pooled"}
 SUFFIXES = {MNIST: "", EMBEDDED: "-digits"}
@@ -84,13 +85,11 @@ def upgraded(record: dict[str, Any]) -> dict[str, Any]:
 
 def settings(found: dict[str, Any]) -> Settings:
     """The value of flat settings. Raises as upgraded does."""
-    if unknown := found.keys() - DEFAULTS.keys() - {"network"}:
+    if unknown := found.keys() - {*DEFAULTS, *OF_SETS, "network"}:
         raise UserError(f"format 1 has no {', '.join(sorted(unknown))}")
     old = DEFAULTS | found
     data, network = SETS[old["data"]], ARCHITECTURES[old["network"]]
-    chosen = {name: old[name] for name in ("canvas", "distractors", "patch", "train_size")}
-    if old["data"].startswith("crops"):  # of digits alone, whatever the record says
-        del chosen["distractors"]
+    chosen = {name: old[name] for name in ("train_size", *OF_SETS) if name in old}
     for name, value in (chosen | {"seed": old["data_seed"]}).items():
         if has(data, name):
             data = replaced(data, name, value)
