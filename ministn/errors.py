@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from math import inf, isfinite
 from typing import Any
 
@@ -79,32 +80,35 @@ def check_arrays(**arrays: tuple[Any, str]) -> dict[str, int]:
     ValueError for a shape, naming the argument, the expected and the received shape.
     """
     sizes: dict[str, int] = {}
-    first = ""
+    first, common = "", None
     for name, (array, letters) in arrays.items():
-        check_plain(name, array)
-        if array.dtype not in FLOATS:
-            raise TypeError(f"{name} must be float32 or float64, got {array.dtype}")
-        first = first or name
-        if array.dtype != arrays[first][0].dtype:
-            raise TypeError(
-                f"{name} must have the dtype of {first}, {arrays[first][0].dtype}, "
-                f"got {array.dtype}"
-            )
-        axes = letters.split()
-        expected = [int(axis) if axis.isdigit() else sizes.get(axis) for axis in axes]
-        if len(axes) != array.ndim or any(
-            want is not None and want != got
-            for want, got in zip(expected, array.shape, strict=True)
-        ):
-            wanted = ", ".join(
-                axis if want is None or axis.isdigit() else f"{axis}={want}"
-                for axis, want in zip(axes, expected, strict=True)
-            )
-            raise ValueError(f"{name} must have shape ({wanted}), got {tuple(array.shape)}")
-        sizes.update(
-            (axis, got) for axis, got in zip(axes, array.shape, strict=True) if not axis.isdigit()
-        )
+        if type(array) is not np.ndarray:
+            check_plain(name, array)
+        if array.dtype is not common:
+            if array.dtype not in FLOATS:
+                raise TypeError(f"{name} must be float32 or float64, got {array.dtype}")
+            if common is None:
+                first, common = name, array.dtype
+            elif array.dtype != common:
+                raise TypeError(
+                    f"{name} must have the dtype of {first}, {common}, got {array.dtype}"
+                )
+        axes, shape = _axes(letters), array.shape
+        fits = len(axes) == len(shape)
+        before = sizes.copy()
+        for axis, got in zip(axes, shape, strict=False):
+            want = axis if isinstance(axis, int) else sizes.setdefault(axis, got)
+            fits = fits and want == got
+        if not fits:
+            wanted = ", ".join(f"{x}={before[x]}" if x in before else f"{x}" for x in axes)
+            raise ValueError(f"{name} must have shape ({wanted}), got {tuple(shape)}")
     return sizes
+
+
+@lru_cache(maxsize=1024)
+def _axes(letters: str) -> tuple[str | int, ...]:
+    """Read once: there are some hundred checks in a step, which may take a millisecond."""
+    return tuple(int(axis) if axis.isdigit() else axis for axis in letters.split())
 
 
 def check_plain(name: str, array: Any) -> None:

@@ -308,11 +308,32 @@ def test_a_run_begins_with_the_weights_that_it_starts_from(made, encoder):
     np.testing.assert_array_equal(begun.buffer.data, own.data)
 
 
-def test_its_steps_are_plain_ones_of_one_process(made, encoder, quick_device):
+def test_on_a_gpu_its_steps_are_plain_ones(made, encoder, quick_device):
+    assert isinstance(trainer(made, encoder, device=quick_device).steps, PlainSteps)
+
+
+@pytest.mark.parametrize(("workers", "batch_size"), [(2, 8), (3, 8), (3, 1)])
+def test_workers_share_images_that_are_compared(workers, batch_size, made, encoder):
+    """A pair may have its images at two of them; of one pair, two images, one has none."""
+    one_step = changed(SETTINGS, iterations=1, batch_size=batch_size)
+    alone = finished(trainer(made, encoder, one_step))
+    with parallel.team(workers) as team:
+        shared = finished(trainer(made, encoder, one_step, team=team))
+        assert shared.steps.team.size == workers
+    m, wanted = (each.optimizer.moments["m"] for each in (shared, alone))
+    assert wanted.any()
+    np.testing.assert_allclose(m, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+    for key in ("train_loss", "test_loss", "test_error", "overlap"):
+        want = alone.state.history[0][key]
+        assert shared.state.history[0][key] == pytest.approx(want, rel=1e-5), key
+
+
+def test_a_loss_of_compared_images_that_is_not_finite_changes_nothing(made, encoder):
     with parallel.team(2) as team:
-        for how in ({"team": team}, {"device": quick_device}):
-            steps = trainer(made, encoder, **how).steps
-            assert isinstance(steps, PlainSteps) and steps.team.size == 1
+        begun = trainer(made, encoder, team=team)
+        begun.buffer.data[...] = np.nan
+        begun.step()
+        assert begun.state.diverged and not begun.optimizer.moments["m"].any()
 
 
 def test_only_its_own_networks_can_be_prepared(made, encoder):

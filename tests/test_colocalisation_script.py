@@ -114,7 +114,6 @@ def test_a_shard_waits_for_the_encoder_that_another_trains(script, tmp_path, mon
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--workers 2", "trains in one process: for several at a time, give each a part of the"),
         ("--precision tf32", "precision tf32 needs --gpu: the CPU computes in fp32"),
         ("--digits 3 3", "--digits names one twice: 3 3"),
         ("--iterations 0", "iterations must be at least 1, got 0"),

@@ -169,16 +169,21 @@ class Comparing(Network):
         attended, cache = super().forward(x, step)
         if step is None:
             return attended, None
-        return joined([attended, self.at_random(x, step.seed, 1 + step.number)]), cache
+        random = self.at_random(x, step.seed, 1 + step.number, step.first_row)
+        return joined([attended, random]), cache
 
     def backward(self, dy: np.ndarray, cache: NetworkCache) -> None:
         width = sum(self.description.widths)
         super().backward(parted(dy, [width, width])[0], cache)
 
-    def at_random(self, x: Array, seed: int, draw: Any) -> Array:
-        """The descriptions of one random crop of each image of x (N, H, W, 1)."""
+    def at_random(self, x: Array, seed: int, draw: Any, first_row: int = 0) -> Array:
+        """The descriptions of one random crop of each image of x (N, H, W, 1).
+
+        first_row: of a batch whose rows x is a part of.
+        """
         device = device_of(x)
-        theta: Array = draw_crops(len(x), seed=seed, step=draw).astype(x.dtype)
+        crops = draw_crops(first_row + len(x), seed=seed, step=draw)[first_row:]
+        theta: Array = crops.astype(x.dtype)
         if device is not None:
             theta = device.to_gpu(theta)
         return self.description.forward(self.cutter.warp(x, theta))[0]

@@ -69,8 +69,10 @@ def targets(*axes: np.ndarray) -> np.ndarray:
 
     Or a row (x, y, z, 1) for every output voxel: (d h w, 4).
     """
-    columns = np.broadcast_arrays(*axes, np.ones_like(axes[-1]))
-    return np.stack(columns, axis=-1).reshape(-1, len(columns))
+    rows = np.ones((*np.broadcast_shapes(*map(np.shape, axes)), len(axes) + 1), axes[0].dtype)
+    for k, axis in enumerate(axes):
+        rows[..., k] = axis
+    return rows.reshape(-1, len(axes) + 1)
 
 
 def pixel_centres(length: int, dtype: np.dtype) -> np.ndarray:

@@ -12,6 +12,9 @@ from ministn.errors import check_arrays
 POINTS = 8
 LEFT_BELOW = 0.1
 
+_AXIS = np.linspace(-1.0, 1.0, POINTS)
+OUTPUT = np.stack(np.meshgrid(_AXIS, _AXIS), axis=-1).reshape(-1, 2)
+
 
 def left_image(theta: np.ndarray, threshold: float = LEFT_BELOW) -> np.ndarray:
     """Whether an image's attention has left it: hardly any sampling point lies in the image.
@@ -22,11 +25,9 @@ def left_image(theta: np.ndarray, threshold: float = LEFT_BELOW) -> np.ndarray:
     scattered around it.
     """
     check_arrays(theta=(theta, "N 2 3"))
-    axis = np.linspace(-1.0, 1.0, POINTS)
-    points = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
     with np.errstate(over="ignore", invalid="ignore"):
-        hits = (np.abs(moved(theta, points)) <= 1).all(axis=-1)
-    return hits.mean(axis=1) < threshold
+        within = np.abs(moved(theta, OUTPUT)) <= 1
+    return (within[..., 0] & within[..., 1]).mean(axis=1) < threshold
 
 
 def moved(theta: np.ndarray, points: np.ndarray) -> np.ndarray:

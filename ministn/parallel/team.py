@@ -13,7 +13,7 @@ from ministn.parallel.processes import processes
 from ministn.parallel.worker import Worker
 
 # Orders in which ranks talk to each other: where one fails, others wait for it.
-TOGETHER = ("replicate", "spread", "update")
+TOGETHER = ("replicate", "spread", "compared", "update")
 
 
 class Team:

@@ -1,7 +1,8 @@
 """What one rank can be asked to do."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from ministn.models import Network
 from ministn.models.prediction import Prediction, predict
 from ministn.ops.left_image import left_image
 from ministn.optimizers import Optimizer
-from ministn.parallel.exchange import Exchange, Failure
+from ministn.parallel.exchange import Exchange, Failure, unless_failed
 from ministn.randomness import Step
 from ministn.tasks import Task
 
@@ -55,6 +56,7 @@ class Worker:
         self.task = task
         if fixed is not None:
             _fix(self.network, fixed)
+        task.equip(self.network)
         self.exchange.lay_out(self.optimizer)
         keep_freed()  # from now on: what parameters were made in before goes back
 
@@ -62,7 +64,7 @@ class Worker:
         """Have rank 0's parameters and moments."""
         self.exchange.spread()
 
-    def gradients(self, images: Array, labels: Any, step: Step, batch: int) -> Share:
+    def gradients(self, images: Array, step: Step, labels: Any, batch: int) -> Share:
         """Set the gradients to what these rows add to those of the whole batch.
 
         images: (n, H, W) uint8, on the engine of the parameters; n may be 0. step: of the first of
@@ -83,8 +85,45 @@ class Worker:
             network.backward(self.task.loss_backward(loss_cache, weight), cache)
         self.optimizer.buffer.settle()  # before other ranks read it
         thetas = network.thetas(cache)
-        left = [int(left_image(to_cpu(theta)).sum()) for theta in thetas]
-        return Share(weight * loss, self.task.wrong(y, labels, thetas), left)
+        return Share(weight * loss, self.task.wrong(y, labels, thetas), _left(thetas))
+
+    def compared(self, images: Array, step: Step, labels: Any) -> Share:
+        """The same where the loss compares all images of a batch, whose labels these are: rank 0
+        gets what every rank has made of its rows, and hands back the gradient of that.
+        """
+        self.optimizer.buffer.zero_grad()
+        network = self.network.at(step.number)
+        made, cache = None, None
+        if len(images):
+            y, cache = network.forward(as_batch(images), step)
+            assert cache is not None  # it is None in evaluation only
+            made = y, network.thetas(cache)
+        everything = self.exchange.gather(made)
+        loss, errors, hands = 0.0, 0, None
+        if everything is not None:
+            loss, errors, hands = self._compare(unless_failed(everything), labels)
+        dy = self.exchange.scatter(hands)
+        if dy is not None:
+            assert cache is not None
+            network.backward(dy, cache)
+        self.optimizer.buffer.settle()
+        return Share(loss, errors, made and _left(made[1]))
+
+    def _compare(self, everything: list[Any], labels: Any) -> tuple[float, int, list[Any]]:
+        """At rank 0: the loss, what is wrong, and for each rank its dy; None for one without rows
+        and, where the loss is not finite, for all.
+        """
+        ys, thetas = zip(*filter(None, everything), strict=True)
+        y = _rows(ys)
+        found, cache = self.task.loss(y, labels)
+        loss = np.asarray(to_cpu(found)).item()
+        errors = self.task.wrong(y, labels, [_rows(each) for each in zip(*thetas, strict=True)])
+        if not np.isfinite(loss):
+            return loss, errors, [None] * len(everything)
+        dy = self.task.loss_backward(cache)
+        starts = np.cumsum([0, *map(len, ys)])
+        parts = (dy[first:last] for first, last in pairwise(starts))
+        return loss, errors, [None if made is None else next(parts) for made in everything]
 
     def update(self, step_sizes: list[float | None]) -> None:
         """Update the parameters from the sum of the ranks' gradients."""
@@ -93,6 +132,16 @@ class Worker:
     def predict(self, images: np.ndarray) -> Prediction | None:
         """What the network makes of images, see models/prediction.py; None for no images."""
         return predict(self.network, images) if len(images) else None
+
+
+def _left(thetas: Sequence[Array]) -> list[int]:
+    """Of each transformer, images whose attention has left the image."""
+    return [int(left_image(to_cpu(theta)).sum()) for theta in thetas]
+
+
+def _rows(parts: Sequence[Array]) -> Array:
+    """One after another: those of a batch. On a GPU there is one part."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _fix(network: Network, fixed: dict[str, np.ndarray]) -> None:

@@ -34,7 +34,7 @@ class Cost:
         team, turns = team or Team(), settings.network.build(data.form).turns
         # So many that no epoch ends while it is timed.
         train = data.noise((tries * turns + 1) * batch)
-        # A task whose batches cannot be cut may judge images beside those that it is trained on.
+        # A task that compares images may judge them beside those that it is trained on.
         judged = data.noise(BATCH * team.size) if settings.task.divisible else train
         never_ending = replace(training, batch_size=batch, epochs=1, iterations=None)
         trainer = Trainer(

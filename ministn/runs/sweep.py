@@ -159,14 +159,8 @@ def main(experiment: Experiment, words: list[str] | None = None) -> int:
     for settings in chosen:
         check_precision(settings.precision, device)
     ranks = parallel.ranks()
-    alone = not all(settings.task.divisible for settings in chosen)
-    if alone and (arguments.workers or ranks or 1) > 1:
-        raise UserError(
-            f"{experiment.script} trains in one process: for several at a time, give each a part "
-            "of the runs with --shard"
-        )
     images = min(min(s.training.batch_size, s.data.train_size) for s in chosen)  # of a batch
-    workers = arguments.workers or ranks or min(1 if alone else CORES, images)
+    workers = arguments.workers or ranks or min(CORES, images)
     if workers > images:
         raise UserError(
             f"{workers} workers cannot share a batch of {images} images: take at most {images}"

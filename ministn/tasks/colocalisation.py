@@ -66,9 +66,10 @@ class Colocalisation(Task):
         parts = parted(to_cpu(network.at_random(x, seed, 0)), description.widths)
         # The mean squared distance of two, drawn independently, is twice the variance.
         scales = [float(np.sqrt(APART / (2 * part.var(axis=0).sum()))) for part in parts]
-        description.scales = tuple(scales)
         random = joined([part * k for part, k in zip(parts, scales, strict=True)])
-        return Judging(self.drawn, random=random)
+        ready = Judging(self.drawn, random=random, scales=tuple(scales))
+        ready.equip(network)
+        return ready
 
     def loss(self, y: Array, labels: Compared) -> tuple[Any, Any]:
         width = y.shape[1] // 2
@@ -96,10 +97,15 @@ class Colocalisation(Task):
 @dataclass(frozen=True, eq=False)
 class Judging(Colocalisation):
     """The same, prepared. random: descriptions (N, D) of a random crop of each image, always the
-    same ones.
+    same ones. scales: of each part of a description.
     """
 
     random: np.ndarray = field(kw_only=True)
+    scales: tuple[float, ...] = field(kw_only=True)
+
+    def equip(self, network: Network) -> None:
+        assert isinstance(network, Comparing)
+        network.description.scales = self.scales
 
     def judge(self, predicted: Prediction, split: Split) -> Evaluation:
         """The loss over each image and those after it; an image is correct if its digit is found.

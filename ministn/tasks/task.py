@@ -46,10 +46,11 @@ def _error(correct: np.ndarray) -> float:
 class Task(ABC):
     """What is learned, as a value: see kinds.py.
 
-    divisible: whether a batch may be cut among workers. queued: whether steps may be queued and
-    captured on a GPU: fixed shapes, device operations only, no branch on a device value, no draw on
-    the host. Then ``answers`` says what is wrong, else ``wrong`` does, and steps are plain ones, on
-    either engine.
+    divisible: whether the loss is a mean over the images, so that each worker finds that of its
+    own; otherwise one of them finds it from what all have made. queued: whether steps may be queued
+    and captured on a GPU: fixed shapes, device operations only, no branch on a device value, no
+    draw on the host. Then ``answers`` says what is wrong, else ``wrong`` does, and steps are plain
+    ones, on either engine.
     """
 
     kind: ClassVar[str]
@@ -59,6 +60,9 @@ class Task(ABC):
     def prepare(self, network: Network, split: Any, seed: int) -> "Task":
         """The task, ready for a network before its first step and for a training split."""
         return self
+
+    def equip(self, network: Network) -> None:  # noqa: B027 - most tasks have nothing to give
+        """Give a network alike, as each worker has one, what ``prepare`` has found for it."""
 
     @abstractmethod
     def loss(self, y: Array, labels: Any) -> tuple[Any, Any]:

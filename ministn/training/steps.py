@@ -77,8 +77,8 @@ class Steps(Protocol):
 class PlainSteps:
     """Steps whose outcome is known at once, on either engine.
 
-    On the CPU batches are cut among the ranks of a team, where the task lets them be. build: makes,
-    in another process, a network and its optimiser like these.
+    On the CPU batches are cut among the ranks of a team. build: makes, in another process, a
+    network and its optimiser like these.
     """
 
     immediate = True
@@ -114,13 +114,13 @@ class PlainSteps:
         if self.device is not None:
             images, labels = placed(images, self.device), self._placed(labels)
         step = Step(self.seed, number, dropout=self._epoch.dropout)
-        parts = [(images, labels, step, count)]
-        if self.team.size > 1:
-            parts = [
-                (images[part], labels[part], replace(step, first_row=part.start), count)
-                for part in self.team.cut(count)
-            ]
-        shares = self.team.ask("gradients", parts)
+        cuts = self.team.cut(count)
+        each = [(images[cut], replace(step, first_row=cut.start)) for cut in cuts]
+        if self.task.divisible:
+            asked = [(*own, labels[cut], count) for own, cut in zip(each, cuts, strict=True)]
+            shares = self.team.ask("gradients", asked)
+        else:
+            shares = self.team.ask("compared", [(*own, labels) for own in each])
         loss = float(sum(share.loss for share in shares))
         if np.isfinite(loss):
             rate = self._epoch.rates[batch]

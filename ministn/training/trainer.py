@@ -99,7 +99,7 @@ class Trainer:
         if device is not None and task.queued:
             self.steps = QueuedSteps(*common, device, captured=precision == "tf32")
         else:
-            alone = Team() if device is not None or not task.divisible else None
+            alone = Team() if device is not None else None
             replica = partial(optimized, build, training, seed)
             self.steps = PlainSteps(*common, alone or team or Team(), replica)
         self._begun: int | None = None  # epoch that the steps have been told of

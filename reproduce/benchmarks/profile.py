@@ -55,7 +55,7 @@ UPDATE, REST = "update", "rest"  # update: the sum of the workers' gradients, an
 def profile(job: Job, warm_up: int, rounds: int) -> Row:
     """Median seconds of a step, "ours", and of its parts."""
     steps: list[dict[str, float]] = []
-    with parallel.team(job.workers) as team, watched(type(team.exchange)) as seconds:
+    with parallel.team(job.cores) as team, watched(type(team.exchange)) as seconds:
         step = our_step(job, team)
         for _ in range(warm_up + rounds):
             seconds.update(dict.fromkeys(seconds, 0.0))

@@ -57,16 +57,11 @@ class Job(NamedTuple):
             split = Split(images, split.labels, split.boxes)
         return split, generator(0, "benchmark").permutation(len(split))
 
-    @property
-    def workers(self) -> int:
-        """Our processes: as many as cores, or one where the task lets no batch be cut."""
-        return self.cores if self.settings.task.divisible else 1
-
 
 @contextmanager
 def our_training(job: Job) -> Iterator[SetUp]:
     """Work "step": a training step shared by the job's worker processes."""
-    with parallel.team(job.workers) as team:
+    with parallel.team(job.cores) as team:
         team.ask_all("do", int)  # who answers has loaded the libraries
         yield lambda: {"step": our_step(job, team)}
 
