@@ -11,7 +11,7 @@ import numpy as np
 
 from ministn.errors import as_float64, check_arrays
 from ministn.ops.affine_grid import check_size
-from ministn.ops.left_image import left_image, moved
+from ministn.ops.left_image import left_image
 
 # Corners of the output square, going round it.
 CORNERS = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
@@ -241,3 +241,10 @@ def _mean_clamped(a: np.ndarray, b: np.ndarray, top: np.ndarray) -> np.ndarray:
     above = top * np.maximum(high - np.maximum(low, top), 0)
     length = high - low
     return np.where(length > 0, (between + above) / np.where(length > 0, length, 1.0), low_in)
+
+
+def moved(theta: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Output points (P, 2) mapped into the input: (N, P, 2), float64."""
+    theta = theta.astype(np.float64)[:, None]
+    x, y = points.T[..., None]
+    return theta[..., 0] * x + theta[..., 1] * y + theta[..., 2]

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ministn.errors import check_arrays
+from ministn.ops.affine_grid import targets
 
 # An image is judged by 8x8 of its sampling points: enough to see that nearly all of them miss the
 # image, and 64 points are cheap beside one training step. A tenth, because attention that has
@@ -13,7 +14,7 @@ POINTS = 8
 LEFT_BELOW = 0.1
 
 _AXIS = np.linspace(-1.0, 1.0, POINTS)
-OUTPUT = np.stack(np.meshgrid(_AXIS, _AXIS), axis=-1).reshape(-1, 2)
+OUTPUT = targets(_AXIS, _AXIS[:, None]).T  # (3, P)
 
 
 def left_image(theta: np.ndarray, threshold: float = LEFT_BELOW) -> np.ndarray:
@@ -26,12 +27,5 @@ def left_image(theta: np.ndarray, threshold: float = LEFT_BELOW) -> np.ndarray:
     """
     check_arrays(theta=(theta, "N 2 3"))
     with np.errstate(over="ignore", invalid="ignore"):
-        within = np.abs(moved(theta, OUTPUT)) <= 1
-    return (within[..., 0] & within[..., 1]).mean(axis=1) < threshold
-
-
-def moved(theta: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Output points (P, 2) mapped into the input: (N, P, 2), float64."""
-    theta = theta.astype(np.float64)[:, None]
-    x, y = points.T[..., None]
-    return theta[..., 0] * x + theta[..., 1] * y + theta[..., 2]
+        within = np.abs(theta.astype(np.float64) @ OUTPUT) <= 1  # (N, 2, P)
+    return within.all(axis=1).mean(axis=1) < threshold
