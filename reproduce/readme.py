@@ -207,8 +207,10 @@ def looks(path: Path) -> list[dict[str, Any]]:
 
 
 def stn_table(folder: Path) -> str:
-    """One of the STN paper's tables."""
-    return stn_report.report(of(folder), markdown=True).strip()
+    """One of the STN paper's tables, and what of the paper's was not run."""
+    records = of(folder)
+    text = stn_report.report(records, markdown=True).strip()
+    return "\n\n".join(filter(None, [text, stn_report.not_run(records)]))
 
 
 PAGES: dict[Path, dict[str, Callable[[], str]]] = {

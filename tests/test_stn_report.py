@@ -56,6 +56,24 @@ def test_the_title_names_what_is_not_the_protocol(table):
         assert title(3000, **another).startswith("REDUCED, OTHER SETTINGS: ")
 
 
+def test_the_page_says_how_long_what_has_not_run_would_take(table):
+    """A fiftieth of the iterations on a quarter of the batch in half an hour makes 100 hours."""
+    short = stn("r-cnn") | {"wall_seconds": 1800.0}
+    whole = [
+        other(stn("r-fcn", seed=seed), iterations=150_000, batch_size=256, every=50_000)
+        for seed in (0, 1, 2)
+    ]
+    command = "`python reproduce/stn_table1.py --sets r --models"
+    text = table.not_run([short, *whole[:2]])
+    assert f"| 1.2 | {command} cnn --seeds 0 1 2` | 100 |" in text
+    assert f"| 2.1 | {command} fcn --seeds 2` | " in text
+    assert f"| 0.7 | {command} st-cnn-tps --seeds 0 1 2` | - |" in text
+    assert f"{command} fcn" not in table.not_run([short, *whole]) and "rts" not in text
+    summed = table.not_run([stn("addition-fcn")])
+    assert "| 14.7 | `python reproduce/stn_addition.py --models cnn --seeds 0 1 2` | - |" in summed
+    assert table.not_run([]) == ""
+
+
 @pytest.mark.parametrize(
     ("first", "second", "verdict"),
     [(100, 300, "HOLDS"), (300, 100, "DOES NOT HOLD"), (100, 102, "UNDECIDED")],

@@ -17,10 +17,20 @@ from ministn.plot import drawing
 from ministn.runs import Settings
 from ministn.training.protocol import Training
 from papers import stn_runs
-from papers.claims import Record, Row, Table, Verdict, by_seed, compared, grouped, smaller
-from papers.layout import NONE
-from papers.report import Told, printed, spread, troubles
-from papers.stn_runs import PROJECTION, PROTOCOL
+from papers.claims import (
+    Record,
+    Row,
+    Table,
+    Verdict,
+    by_seed,
+    compared,
+    grouped,
+    missing,
+    smaller,
+)
+from papers.layout import NONE, pipes
+from papers.report import Told, folded, printed, spread, troubles
+from papers.stn_runs import PROJECTION, PROTOCOL, SEEDS
 
 # Test errors in percent: Table 1, of TC the text of section 4.1, of addition that of appendix A.1,
 # which has the best transform of each kind only. Of projections it has none.
@@ -87,6 +97,43 @@ def told(table: Table) -> Told:
         troubles=[text for row in table for text in remarks(row)],
         whose="The paper's claims" if protocol_of(first) is PROTOCOL else "Our claims",
     )
+
+
+def not_run(records: list[Record]) -> str:
+    """Of the paper's cells of these sets that lack seeds of its protocol: its error, the command,
+    and the hours of one seed, of which a shorter run took as many for each image.
+    """
+    lines = []
+    trained_on = {cell_of(record)[0] for record in records}
+    for name in filter(trained_on.__contains__, PAPER):
+        for model, error in PAPER[name].items():
+            own = [record for record in records if cell_of(record) == (name, model)]
+            seeds = missing((record for record in own if not scope(record)), SEEDS)
+            if not seeds:
+                continue
+            of_set = "addition.py" if name == "addition" else f"table1.py --sets {name}"
+            words = f"python reproduce/stn_{of_set} --models {model}"
+            hours = [_hours(record) for record in own if record["status"] == "finished"]
+            time = f"{min(hours):.0f}" if hours else NONE
+            lines.append(
+                [f"{error}", f"`{words} --seeds {' '.join(map(str, seeds))}`", time],
+            )
+    if not lines:
+        return ""
+    words = (
+        f"The paper's protocol, {PROTOCOL.iterations:,} iterations of batch {PROTOCOL.batch_size}. "
+        "paper: its error. Hours of one seed, as long as a shorter run took here for each image, "
+        "some beside other work; `--plan` says how many it would be on another machine."
+    )
+    return folded("Not run", f"{words}\n\n{pipes(['paper', 'command', 'hours'], lines)}")
+
+
+def _hours(record: Record) -> float:
+    """Of the protocol's images."""
+    training = record["settings"].training
+    images = training.iterations * training.batch_size
+    assert PROTOCOL.iterations is not None
+    return float(record["wall_seconds"] / 3600 * PROTOCOL.iterations * PROTOCOL.batch_size / images)
 
 
 def tables(records: list[Record]) -> list[Table]:
