@@ -352,6 +352,23 @@ def test_what_cannot_be_is_one_line_that_names_the_layer(network, message):
         traced(network, FORM)
 
 
+def test_a_form_that_is_not_the_networks_is_refused():
+    """A picture with its channels as a third axis would go through, as a volume."""
+    network = Network(Sequential(Conv2d("conv", None, 2), Flatten("flat"), Dense("y", None, 4)))
+    with pytest.raises(UserError, match=r"^the network has no weights yet, conv/weight for one"):
+        traced(network, Form((6, 5), 3))
+    network.meet((6, 5, 3))
+    laid_out(network)
+    with pytest.raises(UserError, match=r"^form must be Form\(\(6, 5\), channels=3\) for colour"):
+        traced(network, Form((6, 5, 3)))
+    with pytest.raises(UserError, match=r"images \(6, 5, 3\), as it has met, got \(5, 6, 3\)$"):
+        traced(network, Form((5, 6), 3))
+    with pytest.raises(TypeError, match="^state must be a Mapping, got Network"):
+        from_torch(network, network, Form((6, 5), 3))
+    with pytest.raises(TypeError, match="^path must be a str or a Path, got Form"):
+        to_onnx(network, Form((6, 5), 3), "x.onnx")
+
+
 def test_a_dense_layer_that_reads_two_orders_is_refused():
     shared = Dense("shared", 8, 8)
     network = Network(Sequential(

@@ -325,10 +325,11 @@ from ministn.models import Network
 from ministn.optimizers import Adam, Optimizer
 from ministn.parallel import Team
 from ministn.parameter import ParameterBuffer
+from ministn.tasks import Classification
 network = Network(Sequential(Dense("dense", 2, 3)))
 optimizer = Optimizer(Adam(), ParameterBuffer(network.parameters(), seed=0))
 if {training}:
-    Team().ask("replicate", [(lambda: (network, optimizer), None)])
+    Team().ask("replicate", [(lambda: (network, optimizer), Classification())])
 for number in range(3):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     np.ones((100, 2**18), np.float32)  # 100 MiB

@@ -181,7 +181,9 @@ def test_lost_attention_is_said_with_what_to_do(capsys):
     said = capsys.readouterr().out.splitlines()
     (lost,) = [line for line in said if line.startswith("COLLAPSE")]
     assert "of 8 images has left the image" in lost and lost.endswith("a lower loc_lr helps")
-    assert said[-1].endswith("train it with a lower loc_lr, such as 1e+02")
+    assert said[-1].endswith(
+        "train it with a lower loc_lr, such as 1e+02, or a lower lr than 0.001"
+    )
 
 
 def test_a_training_that_stopped_early_says_so():
@@ -194,6 +196,13 @@ def test_a_training_that_stopped_early_says_so():
     assert len(made.fitted.epochs) == 6
 
 
+class Series:
+    """What another library's array has in common with NumPy's."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.dtype, self.shape, self.size = values.dtype, values.shape, values.size
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -202,7 +211,18 @@ def test_a_training_that_stopped_early_says_so():
         ({"valid": (IMAGES, LABELS[:3])}, ValueError, "the labels of valid for each of 44 images"),
         ({"valid": (IMAGES[:, :7], LABELS)}, ValueError, r"of valid must be uint8 \(8, 9\) each"),
         ({"valid": (as_batch(IMAGES), LABELS)}, ValueError, r"must be uint8 .*, got float32"),
-        ({"labels": np.eye(4)[LABELS]}, ValueError, r"^y must .*: labels.argmax\(-1\) makes"),
+        ({"labels": np.eye(4)[LABELS]}, ValueError, r"^labels must .*, labels.argmax\(-1\) makes"),
+        (
+            {"labels": Series(LABELS)},
+            TypeError,
+            r"^labels must be an array, got Series: np.asarray",
+        ),
+        (
+            {"images": 255 * as_batch(IMAGES)},
+            ValueError,
+            "of floats must be about 0 to 1, .* / 255",
+        ),
+        ({"images": np.stack([IMAGES] * 3, 1)}, ValueError, r"channels .*transpose\(0, 2, 3, 1\)"),
         ({"labels": list(LABELS)}, TypeError, r"^labels must be an array, got a list: np.array"),
         ({"valid": (IMAGES, LABELS + 1)}, ValueError, "^labels must lie between 0 and K-1 = 3"),
         ({"images": IMAGES[:1], "labels": LABELS[:1]}, ValueError, "^images must be at least 2"),

@@ -5,6 +5,7 @@ import pytest
 from helpers import normal
 
 from ministn.data import Form
+from ministn.fit import Training, fit
 from ministn.gradcheck.check import check_gradients
 from ministn.gradcheck.networks import loss_problem, perturbed
 from ministn.initializers import HeUniform
@@ -181,8 +182,8 @@ def test_another_look_has_the_same_parameters(place):
 
 @pytest.mark.parametrize(("place", "last"), [("C", (3, 4)), ("DL", (6, 9)), ("SL", (6, 9))])
 def test_only_the_last_output_is_smaller(place, last):
-    made = network(place, (0, 1), downsample=2)
-    sizes = [one.size for one in made.transformers]
+    classifier, front, _ = placed(place, layers(), (0, 1), head, SHAPE, downsample=2)
+    sizes = [one.size for one in Network(classifier, front).transformers]
     assert sizes == ([SHAPE[:2], last] if place == "C" else [last])
 
 
@@ -197,6 +198,15 @@ def test_the_head_is_told_what_it_reads():
         placed(place, layers(), (0, 1, 2, 2), noting, SHAPE)
     maps = [(SHAPE, "localisation0"), ((6, 9, 3), "localisation1"), ((4, 7, 4), "localisation2")]
     assert told == maps * 3
+
+
+def test_it_is_for_images_of_the_shape_that_it_was_told():
+    """Be they of another, its transformer would shrink them without a word."""
+    made = network("SL", (1,))
+    assert made.shape == SHAPE
+    images = np.zeros((4, SHAPE[0] + 1, *SHAPE[1:]), np.uint8)
+    with pytest.raises(ValueError, match=r"^images must have shape \(N, 13, 18, 2\), as the netw"):
+        fit(made, images, np.zeros(4, np.uint8), Training(epochs=1))
 
 
 # ---- gradients
@@ -282,7 +292,7 @@ def test_a_maps_field_is_the_way_from_its_first_cell_to_its_last():
     assert field(pools, (95, 95, 2)) == (22 * 4 / 94, 22 * 4 / 94)
     inner = SpatialTransformer(Sequential(*head((13, 18, 2), "look")), (5, 6))
     assert field([inner], SHAPE) == field([Resize("resize", (5, 6))], SHAPE) == (1, 1)
-    _, front = placed("SL", layers(), (1,), head, SHAPE)
+    _, front, _ = placed("SL", layers(), (1,), head, SHAPE)
     assert front.field == (1, 1)
     (behind,) = network("C", (1,)).transformers
     assert behind.field == (8 * 2 / 17, 5 * 2 / 12)

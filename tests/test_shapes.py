@@ -75,7 +75,8 @@ def looking_with_the_classifier(known: bool, place: str = "SL") -> Network:
     def head(shape, path):
         return look(path, known, prod(shape))
 
-    return Network(*placed(place, layers, (0, 1), head, SHAPE))
+    classifier, front, _ = placed(place, layers, (0, 1), head, SHAPE)
+    return Network(classifier, front)
 
 
 NETWORKS = {

@@ -14,7 +14,7 @@ from ministn.data import DataSet, as_batch
 from ministn.data.dataset import PlainSplit
 from ministn.errors import UserError, check_count, check_flags, check_kind, is_number
 from ministn.fast.threads import limited
-from ministn.fit.arguments import checked_images, checked_labels
+from ministn.fit.arguments import check_met, checked_images, checked_labels
 from ministn.models import Network
 from ministn.ops.batch import with_channels
 from ministn.parallel import team
@@ -93,6 +93,7 @@ def fit(
     images = checked_images(images)
     if device is not None and images.dtype != np.uint8:
         raise UserError(f"images must be bytes, uint8, for a GPU, got {images.dtype}")
+    check_met(network, images)
     data = _data(images, checked_labels(labels, images), valid, seed)
     in_epochs = training.iterations is None
     identity = data.sha256, training.optimizer, training.batch_size, in_epochs, task, seed
@@ -135,7 +136,8 @@ def fit(
             if kept.state.collapses and kept.state.collapses[-1]["end"] is None:
                 _say(
                     "the attention that has left the image is not back: build the network anew, "
-                    f"and train it with a lower loc_lr, such as {training.loc_lr / 3:.1g}"
+                    f"and train it with a lower loc_lr, such as {training.loc_lr / 3:.1g}, or a "
+                    f"lower lr than {training.lr:g}"
                 )
     found: Fitted = network.fitted
     return found

@@ -4,10 +4,9 @@ import numpy as np
 
 from ministn.backend import Array, device_of
 from ministn.fast.threads import limited
-from ministn.fit.arguments import checked_images, weights_of
+from ministn.fit.arguments import check_met, checked_images, weights_of
 from ministn.models import Network, prediction
 from ministn.models.prediction import Prediction
-from ministn.ops.batch import with_channels
 
 
 @limited()
@@ -27,13 +26,6 @@ def network_images(network: Network, images: np.ndarray) -> Array:
     """The images where a network computes with them. Raises as ``predict`` does."""
     parameters = weights_of(network)
     images = checked_images(images)
-    shape = with_channels(images.shape)[1:]
-    if network.shape not in (None, shape):
-        wanted = ", ".join(map(str, ("N", *network.shape)))
-        more = " of one image: image[None]" if images.shape == network.shape else ""
-        raise ValueError(
-            f"images must have shape ({wanted}), as the network has met them, got "
-            f"{images.shape}{more}"
-        )
+    check_met(network, images)
     device = device_of(parameters[0].data) if parameters else None
     return images if device is None else device.to_gpu(images)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ministn.data import Form
-from ministn.errors import UserError
+from ministn.errors import UserError, check_kind
 from ministn.files import check_output, write_atomically
 from ministn.interop.extras import needed
 from ministn.interop.graph import Graph, Node
@@ -29,6 +29,7 @@ def to_onnx(network: Network, path: Path, form: Form) -> None:
     Raises UserError where onnx is missing or nothing can be written, and as interop.trace.traced
     does.
     """
+    check_kind("path", path, str, Path)
     check_output(Path(path))
     write_atomically(Path(path), model_of(network, form).SerializeToString())
 
@@ -47,6 +48,7 @@ def from_onnx(network: Network, path: Path, form: Form) -> None:
     Of the file only weights are read. Raises UserError for a file that cannot be read and for a
     weight that is missing or of another shape; nothing is written then.
     """
+    check_kind("path", path, str, Path)
     onnx = needed("onnx")
     try:
         model = onnx.load_model_from_string(Path(path).read_bytes())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ministn.data import Form
+from ministn.errors import check_kind
 from ministn.interop.extras import needed
 from ministn.interop.graph import Graph, Node
 from ministn.interop.trace import traced
@@ -53,6 +54,7 @@ def from_torch(network: Network, state: Mapping[str, Any], form: Form) -> None:
     state: tensors or arrays by names. Raises UserError for one that is missing, surplus or of
     another shape, and as interop.trace.traced does; nothing is written then.
     """
+    check_kind("state", state, Mapping)
     found = {
         name.replace(".", "/"): np.asarray(value.detach().cpu() if hasattr(value, "cpu") else value)
         for name, value in state.items()

@@ -11,6 +11,7 @@ import numpy as np
 
 from ministn.data import Form
 from ministn.errors import UserError, check_kind
+from ministn.fit.arguments import weights_of
 from ministn.interop import layout
 from ministn.interop.graph import Graph, Value, joined
 from ministn.interop.warps import warped
@@ -55,11 +56,21 @@ def traced(network: Network, form: Form, dtype: Any = None) -> Graph:
     """A network, in evaluation, as a Graph: images (N, C, H, W), volumes (N, 1, D, H, W) -> y.
 
     dtype: of its numbers, by default that of the network's. y is as here, but maps (N, C, H, W).
-    Raises UserError for a layer that PyTorch and ONNX do not have, and for images that the network
-    cannot have; AttributeError for a network without values.
+    Raises UserError for a layer that PyTorch and ONNX do not have, for images that the network
+    cannot have, and for a network without weights.
     """
     check_kind("network", network, Network)
     check_kind("form", form, Form)
+    weights_of(network)
+    if len(form.size) == 3 and form.size[-1] in (3, 4):
+        height, width, channels = form.size
+        raise UserError(
+            f"form must be Form(({height}, {width}), channels={channels}) for colour images, got "
+            f"one for volumes, {form.size}"
+        )
+    shape = form.size if len(form.size) == 3 else (*form.size, form.channels)
+    if network.shape not in (None, shape):
+        raise UserError(f"form must be of images {network.shape}, as it has met, got {shape}")
     parameters = network.parameters()
     dtypes = [parameter.data.dtype for parameter in parameters]
     volume = len(form.size) == 3

@@ -114,7 +114,7 @@ def quadrilateral(theta: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """
     check_arrays(theta=(theta, "N 2 3"))
     half = (np.array(check_size(size)[::-1], np.float64) - 1) / 2
-    return moved(theta, CORNERS) * half + half
+    return _moved(theta, CORNERS) * half + half
 
 
 def overlap(quad: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -243,7 +243,7 @@ def _mean_clamped(a: np.ndarray, b: np.ndarray, top: np.ndarray) -> np.ndarray:
     return np.where(length > 0, (between + above) / np.where(length > 0, length, 1.0), low_in)
 
 
-def moved(theta: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _moved(theta: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Output points (P, 2) mapped into the input: (N, P, 2), float64."""
     theta = theta.astype(np.float64)[:, None]
     x, y = points.T[..., None]

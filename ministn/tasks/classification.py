@@ -89,8 +89,12 @@ class Classification(Task):
 
 def _check(y: Array, labels: Array) -> None:
     if y.ndim not in (2, 3) or labels.shape != y.shape[:-1]:
-        more = ": labels.argmax(-1) makes numbers of one-hot labels" * (labels.shape == y.shape)
+        if labels.shape == y.shape:
+            raise ValueError(
+                f"labels must be whole numbers {y.shape[:-1]}, got {labels.shape}: if they are "
+                "one-hot, labels.argmax(-1) makes numbers of them"
+            )
         raise ValueError(
             "y must have shape (N, K) with labels (N,), or (N, T, K) with labels (N, T), got "
-            f"{y.shape} with {labels.shape}{more}"
+            f"{y.shape} with {labels.shape}"
         )

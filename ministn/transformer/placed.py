@@ -50,8 +50,9 @@ def placed(
     downsample: float | Sequence[float] = 1,
     order: str = "right",
     sampler: Sampler = BILINEAR,
-) -> tuple[Sequential, SpatialTransformer | None]:
-    """A classifier with a transformer in it, and the transformer in front of it if there is one.
+) -> tuple[Sequential, SpatialTransformer | None, Shape]:
+    """A classifier with a transformer in it, the transformer in front of it if there is one, and
+    the images' shape, for which both are.
 
     They are the arguments of a Network: ``Network(*placed("SL", layers, (1,), head, shape))``.
 
@@ -68,17 +69,19 @@ def placed(
     beyond the layers or below the one before, for layers that make no map at a depth, and as
     SpatialTransformer and Iterated do.
     """
-    if place not in PLACES:
-        raise ValueError(f"place must be 'C', 'DL' or 'SL', got {place!r}")
+    if not isinstance(place, str) or place not in PLACES:
+        got = repr(place) if isinstance(place, str) else type(place).__name__
+        raise ValueError(f"place must be 'C', 'DL' or 'SL', got {got}")
     if not callable(head):
         raise TypeError(f"head must be callable, got {type(head).__name__}")
+    check_kind("layers", layers, list, tuple)
     layers = Sequential(*layers).layers
     depths = _ascending(depths, len(layers))
     shapes = {depth: map_shape(layers[:depth], shape) for depth in (0, *depths)}
     networks = {
         depth: Sequential(
             *_below(place, layers[:depth], f"localisation{depth}/copy"),
-            *head(shapes[depth], f"localisation{depth}"),
+            *_of_head(head(shapes[depth], f"localisation{depth}")),
         )
         for depth in dict.fromkeys(depths)
     }
@@ -101,7 +104,12 @@ def placed(
     for depth in range(len(layers) + 1):
         parts += [transformers[depth]] if depth in transformers else []
         parts += layers[depth : depth + 1]
-    return Sequential(*parts), front
+    return Sequential(*parts), front, shape
+
+
+def _of_head(layers: Any) -> Sequence[Layer]:
+    check_kind("what head returns", layers, list, tuple)
+    return layers
 
 
 def _below(place: str, layers: Sequence[Layer], owner: str) -> Sequence[Layer]:
