@@ -363,9 +363,9 @@ def test_a_form_that_is_not_the_networks_is_refused():
         traced(network, Form((6, 5, 3)))
     with pytest.raises(UserError, match=r"images \(6, 5, 3\), as it has met, got \(5, 6, 3\)$"):
         traced(network, Form((5, 6), 3))
-    with pytest.raises(TypeError, match="^state must be a Mapping, got Network"):
+    with pytest.raises(TypeError, match=r"^state must be a Mapping, got Network"):
         from_torch(network, network, Form((6, 5), 3))
-    with pytest.raises(TypeError, match="^path must be a str or a Path, got Form"):
+    with pytest.raises(TypeError, match=r"^path must be a str or a Path, got Form"):
         to_onnx(network, Form((6, 5), 3), "x.onnx")
 
 
