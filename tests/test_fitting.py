@@ -215,7 +215,7 @@ class Series:
         (
             {"labels": Series(LABELS)},
             TypeError,
-            r"^labels must be an array, got Series: np.asarray",
+            "^labels must be an array, got Series: np",
         ),
         (
             {"images": 255 * as_batch(IMAGES)},
@@ -229,6 +229,7 @@ class Series:
         ({"images": np.stack([IMAGES] * 3, -1)}, ValueError, "^theta: .*D=72.* got .*216"),
         ({"training": 3}, TypeError, "^training must be a Training, got int"),
         ({"workers": 0}, ValueError, "^workers must be a whole number of at least 1"),
+        ({"workers": 17}, ValueError, "^workers must be at most 16, a batch's images, got 17"),
     ],
 )
 def test_what_cannot_be_trained_on_is_said_before_it_begins(change, error, message):

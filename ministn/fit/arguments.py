@@ -37,7 +37,7 @@ def checked_images(images: Any, dtype: np.dtype = FLOAT32, name: str = "images")
             f"{name} must be bytes, uint8 from 0 to 255, or {dtype}, got {images.dtype}{more}"
         )
     if len(images.shape) not in (3, 4):
-        more = " of one image: image[None]" if len(images.shape) == 2 else ""
+        more = ": image[None] makes a batch of one" if len(images.shape) == 2 else ""
         raise ValueError(
             f"{name} must have shape (N, H, W) or (N, H, W, C), got {images.shape}{more}"
         )
@@ -91,7 +91,8 @@ def _check_array(name: str, array: Any) -> None:
     """Raise TypeError for what is no array of NumPy or on a GPU, be it another library's."""
     check_plain(name, array)
     if device_of(array) is None and not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} must be an array, got {type(array).__name__}: np.asarray({name})")
+        got = type(array).__name__
+        raise TypeError(f"{name} must be an array, got {got}: np.asarray makes one")
 
 
 def check_met(network: Network, images: Array) -> None:

@@ -88,6 +88,10 @@ def fit(
     check_kind("task", task, Task)
     check_flags(quiet=quiet)
     workers = check_count("workers", workers)
+    if workers > training.batch_size:
+        raise ValueError(
+            f"workers must be at most {training.batch_size}, a batch's images, got {workers}"
+        )
     if device is not None and not hasattr(device, "to_gpu"):
         raise TypeError(f"device must be backend.gpu() or None, got {type(device).__name__}")
     images = checked_images(images)
