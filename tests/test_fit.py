@@ -97,7 +97,7 @@ def test_what_cannot_be_trained_on_is_named_and_changes_nothing(lengths):
             TypeError,
             "^images must be one array, got a list of 6: np.stack",
         ),
-        ({"images": IMAGES[0]}, ValueError, r"^images must have .* got \(8, 9\) .*\[None\] makes"),
+        ({"images": IMAGES[0]}, ValueError, r"^images must have .* got \(8, 9\).*\[None\] makes"),
         (
             {"images": IMAGES[:0], "labels": LABELS[:0]},
             ValueError,
