@@ -71,8 +71,7 @@ def _check(name: str, picture: np.ndarray, first: np.ndarray) -> None:
         raise TypeError(f"{name} must be {wanted}, got {picture.dtype}")
     if picture.ndim not in (2, 3) or picture.shape[2:] != first.shape[2:] or 0 in picture.shape:
         axes = ", ".join(map(str, ("h", "w", *first.shape[2:])))
-        raise ValueError(
-            f"{name} must have shape ({axes}), of at least one pixel, got {picture.shape}"
-        )
+        none = ", no pixel" if 0 in picture.shape else ""
+        raise ValueError(f"{name} must have shape ({axes}), got {picture.shape}{none}")
     if picture.dtype != np.uint8 and not np.isfinite(picture).all():
         raise ValueError(f"{name} must be finite")

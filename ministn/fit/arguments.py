@@ -5,10 +5,9 @@ from typing import Any
 import numpy as np
 
 from ministn.backend import Array, device_of
-from ministn.errors import FLOATS, UserError, check_kind, check_plain, check_together
+from ministn.errors import FLOATS, check_plain, check_together
 from ministn.models import Network
 from ministn.ops.batch import with_channels
-from ministn.parameter import Parameter
 
 FLOAT32 = np.dtype(np.float32)
 LARGEST = 32  # of float images: bytes become 0 to 1, and what is normalised is some 3 at most
@@ -42,9 +41,7 @@ def checked_images(images: Any, dtype: np.dtype = FLOAT32, name: str = "images")
             f"{name} must have shape (N, H, W) or (N, H, W, C), got {images.shape}{more}"
         )
     if 0 in images.shape:
-        raise ValueError(
-            f"{name} must have at least one image and one pixel, got shape {images.shape}"
-        )
+        raise ValueError(f"{name} must have at least one pixel, got shape {images.shape}")
     if len(images.shape) == 4 and images.shape[1] in (1, 3) and images.shape[3] > 4:
         raise ValueError(
             f"{name} must have shape (N, H, W, C), got {images.shape}, where channels seem to come "
@@ -105,18 +102,3 @@ def check_met(network: Network, images: Array) -> None:
             f"images must have shape ({wanted}), as the network has met them, got "
             f"{images.shape}{more}"
         )
-
-
-def weights_of(network: Network) -> list[Parameter]:
-    """All parameters of a network, learned and fixed.
-
-    Raises TypeError for what is no network, UserError for one that has no weights yet.
-    """
-    check_kind("network", network, Network)
-    parameters = [*network.parameters(), *network.fixed_parameters()]
-    for parameter in parameters:
-        if not hasattr(parameter, "data"):
-            raise UserError(
-                f"the network has no weights yet, {parameter.name} for one: fit or load it first"
-            )
-    return parameters

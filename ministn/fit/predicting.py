@@ -4,8 +4,9 @@ import numpy as np
 
 from ministn.backend import Array, device_of
 from ministn.fast.threads import limited
-from ministn.fit.arguments import check_met, checked_images, weights_of
+from ministn.fit.arguments import check_met, checked_images
 from ministn.models import Network, prediction
+from ministn.models.network import weights_of
 from ministn.models.prediction import Prediction
 
 

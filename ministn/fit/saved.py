@@ -16,11 +16,11 @@ import numpy as np
 from ministn import layers, recurrent, transformer
 from ministn.backend import to_cpu
 from ministn.errors import UserError, check_kind
-from ministn.fit.arguments import weights_of
 from ministn.layers import Layer
 from ministn.models import Network
 from ministn.models.alternating import Alternately
 from ministn.models.controls import Limited, NextImage, Stopped
+from ministn.models.network import weights_of
 from ministn.parameter import Parameter, ParameterBuffer
 from ministn.training import checkpoint
 from ministn.transformer import samplers, transforms

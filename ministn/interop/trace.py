@@ -11,7 +11,6 @@ import numpy as np
 
 from ministn.data import Form
 from ministn.errors import UserError, check_kind
-from ministn.fit.arguments import weights_of
 from ministn.interop import layout
 from ministn.interop.graph import Graph, Value, joined
 from ministn.interop.warps import warped
@@ -36,6 +35,7 @@ from ministn.layers import (
 from ministn.models import Network
 from ministn.models.colocalisation import Description
 from ministn.models.controls import Limited, NextImage, Stopped
+from ministn.models.network import weights_of
 from ministn.ops.conv2d import checked_margin, convolved_size
 from ministn.recurrent import GRU, Mean
 from ministn.transformer import (

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 
 from ministn.backend import to_cpu
-from ministn.errors import check_arrays, check_kind
+from ministn.errors import UserError, check_arrays, check_kind
 from ministn.layers import Sequential
 from ministn.parameter import Parameter, unique
 from ministn.randomness import Step
@@ -138,3 +138,18 @@ class Network:
     def _all(self) -> Sequential:
         """What is in front, if anything is, and the classifier's layers."""
         return Sequential(*([] if self.front is None else [self.front]), *self.classifier.layers)
+
+
+def weights_of(network: Network) -> list[Parameter]:
+    """All parameters of a network, learned and fixed.
+
+    Raises TypeError for what is no network, UserError for one that has no weights yet.
+    """
+    check_kind("network", network, Network)
+    parameters = [*network.parameters(), *network.fixed_parameters()]
+    for parameter in parameters:
+        if not hasattr(parameter, "data"):
+            raise UserError(
+                f"the network has no weights yet, {parameter.name} for one: fit or load it first"
+            )
+    return parameters
