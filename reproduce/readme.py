@@ -207,10 +207,8 @@ def looks(path: Path) -> list[dict[str, Any]]:
 
 
 def stn_table(folder: Path) -> str:
-    """One of the STN paper's tables, and what of the paper's was not run."""
-    records = of(folder)
-    text = stn_report.report(records, markdown=True).strip()
-    return "\n\n".join(filter(None, [text, stn_report.not_run(records)]))
+    """One of the STN paper's tables."""
+    return stn_report.section(of(folder))
 
 
 PAGES: dict[Path, dict[str, Callable[[], str]]] = {

@@ -21,7 +21,7 @@ from papers.placement_sets import (
     tables,
     verdicts,
 )
-from papers.report import Told, number, printed, spread, troubles
+from papers.report import Told, least_hours, number, printed, spread, troubles
 
 HEADER = ["network", "parameters", "seeds", "best", "train", "valid", "test", "paper"]
 RULES = (
@@ -117,9 +117,8 @@ def not_run(study: Study, records: list[Record]) -> list[str]:
             and record["settings"].data.form == study.data.form
             and record["epochs"]
         ]
-        hours = [_hours(study, record) for record in alike]
         words = f"python {study.path} --nets {cell} --seeds {' '.join(map(str, seeds))}"
-        time = f"{min(hours):.0f}" if hours else NONE
+        time = least_hours((record, _share(study, record)) for record in alike)
         lines.append([spoken(cell), published(study, cell) or NONE, f"`{words}`", time])
     if not lines:
         return []
@@ -138,12 +137,11 @@ def updates(study: Study) -> str:
     return f"{ours:,} updates, where its authors made {study.updates:,}"
 
 
-def _hours(study: Study, record: Record) -> float:
+def _share(study: Study, record: Record) -> float:
     """Of the protocol's epochs of all images at hand."""
     images = len(record["epochs"]) * record["settings"].data.train_size
     assert study.training.epochs is not None
-    whole = study.training.epochs * study.data.train_size
-    return float(record["wall_seconds"] / 3600 * whole / images)
+    return float(images / (study.training.epochs * study.data.train_size))
 
 
 def title(study: Study, table: Table) -> str:

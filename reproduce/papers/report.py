@@ -145,6 +145,15 @@ def folded(summary: str, content: str) -> str:
     return f"<details><summary>{summary}</summary>\n\n{content}\n\n</details>"
 
 
+def least_hours(runs: Iterable[tuple[Record, float]]) -> str:
+    """What a run of a whole protocol takes, as the fastest of shorter ones took for each image.
+
+    runs: each with the share of the protocol's images that it has trained on.
+    """
+    hours = [record["wall_seconds"] / 3600 / share for record, share in runs]
+    return f"{min(hours):.0f}" if hours else NONE
+
+
 def _commands(records: list[Record]) -> list[tuple[str, str]]:
     """Each command once, and the code and machine it ran on with the hours of its runs."""
     result = []

@@ -12,7 +12,7 @@ from ministn.data.sources import EMBEDDED
 from ministn.models.rnn_spn import TABLE
 from papers.claims import Record, Row, Table, missing
 from papers.layout import NONE, pipes
-from papers.report import Told, number, printed, spread, troubles
+from papers.report import Told, least_hours, number, printed, spread, troubles
 from papers.rnn_spn import label, on_paper_digits, published, scope, tables, variant, verdicts
 
 SCRIPT = "reproduce/rnn_spn_table1.py"
@@ -97,9 +97,9 @@ def not_run(records: list[Record]) -> list[str]:
         if not seeds:
             continue
         own = [r for r in records if r["settings"].network == network and on_paper_digits(r)]
-        hours = [_hours(record) for record in own if record["epochs"]]
+        hours = least_hours((record, _share(record)) for record in own if record["epochs"])
         words = f"python {SCRIPT} --nets {network.name} --seeds {' '.join(map(str, seeds))}"
-        lines.append([f"`{words}`", f"{min(hours):.0f}" if hours else NONE])
+        lines.append([f"`{words}`", hours])
     if not lines:
         return []
     words = (
@@ -110,11 +110,10 @@ def not_run(records: list[Record]) -> list[str]:
     return [words, pipes(["command", "hours"], lines)]
 
 
-def _hours(record: Record) -> float:
+def _share(record: Record) -> float:
     """Of the paper's epochs of all images."""
     images = len(record["epochs"]) * record["settings"].data.train_size
-    whole = record["paper_epochs"] * record["full_train_size"]
-    return float(record["wall_seconds"] / 3600 * whole / images)
+    return float(images / (record["paper_epochs"] * record["full_train_size"]))
 
 
 def title(table: Table) -> str:

@@ -29,7 +29,7 @@ from papers.claims import (
     smaller,
 )
 from papers.layout import NONE, pipes
-from papers.report import Told, folded, printed, spread, troubles
+from papers.report import Told, folded, least_hours, printed, spread, troubles
 from papers.stn_runs import PROJECTION, PROTOCOL, SEEDS
 
 # Test errors in percent: Table 1, of TC the text of section 4.1, of addition that of appendix A.1,
@@ -84,6 +84,12 @@ def report(records: list[Record], *, markdown: bool = False) -> str:
     return printed(map(told, tables(records)), [LEGEND, RULES], markdown=markdown)
 
 
+def section(records: list[Record]) -> str:
+    """What the page says of them: the report, and what of the paper's was not run."""
+    text = report(records, markdown=True).strip()
+    return "\n\n".join(filter(None, [text, not_run(records)]))
+
+
 def told(table: Table) -> Told:
     """What it says of a table."""
     first = table[0][0]
@@ -113,11 +119,10 @@ def not_run(records: list[Record]) -> str:
                 continue
             of_set = "addition.py" if name == "addition" else f"table1.py --sets {name}"
             words = f"python reproduce/stn_{of_set} --models {model}"
-            hours = [_hours(record) for record in own if record["status"] == "finished"]
-            time = f"{min(hours):.0f}" if hours else NONE
-            lines.append(
-                [f"{error}", f"`{words} --seeds {' '.join(map(str, seeds))}`", time],
-            )
+            command = f"`{words} --seeds {' '.join(map(str, seeds))}`"
+            finished = (record for record in own if record["status"] == "finished")
+            hours = least_hours((record, _share(record)) for record in finished)
+            lines.append([f"{error}", command, hours])
     if not lines:
         return ""
     words = (
@@ -128,12 +133,12 @@ def not_run(records: list[Record]) -> str:
     return folded("Not run", f"{words}\n\n{pipes(['paper', 'command', 'hours'], lines)}")
 
 
-def _hours(record: Record) -> float:
+def _share(record: Record) -> float:
     """Of the protocol's images."""
     training = record["settings"].training
-    images = training.iterations * training.batch_size
     assert PROTOCOL.iterations is not None
-    return float(record["wall_seconds"] / 3600 * PROTOCOL.iterations * PROTOCOL.batch_size / images)
+    whole = PROTOCOL.iterations * PROTOCOL.batch_size
+    return float(training.iterations * training.batch_size / whole)
 
 
 def tables(records: list[Record]) -> list[Table]:
