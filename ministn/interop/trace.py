@@ -59,9 +59,8 @@ def traced(network: Network, form: Form, dtype: Any = None) -> Graph:
     Raises UserError for a layer that PyTorch and ONNX do not have, for images that the network
     cannot have, and for a network without weights.
     """
-    check_kind("network", network, Network)
-    check_kind("form", form, Form)
     weights_of(network)
+    check_kind("form", form, Form)
     if len(form.size) == 3 and form.size[-1] in (3, 4):
         height, width, channels = form.size
         raise UserError(
